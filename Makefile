@@ -1,0 +1,49 @@
+# Two commands: make demo, make test. Both set themselves up in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
+export FLWR_TELEMETRY_ENABLED = 0
+export FLWR_DISABLE_UPDATE_CHECK = 1
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: help demo test test-long test-engines check docs clean
+
+help:
+	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
+	@echo "make test          the core suite, offline"
+	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
+	@echo "make test-long     the tests that take more than a minute"
+	@echo "make check         format, lint, types, floors, doctests"
+	@echo "make docs          build the documentation into build/site"
+	@echo "make clean         remove what the other targets made"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedsynth needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/python examples/demo.py demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -q -m "not long and not engines"
+
+test-long: .venv/installed
+	$(BIN)/python -m pytest -q -m long
+
+test-engines: .venv/installed
+	$(BIN)/python -m pytest -q -m engines
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q --doctest-modules fedsynth
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --site-dir build/site
+
+clean:
+	rm -rf .venv demo build

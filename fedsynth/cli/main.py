@@ -1,0 +1,42 @@
+"""The command line: one verb a file; answers on stdout, progress and refusals on stderr."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from fedsynth.cli import check, rehearse, release, site, verify
+from fedsynth.errors import FedsynthError
+
+app = typer.Typer(
+    name="fedsynth",
+    help=(
+        "Federated, differentially private synthesis of EEG and ECG.\n\n"
+        "Answers go to stdout, progress and refusals to stderr. Exit codes: 0 done, 1 refused, "
+        "2 configuration or input, 3 privacy, 4 a release that does not verify."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(check.check)
+app.command()(rehearse.rehearse)
+app.command()(release.release)
+app.command()(verify.verify)
+app.add_typer(site.app, name="site")
+
+
+def main() -> None:
+    """Run the command line and turn failures into one sentence and an exit code."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app(standalone_mode=True)
+    except FedsynthError as error:
+        sys.stderr.write(f"fedsynth: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("fedsynth: stopped; what was charged stays charged\n")
+        sys.exit(1)

@@ -1,0 +1,76 @@
+"""`fedsynth rehearse`: a whole study on one machine."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedsynth.cli.progress import progress
+
+EngineName = Literal["in-process", "simulation", "deployment"]
+
+
+def rehearse(
+    study: Annotated[Path, typer.Argument(help="the study file")],
+    out: Annotated[Path | None, typer.Option(help="folder of the run; must be new, or hold this very run")] = None,
+    sites: Annotated[Path | None, typer.Option(help="folder with one folder of recordings per hospital")] = None,
+    cohort: Annotated[Literal["toy"] | None, typer.Option(help="simulate people instead of --sites")] = None,
+    engine: Annotated[EngineName, typer.Option(help="what carries the messages")] = "in-process",
+    ledgers: Annotated[
+        Path | None, typer.Option(help="continue the ledgers in this folder, for the same people")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, write and charge nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
+) -> None:
+    """Train a generator across several hospitals on this machine, with ledgers and approvals as in a deployment.
+
+    The exact scores that it prints are computed on real held-out people; they stay in RUN/internal.
+    """
+    from fedsynth.engines.registry import ENGINES
+    from fedsynth.rehearsal import Rehearsal, dry_rehearse, internal_scores
+    from fedsynth.rehearsal import rehearse as carry_out
+
+    if (sites is None) == (cohort is None):
+        raise typer.BadParameter("give either --sites DIR or --cohort toy")
+    if out is None and not dry_run:
+        raise typer.BadParameter("give --out RUN, or --dry-run")
+    text = _read(study)
+    what = Rehearsal(
+        study_text=text,
+        source=str(study),
+        sites=sites,
+        out=out or Path(),
+        ledgers=ledgers,
+        engine=engine,
+    )
+    with progress() as tell:
+        if dry_run:
+            plan = dry_rehearse(what, progress=tell)
+            sys.stdout.write(f"{plan.study.name}: everything is in order; epsilon would be {plan.epsilon():.3f}\n")
+            return
+        run = carry_out(what, engines=ENGINES, progress=tell)
+    statement, scores = run.statement(), internal_scores(run)
+    if as_json:
+        body = {
+            "run": str(run.path),
+            "epsilon": statement.epsilon if statement.is_private else "inf",
+            "delta": statement.delta,
+            "unit": statement.unit,
+            "scores": [{"name": s.name, "value": s.value, "low": s.low, "high": s.high} for s in scores],
+        }
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
+        return
+    sys.stdout.write(statement.sentence() + "\n")
+    inside = "made-up people, exact" if run.facts().cohort == "toy" else "exact, for this machine only"
+    for score in scores:
+        sys.stdout.write(f"  {score.name}: {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] ({inside})\n")
+    sys.stdout.write(f"The run is in {run.path}; next: fedsynth release {run.path} --out RELEASE\n")
+
+
+def _read(study: Path) -> str:
+    from fedsynth.study import load_study
+
+    load_study(study)
+    return study.read_text(encoding="utf-8")

@@ -1,0 +1,32 @@
+"""`fedsynth verify`: check a release offline, on a machine that never saw the data."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    release: Annotated[Path, typer.Argument(help="the release folder")],
+    key: Annotated[Path | None, typer.Option(help="the publisher's public key (OpenSSH), got elsewhere")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="a file that remembers the ledger heads of releases verified before")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
+) -> None:
+    """Check every file of a release, its signatures and its ledger heads. Needs no network and no torch."""
+    from fedsynth.release.verify import verify_release
+
+    verified = verify_release(release, key=key, seen=seen)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(verified), indent=2, default=str) + "\n")
+        return
+    sys.stdout.write(f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}\n")
+    if not verified.pinned:
+        sys.stdout.write(
+            "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "
+            "or pass --key.\n"
+        )

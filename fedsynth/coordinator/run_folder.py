@@ -1,0 +1,140 @@
+"""A run's folder as the coordinator sees it: the plan going in, generator, scores and statement coming out."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsynth.coordinator.generator import Generator
+from fedsynth.coordinator.rounds import Progress, run_plan
+from fedsynth.coordinator.transport import Transport
+from fedsynth.errors import FedsynthError, RunError
+from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.study import Study, load_study
+from fedsynth.wire.arrays import pack, unpack
+from fedsynth.wire.plan import Plan
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of a run before it starts: its name, engine, cohort ("toy" or "recordings") and sites."""
+
+    run: str
+    engine: str
+    cohort: str
+    sites: tuple[str, ...]
+    composes: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Places inside a run's folder. `internal` and `sites` never enter a release."""
+
+    path: Path
+
+    @property
+    def internal(self) -> Path:
+        """Return where exact scores on real windows stay."""
+        return self.path / "internal"
+
+    def site(self, name: str) -> Path:
+        """Return a rehearsed site's own folder."""
+        return self.path / "sites" / name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "statement.json").exists() and (self.path / "scores.json").exists()
+
+    def begin(self, *, facts: RunFacts, plan: Plan, study_text: str) -> None:
+        """Write what goes in."""
+        body = {
+            "run": facts.run,
+            "engine": facts.engine,
+            "cohort": facts.cohort,
+            "sites": list(facts.sites),
+            "composes": facts.composes,
+        }
+        (self.path / "run.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+        (self.path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+        (self.path / "study.toml").write_text(study_text, encoding="utf-8")
+
+    def facts(self) -> RunFacts:
+        """Read what `begin` wrote.
+
+        Raises:
+            RunError: the folder is no run.
+        """
+        try:
+            raw = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            return RunFacts(raw["run"], raw["engine"], raw["cohort"], tuple(raw["sites"]), raw["composes"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path} is not a run's folder; name one that `fedsynth rehearse` wrote") from error
+
+    def plan(self) -> Plan:
+        """Read the plan.
+
+        Raises:
+            RunError: missing or damaged.
+        """
+        try:
+            return Plan.from_json((self.path / "plan.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"{self.path} holds no plan") from error
+
+    def study(self) -> Study:
+        """Read the study."""
+        return load_study(self.path / "study.toml")
+
+    def generator(self) -> Generator:
+        """Read the trained generator.
+
+        Raises:
+            RunError: the run did not finish.
+        """
+        try:
+            return Generator.from_tensors(self.study(), unpack((self.path / "generator.safetensors").read_bytes()))
+        except (OSError, KeyError) as error:
+            raise RunError(f"{self.path} holds no generator; the run did not finish") from error
+
+    def scores(self) -> tuple[Score, ...]:
+        """Read the scores that may be published."""
+        return tuple(load_scores(self.path / "scores.json"))
+
+    def statement(self) -> PrivacyStatement:
+        """Read the privacy statement."""
+        return PrivacyStatement.load(self.path / "statement.json")
+
+    def ledger_lengths(self) -> dict[str, int]:
+        """Read how many lines each site's ledger had when the run ended.
+
+        Raises:
+            RunError: the run did not finish.
+        """
+        try:
+            raw = json.loads((self.path / "ledgers.json").read_text(encoding="ascii"))
+            return {str(site): int(length) for site, length in raw.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"{self.path} does not say how long the ledgers were") from error
+
+
+def carry_out(folder: Path, *, transport: Transport, progress: Progress | None = None) -> None:
+    """Carry out the plan in a run's folder, and write what comes out; every engine's coordinator is this.
+
+    A failure is also left in `failure.json`, for engines whose coordinator is another process.
+
+    Raises:
+        FedsynthError: as `run_plan`.
+    """
+    run = RunFolder(folder)
+    facts, plan = run.facts(), run.plan()
+    try:
+        result = run_plan(plan, run=facts.run, transport=transport, composes=facts.composes, progress=progress)
+    except FedsynthError as error:
+        body = {"kind": type(error).__name__, "said": str(error)}
+        (folder / "failure.json").write_text(json.dumps(body), encoding="utf-8")
+        raise
+    (folder / "generator.safetensors").write_bytes(pack(result.generator.tensors()))
+    (folder / "ledgers.json").write_text(json.dumps(dict(result.ledger_lengths)), encoding="ascii")
+    dump_scores(list(result.scores), folder / "scores.json")
+    (folder / "statement.json").write_text(result.statement.to_json(), encoding="utf-8")

@@ -1,0 +1,235 @@
+"""The processes of one engine run: a private home, an offline environment, and an end to every one of them."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from fedsynth.errors import RunError
+
+LOOPBACK = "127.0.0.1"
+Process = subprocess.Popen[bytes]
+_MARK = "FEDSYNTH_ENGINE"
+_OFFLINE = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_LONGEST_TEMP = 25
+_GRACE_SECONDS = 5.0
+_START_SECONDS = 60.0
+
+
+class Processes:
+    """The processes of one run, their home and their logs; leaving the context ends them and removes the home.
+
+    Flower and Ray detach some of their children, which leave every process group and may outlive their parents.
+    Each process therefore carries this run's mark in its environment, by which it is found again, by id.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        """Make a private home; `logs` is made when missing, and stays."""
+        # Ray's sockets live below the home, and a socket's path holds 107 bytes.
+        crowded = len(tempfile.gettempdir()) > _LONGEST_TEMP and Path("/tmp").is_dir()
+        self.home = Path(tempfile.mkdtemp(prefix="fedsynth-", dir="/tmp" if crowded else None))
+        self.logs = logs
+        self._mark = secrets.token_hex(16)
+        self._started: list[Process] = []
+        self._restore = ExitStack()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        """Begin with nothing running; from here on a request to terminate unwinds, as Ctrl-C does."""
+        in_charge = threading.current_thread() is threading.main_thread()
+        if in_charge and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _leave)
+            self._restore.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process of this run and remove its home."""
+        with self._restore:
+            try:
+                self.stop()
+            finally:
+                shutil.rmtree(self.home, ignore_errors=True)
+
+    def start(
+        self, log: str, command: Sequence[str], *, home: Path | None = None, extra: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start one of Flower's commands, its words going to `logs/LOG.log`.
+
+        Args:
+            log: name of the log.
+            command: the first word is a program installed beside this Python.
+            home: Flower's home for this process; by default the one of the run.
+            extra: more environment variables.
+
+        Raises:
+            RunError: there is no such program.
+        """
+        environment = {**self._environment(home or self.home), **(extra or {})}
+        program = shutil.which(command[0], path=environment["PATH"])
+        if program is None:
+            raise RunError(f"{command[0]} is not installed beside this Python; nothing was started")
+        with self._log(log).open("ab") as output:
+            process = subprocess.Popen(
+                [program, *command[1:]],
+                cwd=self.home,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def run(self, log: str, command: Sequence[str]) -> None:
+        """Start a command and wait for its end.
+
+        Raises:
+            RunError: it failed.
+        """
+        if self.start(log, command).wait() != 0:
+            raise RunError(f"`{' '.join(command[:2])}` failed; its last words are in {self._log(log)}")
+
+    def start_server(self, log: str, command: Sequence[str], *, port: int) -> Process:
+        """Start a command and wait until it listens on a port.
+
+        Raises:
+            RunError: it ended first, or does not listen within a minute.
+        """
+        process = self.start(log, command)
+        ends = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < ends:
+            with socket.socket() as probe:
+                if probe.connect_ex((LOOPBACK, port)) == 0:
+                    return process
+            time.sleep(0.1)
+        raise RunError(f"{command[0]} does not listen; its last words are in {self._log(log)}")
+
+    def wait(self, process: Process, *, needs: Process, meanwhile: Callable[[], None]) -> None:
+        """Wait for a process to end, doing something meanwhile.
+
+        Raises:
+            RunError: the process that it needs ended first.
+        """
+        while process.poll() is None:
+            meanwhile()
+            if needs.poll() is not None:
+                raise RunError(f"Flower's SuperLink ended during the run; its last words are in {self.logs}")
+            time.sleep(0.2)
+        meanwhile()
+
+    def stop(self) -> None:
+        """End every process of this run, politely and then by force, and return when none is left."""
+        known: frozenset[_Identity] = frozenset()
+        asked: frozenset[_Identity] = frozenset()
+        ends = time.monotonic() + _GRACE_SECONDS
+        while known := self._running(known):
+            if time.monotonic() < ends:
+                _send(known - asked, signal.SIGTERM)
+                asked = known
+            else:
+                _send(known, signal.SIGKILL)
+            time.sleep(0.1)
+        for process in self._started:
+            process.wait()
+
+    def _running(self, known: Collection["_Identity"] = ()) -> frozenset["_Identity"]:
+        """Return the marked processes, their descendants, and those known before; all that still run.
+
+        Ray's workers overwrite their environment with a title, so the mark alone does not find them.
+        """
+        own = {process.pid for process in self._started if process.poll() is None}
+        table = _table(f"{_MARK}={self._mark}".encode())
+        family = own | {pid for pid, row in table.items() if row.marked}
+        while children := {pid for pid, row in table.items() if row.parent in family} - family:
+            family |= children
+        everyone = {_Identity(pid, row.began) for pid, row in table.items()}
+        return frozenset({one for one in everyone if one.pid in family or one in known})
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLWR_", "RAY_"))}
+        direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]))
+        return {
+            **inherited,
+            **_OFFLINE,
+            _MARK: self._mark,
+            "FLWR_HOME": str(home),
+            "RAY_TMPDIR": str(self.home),
+            "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+        }
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that nobody uses now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """A process id and when that process began, in clock ticks: ids are used again."""
+
+    pid: int
+    began: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    parent: int
+    began: int
+    marked: bool
+
+
+def _table(mark: bytes) -> dict[int, _Row]:
+    """Return every process that runs (proc(5)): its parent, and whether it carries the mark."""
+    table: dict[int, _Row] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            state, parent, *rest = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            if state not in "ZX":
+                table[int(folder.name)] = _Row(int(parent), int(rest[17]), mark in _environ(folder))
+    return table
+
+
+def _environ(folder: Path) -> list[bytes]:
+    try:
+        return (folder / "environ").read_bytes().split(b"\0")
+    except OSError:  # somebody else's process
+        return []
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _send(processes: Collection[_Identity], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)

@@ -1,0 +1,20 @@
+"""The engines by name; each carries out the plan in a run's folder and is imported when first used."""
+
+from importlib import import_module
+from pathlib import Path
+
+from fedsynth.rehearsal import Engine, Progress, in_process
+
+
+def _later(module: str) -> Engine:
+    def carry_out(folder: Path, progress: Progress) -> None:
+        import_module(module).carry_out(folder, progress)
+
+    return carry_out
+
+
+ENGINES: dict[str, Engine] = {
+    "in-process": in_process,
+    "simulation": _later("fedsynth.engines.simulation"),
+    "deployment": _later("fedsynth.engines.deployment"),
+}

@@ -1,0 +1,66 @@
+"""Every failure a user can meet, as one tree; the exit code belongs to the class.
+
+Messages say what was asked, what was found, what was left untouched and what to do next. They carry counts,
+shapes and digests, never a value, name or path that came from a subject. Only the command line catches
+`FedsynthError`.
+"""
+
+from typing import ClassVar
+
+
+class FedsynthError(Exception):
+    """Base of every error that is meant for a user. Exit code 1: refused."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RefusedError(FedsynthError):
+    """Somebody who may say no said no: a site's policy, a quorum, an existing folder."""
+
+
+class StudyError(FedsynthError):
+    """The study file cannot be read as a study. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecordingError(FedsynthError):
+    """A recording, or a folder of recordings, is not what the study describes. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RunError(FedsynthError):
+    """A run folder is missing, incomplete or not the one asked for. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class WireError(FedsynthError):
+    """A message between coordinator and site is malformed or too large. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class PrivacyError(FedsynthError):
+    """A promise would be broken. Exit code 3."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class BudgetError(PrivacyError):
+    """A charge would bring a person's epsilon above what was allowed."""
+
+
+class LedgerError(PrivacyError):
+    """A ledger is damaged, rolled back, or disagrees with what is claimed."""
+
+
+class ConsentError(PrivacyError):
+    """An order differs from what the site approved."""
+
+
+class VerificationError(FedsynthError):
+    """A release is not what its publisher signed. Exit code 4."""
+
+    exit_code: ClassVar[int] = 4

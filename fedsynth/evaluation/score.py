@@ -1,0 +1,45 @@
+"""A score: a number with an interval, a direction and a source."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedsynth.errors import RunError
+
+Source = Literal["private sum", "synthetic", "public simulation", "real"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about a generator.
+
+    `low` and `high` bound a 95 % interval. `source` says where it comes from: a charged "private sum" over
+    held-out people, "synthetic" windows alone, a "public simulation" (the toy cohort), or "real" recordings,
+    which must stay inside. `direction` is +1 when more is better, -1 when less is, 0 when neither.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    direction: int
+    source: Source
+    about: str
+
+
+def dump_scores(scores: list[Score], path: Path) -> None:
+    """Write scores as JSON."""
+    path.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
+
+
+def load_scores(path: Path) -> list[Score]:
+    """Read what `dump_scores` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return [Score(**raw) for raw in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError("the run's scores cannot be read; it did not finish, or was edited") from error

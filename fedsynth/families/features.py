@@ -1,0 +1,104 @@
+"""Public physiological features: from windows to a short vector of log band powers and waveform shape.
+
+Everything is a fixed, differentiable function of one window; nothing is fitted to recordings. Several channels
+are reduced by a public spatial basis (a constant, then smooth left-right, front-back and low-high maps), so that
+the vector stays short and a private sum of it stays quiet.
+"""
+
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsynth.families.shape import Shape
+from fedsynth.montage import scalp_position
+
+N_SHAPE = 4
+_EDGES_HZ = (0.5, 2.0, 4.0, 6.0, 8.0, 10.0, 12.5, 16.0, 22.0, 30.0, 40.0, 60.0, 90.0)
+_FLOOR_UV2 = 1e-4
+
+
+@lru_cache(maxsize=16)
+def band_bins(shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Return for each band the half-open range of rfft bins that it sums; every band has a bin."""
+    resolution = shape.sfreq / shape.n_times
+    low, high = shape.bandpass
+    edges = [low, *(edge for edge in _EDGES_HZ if low < edge < high), high]
+    bins = sorted({max(1, math.ceil(edge / resolution)) for edge in edges})
+    return tuple((first, last) for first, last in itertools.pairwise(bins))
+
+
+@lru_cache(maxsize=16)
+def spatial_basis(shape: Shape) -> Tensor:
+    """Return orthogonal maps over channels, shape (map, channel), each of root mean square 1.
+
+    The first is constant. Electrodes whose names have no known place get the constant alone.
+    """
+    positions = [scalp_position(name) for name in shape.channels]
+    columns = [np.ones(len(positions))]
+    if all(position is not None for position in positions):
+        columns += list(np.array(positions, dtype=float).T)
+    maps: list[np.ndarray] = []
+    for column in columns:
+        rest = column - sum((np.mean(column * basis) * basis for basis in maps), np.zeros_like(column))
+        size = math.sqrt(float(np.mean(rest**2)))
+        if size > 0.05:
+            maps.append(rest / size)
+    return torch.tensor(np.array(maps), dtype=torch.float32)
+
+
+def n_features(shape: Shape) -> int:
+    """Return the length of a feature vector."""
+    return len(spatial_basis(shape)) * len(band_bins(shape)) + N_SHAPE
+
+
+def band_powers(signal: Tensor, shape: Shape) -> Tensor:
+    """Return log10 power per band in microvolts squared, shape (window, channel, band), Hann-tapered.
+
+    Args:
+        signal: microvolts, shape (window, channel, time).
+        shape: of the windows.
+    """
+    taper = torch.hann_window(shape.n_times, periodic=False, dtype=signal.dtype, device=signal.device)
+    spectrum = torch.fft.rfft(signal * taper).abs().square() * (2.0 / (shape.n_times * taper.square().sum()))
+    bands = [spectrum[..., first:last].sum(dim=-1) for first, last in band_bins(shape)]
+    return torch.log10(torch.stack(bands, dim=-1) + _FLOOR_UV2)
+
+
+def waveform_shape(signal: Tensor) -> Tensor:
+    """Return peakedness, peakedness of the slope, unrest of the envelope and asymmetry, shape (window, 4).
+
+    Means over channels of ln(rms / mean absolute), the same of the first difference, the standard deviation of
+    the log rms of eight pieces, and the mean of x|x| over the mean square: bounded relatives of kurtosis and
+    skewness that one large sample cannot carry away.
+    """
+    centred = signal - signal.mean(dim=-1, keepdim=True)
+    slope = centred.diff(dim=-1)
+    length = centred.shape[-1] // 8 * 8
+    pieces = centred[..., :length].unflatten(-1, (8, -1)).square().mean(dim=-1)
+    unrest = torch.log(pieces + 1e-2).std(dim=-1) / 2
+    asymmetry = (centred * centred.abs()).mean(dim=-1) / (centred.square().mean(dim=-1) + 1e-2)
+    parts = [_peakedness(centred), _peakedness(slope), unrest, asymmetry]
+    return torch.stack([part.mean(dim=-1) for part in parts], dim=-1)
+
+
+def features(signal: Tensor, shape: Shape) -> Tensor:
+    """Return the feature vector of each window, shape (window, feature): maps x bands, then waveform shape."""
+    powers = band_powers(signal, shape)
+    basis = spatial_basis(shape).to(powers)
+    maps = torch.einsum("mc,wcb->wmb", basis, powers) / len(shape.channels)
+    return torch.cat([maps.flatten(1), waveform_shape(signal)], dim=1)
+
+
+def split_features(vector: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Undo `features` as far as the basis allows: powers (window, channel, band) and waveform shape."""
+    maps = vector[:, :-N_SHAPE].unflatten(1, (len(spatial_basis(shape)), -1))
+    return torch.einsum("mc,wmb->wcb", spatial_basis(shape).to(maps), maps), vector[:, -N_SHAPE:]
+
+
+def _peakedness(signal: Tensor) -> Tensor:
+    mean_square = signal.square().mean(dim=-1)
+    return 0.5 * torch.log(mean_square + 1e-3) - torch.log(signal.abs().mean(dim=-1) + 1e-2)

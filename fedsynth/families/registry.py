@@ -1,0 +1,44 @@
+"""Families by name: from a study's `[family]` table to a checked family."""
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from fedsynth.errors import StudyError
+from fedsynth.families.cwgan import Cwgan
+from fedsynth.families.protocol import Family
+from fedsynth.study import FamilyPlan
+
+FAMILIES: dict[str, Callable[..., Family]] = {"cwgan": Cwgan}
+
+
+def family_of(plan: FamilyPlan) -> Family:
+    """Return the family that a study names, with its hyperparameters.
+
+    Raises:
+        StudyError: an unknown family or option, or an option of the wrong type.
+    """
+    if plan.name not in FAMILIES:
+        raise StudyError(f"there is no family {plan.name!r}; there are: {', '.join(sorted(FAMILIES))}")
+    make = FAMILIES[plan.name]
+    hints = typing.get_type_hints(make)
+    known = {field.name for field in dataclasses.fields(make)} - {"name"}  # type: ignore[arg-type]
+    for key, value in plan.options.items():
+        if key not in known:
+            raise StudyError(f"{plan.name} has no option {key!r}; it has: {', '.join(sorted(known))}")
+        _check(plan.name, key, value, hints[key])
+    return make(**plan.options)
+
+
+def _check(family: str, key: str, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is typing.Literal:
+        fits = value in typing.get_args(hint)
+        wanted = " or ".join(repr(choice) for choice in typing.get_args(hint))
+    else:
+        fits = type(value) is hint or (hint is float and type(value) is int)
+        wanted = hint.__name__
+        if fits and not isinstance(value, str | bool) and value <= 0:
+            fits, wanted = False, f"positive {wanted}"
+    if not fits:
+        raise StudyError(f"option {key!r} of {family} must be {wanted}; found {value!r}")

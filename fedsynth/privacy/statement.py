@@ -1,0 +1,139 @@
+"""The privacy statement: epsilon never travels alone."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedsynth.errors import RunError
+from fedsynth.privacy.mechanism import Mechanism
+
+
+@dataclass(frozen=True)
+class SiteStatement:
+    """What one site spent per unit: epsilon at delta, by two accountants, and the ledger entry that proves it.
+
+    `epsilon` is by privacy loss distributions; `epsilon_second` is Opacus' PRV accountant on the same events.
+    Both are the larger of the two groups. `events` are those of the units that trained, `held_out` those of
+    the units that were asked only for scores. `ledger_head` is 64 hexadecimal digits.
+    """
+
+    site: str
+    epsilon: float
+    epsilon_second: float
+    delta: float
+    ledger_head: str
+    events: tuple[Mechanism, ...]
+    held_out: tuple[Mechanism, ...]
+
+
+@dataclass(frozen=True)
+class PrivacyStatement:
+    """The promise of a run. `composes` says over what: this run only, or earlier runs on the same people."""
+
+    epsilon: float
+    delta: float
+    unit: str
+    adjacency: str
+    trust: str
+    accountant: str
+    second_accountant: str
+    composes: str
+    overlap: str
+    sites: tuple[SiteStatement, ...]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether anything is promised."""
+        return math.isfinite(self.epsilon) and all(math.isfinite(site.epsilon) for site in self.sites)
+
+    def sentence(self) -> str:
+        """Say the promise in one sentence, with the unit as prominent as epsilon."""
+        if not self.is_private:
+            return "No privacy is promised: this run was trained with epsilon = infinity."
+        return (
+            f"Any one {self.unit} changes the probability of any outcome by at most a factor of "
+            f"e^{self.epsilon:.3g}, up to {self.delta:g} (epsilon = {self.epsilon:.3f} per {self.unit}, "
+            f"delta = {self.delta:g}, {self.adjacency} adjacency)."
+        )
+
+    def to_json(self) -> str:
+        """Write the statement as a release's `privacy/statement.json`; infinity becomes the word "inf"."""
+        body = {
+            "epsilon": _number(self.epsilon),
+            "delta": self.delta,
+            "unit": self.unit,
+            "adjacency": self.adjacency,
+            "trust": self.trust,
+            "accountant": self.accountant,
+            "second_accountant": self.second_accountant,
+            "composes": self.composes,
+            "overlap": self.overlap,
+            "sites": [_site_json(site) for site in self.sites],
+        }
+        return json.dumps(body, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "PrivacyStatement":
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunError: a field is missing or of the wrong kind.
+        """
+        try:
+            raw = json.loads(text)
+            return cls(
+                epsilon=float(raw["epsilon"]),
+                delta=float(raw["delta"]),
+                unit=raw["unit"],
+                adjacency=raw["adjacency"],
+                trust=raw["trust"],
+                accountant=raw["accountant"],
+                second_accountant=raw["second_accountant"],
+                composes=raw["composes"],
+                overlap=raw["overlap"],
+                sites=tuple(_site_from_json(site) for site in raw["sites"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"the privacy statement cannot be read ({error!r})") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "PrivacyStatement":
+        """Read a statement from a file.
+
+        Raises:
+            RunError: no file, or `from_json`'s.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError("the run holds no privacy statement; it did not finish") from error
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else "inf"
+
+
+def _site_json(site: SiteStatement) -> dict[str, Any]:
+    return {
+        "site": site.site,
+        "epsilon": _number(site.epsilon),
+        "epsilon_second": _number(site.epsilon_second),
+        "delta": site.delta,
+        "ledger_head": site.ledger_head,
+        "events": [event.as_json() for event in site.events],
+        "held_out_events": [event.as_json() for event in site.held_out],
+    }
+
+
+def _site_from_json(raw: dict[str, Any]) -> SiteStatement:
+    return SiteStatement(
+        site=raw["site"],
+        epsilon=float(raw["epsilon"]),
+        epsilon_second=float(raw["epsilon_second"]),
+        delta=float(raw["delta"]),
+        ledger_head=raw["ledger_head"],
+        events=tuple(Mechanism.from_json(event) for event in raw["events"]),
+        held_out=tuple(Mechanism.from_json(event) for event in raw["held_out_events"]),
+    )

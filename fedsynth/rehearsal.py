@@ -1,0 +1,235 @@
+"""A rehearsal: a whole study on one machine, with every site's folder, ledger and approval as in a hospital.
+
+Nothing is written under the run's folder, and nothing charged, until every site's recordings have passed the
+gate and every ledger can afford the plan.
+"""
+
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsynth.coordinator.run_folder import RunFacts, RunFolder, carry_out
+from fedsynth.coordinator.transport import InProcess
+from fedsynth.errors import RecordingError, RefusedError, RunError
+from fedsynth.evaluation.reference import Reference, reference_scores
+from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.signals.readers import read_site
+from fedsynth.signals.recording import Recording, Windows
+from fedsynth.signals.toy import write_toy_cohort
+from fedsynth.signals.windows import windows_of
+from fedsynth.site.holdings import groups_of, keep, tokens_of
+from fedsynth.site.session import SiteSession, afford, approve
+from fedsynth.study import Study, parse_study
+from fedsynth.wire.plan import Plan, plan_of
+
+Progress = Callable[[str, int, int], None]
+Engine = Callable[[Path, Progress], None]
+THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
+CONTINUED = "everything in the ledgers given, earlier runs on the same people included"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort."""
+
+    study_text: str
+    source: str
+    sites: Path | None
+    out: Path
+    ledgers: Path | None = None
+    engine: str = "in-process"
+    people: float = 1.0
+
+
+def rehearse(what: Rehearsal, *, engines: dict[str, Engine], progress: Progress) -> RunFolder:
+    """Rehearse a study; a finished run of the same study is left as it is.
+
+    Raises:
+        StudyError: the study, or what the toy cohort needs of it.
+        RecordingError: a site's recordings; nothing was written or charged.
+        BudgetError: a ledger that cannot afford the plan; nothing was trained.
+        RefusedError: the run's folder holds something else, or too few sites answered.
+    """
+    study = parse_study(what.study_text, source=what.source)
+    run = RunFolder(what.out)
+    if _already(run, study, what):
+        return run
+    progress("budget", 0, 1)
+    plan = plan_of(study)
+    progress("budget", 1, 1)
+    what.out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".fedsynth-", dir=what.out.parent))
+    try:
+        reference = _prepare(what, study, plan, RunFolder(staging), progress)
+        if what.out.exists():
+            what.out.rmdir()
+        staging.rename(what.out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    engines[what.engine](what.out, progress)
+    _keep_reference(run, reference, progress)
+    return run
+
+
+def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
+    """Check everything that `rehearse` checks before it trains, ledgers included, and leave nothing behind.
+
+    Raises:
+        FedsynthError: as `rehearse`.
+    """
+    study = parse_study(what.study_text, source=what.source)
+    plan = plan_of(study)
+    with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
+        held = _hold(what, study, Path(staging), progress)
+        for name, (recordings, _) in held.items():
+            if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
+                with Ledger(what.ledgers / name) as ledger:
+                    afford(ledger, plan, tokens_of(recordings, held_out=study.plan.held_out, key=ledger.key))
+    return plan
+
+
+def in_process(folder: Path, progress: Progress) -> None:
+    """Carry out a run with every site in this process."""
+    run = RunFolder(folder)
+    handlers = {name: SiteSession(run.site(name), progress=progress).handle for name in run.facts().sites}
+    carry_out(folder, transport=InProcess(handlers), progress=progress)
+
+
+def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
+    """Whether the same run is there and finished.
+
+    Raises:
+        RefusedError: something else is there.
+    """
+    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+        return False
+    try:
+        same = run.study().digest == study.digest and run.facts().engine == what.engine
+    except (RunError, RefusedError):
+        same = False
+    if same and run.finished and what.ledgers is None:
+        return True
+    state = "an unfinished run" if same else "something else"
+    raise RefusedError(f"{run.path} holds {state}; nothing was touched. Name another --out, or remove it")
+
+
+def _prepare(what: Rehearsal, study: Study, plan: Plan, run: RunFolder, progress: Progress) -> Reference:
+    """Read, check and window every site's recordings, then make the sites' folders and have them approve."""
+    held = _hold(what, study, run.path, progress)
+    name_of_run = secrets.token_hex(8)
+    for name, (recordings, windows) in held.items():
+        _make_site(run.site(name), name, recordings, windows, what, study)
+    for index, name in enumerate(held):
+        approve(run.site(name), run=name_of_run, plan=plan)
+        progress("approvals", index + 1, len(held))
+    facts = RunFacts(
+        run=name_of_run,
+        engine=what.engine,
+        cohort="toy" if what.sites is None else "recordings",
+        sites=tuple(held),
+        composes=CONTINUED if what.ledgers else THIS_RUN,
+    )
+    run.begin(facts=facts, plan=plan, study_text=what.study_text)
+    return _reference(list(held.values()), study)
+
+
+Held = dict[str, tuple[list[Recording], Windows]]
+
+
+def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> Held:
+    """Read, check and window every site's recordings."""
+    folder = what.sites
+    if folder is None:
+        folder = staging / "toy"
+        write_toy_cohort(
+            folder,
+            study=study,
+            people=what.people,
+            progress=partial(progress, "simulating people"),
+        )
+    held = {name: _read(folder / name, name, study, progress) for name in _site_names(folder, study)}
+    if what.sites is None:
+        shutil.rmtree(folder)
+    return held
+
+
+def _read(folder: Path, name: str, study: Study, progress: Progress) -> tuple[list[Recording], Windows]:
+    recordings = read_site(folder, site=name, study=study, progress=partial(progress, f"reading {name}"))
+    windows = windows_of(recordings, study=study, progress=partial(progress, f"windows of {name}"))
+    return recordings, windows
+
+
+def _make_site(
+    folder: Path, name: str, recordings: list[Recording], windows: Windows, what: Rehearsal, study: Study
+) -> None:
+    folder.mkdir(parents=True)
+    ledger_place = "ledger" if what.ledgers is None else str((what.ledgers / name).resolve())
+    policy = f'name = "{name}"\nledger = {json.dumps(ledger_place)}\n'
+    (folder / "site.toml").write_text(policy, encoding="utf-8")
+    with Ledger(folder / ledger_place) as ledger:
+        keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
+
+
+def _reference(held: list[tuple[list[Recording], Windows]], study: Study) -> Reference:
+    """Part the windows of all sites by group, as the sites themselves do."""
+    train = np.concatenate([_trains(recordings, windows, study) for recordings, windows in held])
+    signal = np.concatenate([windows.signal for _, windows in held])
+    labels = np.concatenate([windows.labels for _, windows in held])
+    return Reference(signal[train], labels[train], signal[~train], labels[~train])
+
+
+def _trains(recordings: list[Recording], windows: Windows, study: Study) -> NDArray[np.bool_]:
+    groups = groups_of(recordings, held_out=study.plan.held_out)
+    return np.array([group == "train" for group in groups])[windows.recordings]
+
+
+def _site_names(recordings: Path, study: Study) -> tuple[str, ...]:
+    if not recordings.is_dir():
+        raise RecordingError(f"--sites: {recordings} is not a folder; it should hold one folder for each hospital")
+    found = tuple(
+        sorted(path.name for path in recordings.iterdir() if path.is_dir() and not path.name.startswith("."))
+    )
+    if study.cohort.sites:
+        missing = [name for name in study.cohort.sites if name not in found]
+        if missing:
+            raise RecordingError(
+                f"the study names site {missing[0]!r}, but {recordings} has no such folder among its "
+                f"{len(found)}. Nothing was written or charged"
+            )
+        return study.cohort.sites
+    if len(found) < study.cohort.least_sites:
+        raise RecordingError(
+            f"{recordings} has {len(found)} site folders, and the study needs {study.cohort.least_sites}. "
+            "Nothing was written or charged"
+        )
+    return found
+
+
+def _keep_reference(run: RunFolder, reference: Reference, progress: Progress) -> None:
+    """Score the generator exactly, beside train-real, on held-out people; only this machine may know.
+
+    The toy cohort's people are made up, so its exact scores may also be published.
+    """
+    toy = run.facts().cohort == "toy"
+    exact = reference_scores(
+        run.generator(), reference, source="public simulation" if toy else "real", progress=progress
+    )
+    run.internal.mkdir(exist_ok=True)
+    dump_scores(exact, run.internal / "scores.json")
+    if toy:
+        dump_scores([*exact, *run.scores()], run.path / "scores.json")
+
+
+def internal_scores(run: RunFolder) -> list[Score]:
+    """Return the exact scores kept inside."""
+    return load_scores(run.internal / "scores.json")

@@ -1,0 +1,160 @@
+"""Build a release: from what a run left behind to a signed folder that verifies, or to nothing at all.
+
+Everything is written beside the final place, guarded, signed and verified there, and moved in one step. The same
+facts and the same key give the same bytes.
+"""
+
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.evaluation.score import Score
+from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.release.claim import sign_release
+from fedsynth.release.dataset import bounded, write_dataset
+from fedsynth.release.guard import PUBLIC_SOURCES, guard
+from fedsynth.release.papers import check_license, write_papers
+from fedsynth.release.provenance import code_in_use, write_provenance
+from fedsynth.release.signature import load_private_key, public_of
+from fedsynth.release.verify import verify_release
+from fedsynth.study import Study, parse_study
+
+
+def build_release(
+    out: Path,
+    *,
+    study: Study,
+    study_text: str,
+    statement: PrivacyStatement,
+    windows: SyntheticWindows,
+    scores: tuple[Score, ...],
+    facts: dict[str, str],
+    ledger_lengths: Mapping[str, int],
+    signing_key: Path,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write, guard, sign and verify a release, then move it to `out`.
+
+    Args:
+        out: where the release shall stand; nothing may stand there but an empty folder.
+        study: what was agreed.
+        study_text: the study file as the parties approved it; must read as `study`.
+        statement: what was spent.
+        windows: what was drawn.
+        scores: how good it is; none may come from real recordings.
+        facts: lines for the report, by name.
+        ledger_lengths: how many entries each site's ledger holds.
+        signing_key: an OpenSSH Ed25519 private key (`signature.make_key`).
+        progress: is told each step.
+
+    Raises:
+        RefusedError: `out` is taken, the key cannot be used, or the windows do not fit the study.
+        PrivacyError: no privacy is promised, a score comes from real recordings, or the guard refuses.
+        StudyError: the study's text is not the study, or names a licence nobody knows.
+        VerificationError: what was written does not verify.
+    """
+    tell = progress if progress is not None else _quiet
+    _check_out(out)
+    _check_promise(statement, scores=scores)
+    check_license(study)
+    _check_study_text(study_text, study=study)
+    public_key = public_of(load_private_key(signing_key))
+    windows = bounded(windows, range_uv=study.signal.range_uv)
+    code = code_in_use()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = out.parent / f".{out.name}.{secrets.token_hex(4)}.staging"
+    staging.mkdir()
+    try:
+        tell("writing the data set")
+        write_dataset(staging, windows=windows, study=study)
+        write_papers(staging, study=study, statement=statement, windows=windows, public_key=public_key)
+        write_provenance(staging, study_text=study_text, code=code)
+        tell("writing the report")
+        _write_report(
+            staging / "report", study=study, statement=statement, scores=scores, windows=windows, facts=facts
+        )
+        tell("looking for anything that may not leave")
+        guard(staging)
+        tell("signing")
+        sign_release(
+            staging,
+            key=signing_key,
+            statement=statement,
+            ledger_lengths=ledger_lengths,
+            study=study.name,
+            study_digest=study.digest,
+            code=code,
+            publisher=study.release.publisher,
+        )
+        tell("verifying")
+        verified = verify_release(staging)
+        if verified.fingerprint != public_key.fingerprint:
+            raise RefusedError("the signing key was exchanged while the release was written; nothing was kept")
+        _move(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    tell(f"released: {verified.files} files, signed by {verified.fingerprint}")
+
+
+def _quiet(_: str) -> None:
+    return
+
+
+def _check_out(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise RefusedError("a file or a link stands where the release should go; it was left as it is")
+    if out.is_dir() and any(out.iterdir()):
+        raise RefusedError(
+            "the folder for the release is not empty, and it was left as it is; name another, or remove it first"
+        )
+
+
+def _check_promise(statement: PrivacyStatement, *, scores: tuple[Score, ...]) -> None:
+    if not statement.is_private:
+        raise PrivacyError(
+            "the run was trained with epsilon = infinity: nothing is promised, so nothing can be released. "
+            "Nothing was written; rehearse with a finite epsilon"
+        )
+    inside = [score.name for score in scores if score.source not in PUBLIC_SOURCES]
+    if inside:
+        raise PrivacyError(
+            f"{len(inside)} of {len(scores)} scores were computed from real recordings without a charge "
+            f"({inside[0]}); they belong to the internal report. Nothing was written"
+        )
+
+
+def _check_study_text(text: str, *, study: Study) -> None:
+    if parse_study(text, source="the study file of the run").digest != study.digest:
+        raise PrivacyError(
+            "the study file of the run is not the study that was approved (their digests differ). "
+            "Nothing was written; release the run with the file it was rehearsed from"
+        )
+
+
+def _write_report(
+    folder: Path,
+    *,
+    study: Study,
+    statement: PrivacyStatement,
+    scores: tuple[Score, ...],
+    windows: SyntheticWindows,
+    facts: dict[str, str],
+) -> None:
+    # Imported here: pages need figures, and figures need matplotlib, which nothing else in a release does.
+    from fedsynth.report.page import ReportPage, write_report
+
+    write_report(
+        folder,
+        ReportPage(study=study, statement=statement, scores=scores, windows=windows, facts=facts),
+    )
+
+
+def _move(staging: Path, out: Path) -> None:
+    """Rename in one step; a folder that filled up meanwhile is left as it is."""
+    try:
+        staging.replace(out)
+    except OSError as error:
+        raise RefusedError(f"the release cannot be moved to its place ({type(error).__name__})") from error

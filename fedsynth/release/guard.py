@@ -1,0 +1,168 @@
+"""The last look before signing: from a finished folder to nothing, or to the reason why it may not leave.
+
+The guard trusts no writer. It reads what stands in the folder, file by file, and refuses what must stay inside:
+numbers about real people that nobody charged for, seeds of noise, the run's internal side, keys, paths of a
+machine, and any kind of file a release has no use for. Messages name the file and the rule, never a value.
+"""
+
+import fnmatch
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fedsynth.errors import PrivacyError, VerificationError
+from fedsynth.release.manifest import open_regular, read_bounded, scan, shown
+
+INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*.sqlite*", "*.key", "id_ed25519*")
+"""Names, of a file or of any folder above it, that belong to the inside of a run."""
+
+SUFFIXES = frozenset({".md", ".json", ".tsv", ".toml", ".txt", ".cff", ".html", ".svg", ".edf", ".npz"})
+PLAIN = frozenset({"LICENSE", ".bidsignore"})
+PUBLIC_SOURCES = frozenset({"private sum", "synthetic", "public simulation"})
+"""Where a score may come from. "real" is not among them, and neither is silence."""
+
+NUMBER_SOURCES = PUBLIC_SOURCES | {"accountant"}
+"""Where a number of the report may come from: a score's sources, or the price of the mechanisms."""
+
+STUDY = "provenance/study.toml"
+METRICS = "report/metrics.json"
+STATEMENT = "privacy/statement.json"
+
+_NO_PROMISE = "holds an epsilon that is not finite: no privacy was promised"
+_SIGNALS = re.compile(r"data/ml/windows\.npz|(sub-syn[0-9]+)/eeg/\1_task-synthetic_eeg\.edf")
+_SEED_IN_TEXT = re.compile(r"noise[_ -]?seed\w*[\"']?\s*[:=]|\bseeds?[\"']?\s*[:=]\s*[\"']?[0-9]", re.IGNORECASE)
+# What looks like a path in text but is not: embedded pictures, key fingerprints and key material.
+_NO_PATH = re.compile(
+    r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+|SHA256:[A-Za-z0-9+/]{43}|ssh-ed25519 [A-Za-z0-9+/=]+"
+)
+_PATHS = re.compile(
+    r"""(?:^|[\s"'`(=:,;\[>])(?:/(?:[\w.@~+-]+/)+[\w.@~+-]*|/(?:home|root|tmp|Users|mnt|var|etc|opt|srv)\b)"""
+    r"""|file://|\b[A-Za-z]:\\|\\\\\w+\\\w""",
+    re.MULTILINE,
+)
+
+
+def guard(folder: Path, *, internal: tuple[str, ...] = INTERNAL) -> None:
+    """Refuse a release folder that holds something private, or something nobody can vouch for.
+
+    Args:
+        folder: a finished release, not signed yet.
+        internal: name patterns (`fnmatch`) that no part of a path may match.
+
+    Raises:
+        PrivacyError: with the file and the rule. The folder is left as it is.
+    """
+    try:
+        tree = scan(folder)
+        for path, kind in tree.odd:
+            _refuse(path, f"is a {kind}" if "link" in kind else f"is {kind}")
+        for path in (METRICS, STATEMENT, STUDY):
+            if path not in tree.files:
+                _refuse(path, "is missing, so nothing can be said about it")
+        for path in (*tree.files, *tree.empty):
+            _check_name(path, internal=internal)
+        for path in tree.files:
+            _check_no_private_key(folder, path)
+            if not _SIGNALS.fullmatch(path):
+                _check_text(path, read_bounded(folder, path))
+    except VerificationError as error:
+        raise PrivacyError(f"the release cannot be read: {error}") from error
+
+
+def _check_name(path: str, *, internal: tuple[str, ...]) -> None:
+    parts = path.rstrip("/").split("/")
+    for part in parts:
+        for pattern in internal:
+            if fnmatch.fnmatch(part.casefold(), pattern):
+                _refuse(path, f"belongs to the inside of a run ({pattern})")
+        if "seed" in part.casefold():
+            _refuse(path, "is named like a seed")
+    if path.endswith("/"):
+        _refuse(path, "is an empty folder")
+    if parts[-1] not in PLAIN and PurePosixPath(path).suffix not in SUFFIXES:
+        _refuse(path, "is of a kind that no release needs")
+    if PurePosixPath(path).suffix in {".edf", ".npz"} and not _SIGNALS.fullmatch(path):
+        _refuse(path, "is a signal file at a place where no synthetic window is written")
+
+
+def _check_no_private_key(folder: Path, path: str) -> None:
+    needle, tail = b"PRIVATE KEY", b""
+    with open_regular(folder, path) as stream:
+        while chunk := stream.read(1024**2):
+            if needle in tail + chunk:
+                _refuse(path, "holds a private key")
+            tail = chunk[-len(needle) :]
+
+
+def _check_text(path: str, data: bytes) -> None:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse(path, "should be text and is not UTF-8")
+        return
+    if _PATHS.search(_NO_PATH.sub("", text)):
+        _refuse(path, "holds an absolute path")
+    if path == STUDY:
+        _check_tree(path, _toml(path, text))
+        return
+    if _SEED_IN_TEXT.search(text):
+        _refuse(path, "holds what looks like a seed")
+    if path.endswith(".json"):
+        _check_tree(path, _json(path, text))
+
+
+def _check_tree(path: str, body: Any) -> None:
+    """Walk JSON or TOML: no seed, every epsilon finite, every score from a public source."""
+    for where, table in _tables(body):
+        for key, value in table.items():
+            if "seed" in key.casefold() and (path, where, key) != (STUDY, ("release",), "draw_seed"):
+                _refuse(path, "holds a key that looks like a seed")
+            if key.casefold().startswith("epsilon") and not _is_finite(value):
+                _refuse(path, _NO_PROMISE)
+        if path == METRICS:
+            _check_score(path, table)
+
+
+def _check_score(path: str, table: dict[str, Any]) -> None:
+    if "source" in table and table["source"] not in NUMBER_SOURCES:
+        _refuse(path, "holds a number computed from real recordings, or from a source nobody knows")
+    if "value" in table and "source" not in table:
+        _refuse(path, "holds a number that does not say where it comes from")
+    if str(table.get("name", "")).startswith("epsilon") and not _is_finite(table.get("value")):
+        _refuse(path, _NO_PROMISE)
+
+
+def _tables(body: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if isinstance(body, dict):
+        yield where, body
+        for key, value in body.items():
+            yield from _tables(value, (*where, key))
+    elif isinstance(body, list):
+        for value in body:
+            yield from _tables(value, where)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _json(path: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PrivacyError(f"refused before signing: {shown(path)} is not JSON") from error
+
+
+def _toml(path: str, text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PrivacyError(f"refused before signing: {shown(path)} is not TOML") from error
+
+
+def _refuse(path: str, why: str) -> None:
+    raise PrivacyError(f"refused before signing: {shown(path)} {why}. Nothing was signed or published")

@@ -1,0 +1,219 @@
+"""Verify a release: from a folder nobody vouches for to what its publisher signed, or the cause why not.
+
+Needs the standard library and `cryptography`; works offline, on a machine that never saw the project. Everything
+in the folder is treated as hostile: no link is followed, nothing outside is opened, names are made safe before
+they are printed, and files are hashed in pieces. The folder must not change while it is verified; verify a copy
+that is yours.
+
+Empty folders count as additions: the manifest lists files, so whoever unpacks a release never gets one. Hard links
+count as links: another name outside could change the content after it was verified; a plain copy has none.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsynth.errors import RunError, VerificationError
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.release.claim import Claim, LedgerPoint
+from fedsynth.release.manifest import (
+    ENVELOPE,
+    SUMS,
+    SUMS_SIGNATURE,
+    UNCOVERED,
+    Tree,
+    parse_manifest,
+    read_bounded,
+    scan,
+    sha256_of,
+    shown,
+)
+from fedsynth.release.seen import load_seen, save_seen
+from fedsynth.release.signature import Envelope, PublicKey, parse_public_key, parse_ssh, strict_json, verify_ssh
+
+STATEMENT = "privacy/statement.json"
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a release that verifies says, and who says it.
+
+    `fingerprint` is the signing key's, as OpenSSH prints it. `pinned` tells whether the reader brought that key;
+    without it the files are as somebody signed them, and who that was is not known. `promise` is the privacy
+    promise as a sentence.
+    """
+
+    fingerprint: str
+    pinned: bool
+    files: int
+    publisher: str
+    study: str
+    study_digest: str
+    code_version: str
+    epsilon: float
+    delta: float
+    unit: str
+    adjacency: str
+    trust: str
+    promise: str
+    ledgers: tuple[LedgerPoint, ...]
+
+
+def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None = None) -> Verified:
+    """Check that a release is, file by file, what its publisher signed.
+
+    Args:
+        folder: the release.
+        key: the publisher's public key (`.pub` or `allowed_signers`), from somewhere else than the release.
+            Without it the key in the release is used, and the answer is not `pinned`.
+        seen: a JSON file, outside the release, in which the ledgers of verified releases are remembered.
+
+    Raises:
+        VerificationError: with the cause: a folder or integrity file that is missing or malformed; a wrong key;
+            a bad signature; a missing countersignature; files changed, added, removed, renamed or linked; a
+            statement other than the promise that was signed; a ledger older than one already seen.
+    """
+    expected = None if key is None else _load_public_key(key)
+    if seen is not None and _inside(seen, folder):
+        raise VerificationError("the file of seen ledgers stands inside the release; put it somewhere else")
+    tree = scan(folder)
+    claim = _signed_claim(folder, tree=tree, expected=expected)
+    differences = _differences(folder, tree=tree, signed=claim.files)
+    if differences:
+        rest = f"; and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
+        raise VerificationError(
+            f"not what was signed by {claim.public_key.fingerprint}: {'; '.join(differences[:_NAMED])}{rest}. "
+            "Do not use this copy; fetch the release again from its publisher"
+        )
+    statement = _check_statement(folder, claim=claim)
+    if seen is not None:
+        before = load_seen(seen)
+        before.check(claim)
+        save_seen(before.with_claim(claim), seen)
+    return Verified(
+        fingerprint=claim.public_key.fingerprint,
+        pinned=expected is not None,
+        files=len(claim.files),
+        publisher=claim.publisher,
+        study=claim.study,
+        study_digest=claim.study_digest,
+        code_version=claim.code.version,
+        epsilon=claim.epsilon,
+        delta=claim.delta,
+        unit=claim.unit,
+        adjacency=claim.adjacency,
+        trust=claim.trust,
+        promise=statement.sentence(),
+        ledgers=claim.ledgers,
+    )
+
+
+def _load_public_key(path: Path) -> PublicKey:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise VerificationError(f"the key given cannot be read ({type(error).__name__})") from error
+    return parse_public_key(text)
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Claim:
+    """Read and verify what is in `integrity/`; no other file is opened."""
+    linked = dict(tree.odd)
+    for path in sorted(UNCOVERED):
+        if path in linked:
+            raise VerificationError(f"{linked[path]}: {path} must be a file of its own")
+        if path not in tree.files:
+            raise VerificationError(f"not a signed release: {path} is missing")
+    sums = read_bounded(folder, SUMS)
+    signer, ssh_signature = parse_ssh(read_bounded(folder, SUMS_SIGNATURE))
+    envelope = Envelope.from_json(read_bounded(folder, ENVELOPE))
+    if expected is not None and signer != expected:
+        raise VerificationError(
+            f"wrong key: the release was signed by {signer.fingerprint}, the key given is {expected.fingerprint}"
+        )
+    if not verify_ssh(sums, signature=ssh_signature, key=signer):
+        raise VerificationError(f"bad signature: {SUMS} is not what {signer.fingerprint} signed")
+    if not envelope.signed_by(signer):
+        raise VerificationError(f"bad signature: {ENVELOPE} is not what {signer.fingerprint} signed")
+    claim = Claim.from_payload(envelope.payload)
+    if claim.public_key != signer:
+        raise VerificationError("wrong key: the signed statement names another publisher's key")
+    _check_countersignatures(envelope, claim=claim)
+    if parse_manifest(sums) != claim.files:
+        raise VerificationError(f"malformed: {SUMS} and the signed statement name different files or digests")
+    return claim
+
+
+def _check_countersignatures(envelope: Envelope, *, claim: Claim) -> None:
+    for required in claim.required:
+        if not envelope.signed_by(required):
+            made = required.fingerprint in envelope.signatures
+            cause = "bad countersignature" if made else "missing countersignature"
+            raise VerificationError(f"{cause}: {required.fingerprint} must sign {ENVELOPE} too")
+    asked = {claim.public_key.fingerprint, *(required.fingerprint for required in claim.required)}
+    if set(envelope.signatures) - asked:
+        raise VerificationError(f"malformed: {ENVELOPE} holds a signature that nobody asked for")
+
+
+def _differences(folder: Path, *, tree: Tree, signed: Mapping[str, str]) -> list[str]:
+    """Name every difference between the folder and the signed digests, links first."""
+    linked = dict(tree.odd)
+    there = set(tree.files) - UNCOVERED
+    changed = [path for path in sorted(there & set(signed)) if sha256_of(folder, path) != signed[path]]
+    gone = sorted(set(signed) - there - set(linked))
+    added = sorted(there - set(signed))
+    renamed = _renamed(folder, gone=gone, added=added, signed=signed)
+    differences = [f"{kind}: {shown(path)}" for path, kind in tree.odd]
+    differences += [f"changed: {shown(path)}" for path in changed]
+    differences += [f"renamed: {shown(old)} is now {shown(new)}" for old, new in renamed.items()]
+    differences += [f"removed: {shown(path)}" for path in gone if path not in renamed]
+    differences += [f"added: {shown(path)}" for path in added if path not in renamed.values()]
+    differences += [f"added: {shown(path)} (an empty folder)" for path in tree.empty]
+    return differences
+
+
+def _renamed(folder: Path, *, gone: list[str], added: list[str], signed: Mapping[str, str]) -> dict[str, str]:
+    """Pair files that are gone with added ones of the same content."""
+    if not gone:
+        return {}
+    found: dict[str, list[str]] = {}
+    for path in added:
+        found.setdefault(sha256_of(folder, path), []).append(path)
+    renamed: dict[str, str] = {}
+    for path in gone:
+        candidates = found.get(signed[path])
+        if candidates:
+            renamed[path] = candidates.pop(0)
+    return renamed
+
+
+def _check_statement(folder: Path, *, claim: Claim) -> PrivacyStatement:
+    """Hold the readable statement against the signed promise; the file itself was verified before."""
+    if STATEMENT not in claim.files:
+        raise VerificationError(f"malformed: the release carries no {STATEMENT}")
+    data = read_bounded(folder, STATEMENT)
+    strict_json(data, what=STATEMENT)
+    try:
+        statement = PrivacyStatement.from_json(data.decode("utf-8"))
+        heads = sorted((str(site.site), str(site.ledger_head)) for site in statement.sites)
+    except (RunError, AttributeError, OverflowError) as error:
+        raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement") from error
+    said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)
+    signed = (claim.epsilon, claim.delta, claim.unit, claim.adjacency, claim.trust)
+    if said != signed:
+        raise VerificationError(
+            f"the statement is not the signed promise: {STATEMENT} says epsilon {statement.epsilon:g} per "
+            f"{shown(str(statement.unit))}, signed was epsilon {claim.epsilon:g} per {shown(claim.unit)}"
+        )
+    if heads != sorted((point.site, point.head) for point in claim.ledgers):
+        raise VerificationError(f"the statement is not the signed promise: {STATEMENT} shows other ledgers")
+    if not (statement.is_private and math.isfinite(claim.epsilon)):
+        raise VerificationError("the release promises no privacy: epsilon is not finite")
+    return statement

@@ -1,0 +1,495 @@
+"""Figures of the public report: from synthetic windows, scores and charges to small static SVG.
+
+Every figure is one `<svg>` element ready to stand in a page: no script, no reference outside itself, a title and
+a description for readers who cannot see it, and the same bytes for the same input. Text stays text, so that a
+page's own font is used.
+"""
+
+import html
+import io
+import math
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+from scipy.signal import welch
+
+from fedsynth.evaluation.score import Score
+from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.privacy.mechanism import Mechanism
+
+INK, SOFT, FAINT = "#1b2733", "#5b6875", "#c9d1d9"
+# Okabe and Ito's palette (2008), readable with any colour vision; yellow is left out, too pale for a line.
+PALETTE = ("#0072b2", "#d55e00", "#00835f", "#a6588a", "#9a6a00", "#3b8bc0")
+
+MOST_CHANNELS = 8
+MOST_POINTS = 512
+MOST_WINDOWS = 200
+MOST_SAMPLES = 4_000_000
+EXAMPLES = 3
+
+_PX = 1 / 72  # SVG of matplotlib has 72 units an inch: a figure of n _PX is n units wide
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedsynth",
+    "text.parse_math": False,
+    "font.size": 12,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 11.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "text.color": INK,
+    "path.simplify": False,
+}
+
+
+def largest_tpr(fpr: float, *, epsilon: float, delta: float) -> float:
+    """Return the largest true-positive rate of any test for one unit's presence, at a false-positive rate.
+
+    Both inequalities of (epsilon, delta) hypothesis testing (Kairouz, Oh and Viswanath 2015, theorem 2.1):
+    TPR <= e^epsilon FPR + delta, and 1 - FPR <= e^epsilon (1 - TPR) + delta.
+
+    >>> round(largest_tpr(0.01, epsilon=1.0, delta=0.0), 3)
+    0.027
+    """
+    if math.isinf(epsilon):
+        return 1.0
+    few = math.exp(min(epsilon, 700.0)) * fpr + delta
+    many = 1.0 - math.exp(-epsilon) * (1.0 - delta - fpr)
+    return float(min(1.0, few, many))
+
+
+def chance_level(score: Score, *, labels: int) -> float | None:
+    """Return what a guess that ignores the signal would score; None where the score's name does not say."""
+    name = score.name.lower()
+    if "auroc" in name:
+        return 0.5
+    if "macro-f1" in name or "balanced accuracy" in name:
+        return 1.0 / labels
+    return None
+
+
+def budget_shares(events: Sequence[Mechanism]) -> tuple[float, ...]:
+    """Return how much of what one group of units gave went to each event; sums to 1.
+
+    Epsilon does not add up, so the share is that of the squared Gaussian-DP parameter, which does: T / sigma^2
+    for T sums over the whole group, q^2 T (exp(1 / sigma^2) - 1) for T sampled sums (Bu et al. 2020,
+    doi:10.1162/99608f92.cfc5dd25, theorem 5). Events without noise share everything among themselves.
+
+    >>> budget_shares([Mechanism("a", 2.0, 1.0, 1, 1.0), Mechanism("b", 2.0, 1.0, 3, 1.0)])
+    (0.25, 0.75)
+    """
+    if any(not event.is_private for event in events):
+        spent = [0.0 if event.is_private else 1.0 for event in events]
+    else:
+        spent = [_squared_mu(event) for event in events]
+    total = sum(spent)
+    return tuple(part / total if total else 0.0 for part in spent)
+
+
+def promise_svg(*, epsilon: float, delta: float, unit: str, name: str = "promise") -> str:
+    """Draw which attackers the promise rules out: true-positive rate over false-positive rate."""
+    fpr = np.logspace(-4, 0, 121)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.15, 0.16, 0.80, 0.80))
+        bound = [largest_tpr(x, epsilon=epsilon, delta=delta) for x in fpr]
+        axes.fill_between(fpr, fpr, bound, color=PALETTE[0], alpha=0.14, linewidth=0)
+        for other in (1.0, 2.0, 4.0, 8.0):
+            if not 0 < epsilon < math.inf or abs(math.log(other / epsilon)) > 0.25:
+                axes.plot(fpr, [largest_tpr(x, epsilon=other, delta=delta) for x in fpr], color="#94a3b1", lw=1)
+                at = min(0.5, 0.62 / math.exp(other))
+                axes.text(at, 0.64, f"ε {other:g}", color=SOFT, fontsize=10, ha="right")
+        axes.plot(fpr, fpr, color=SOFT, lw=1, dashes=(4, 3))
+        axes.plot(fpr, bound, color=PALETTE[0], lw=2.2)
+        top = largest_tpr(0.01, epsilon=epsilon, delta=delta)
+        axes.plot([0.01, 0.01], [0, top], color=PALETTE[1], lw=1.2, dashes=(2, 2))
+        axes.plot([0.01], [top], "o", color=PALETTE[1], ms=7, clip_on=False, zorder=5)
+        low = top < 0.75
+        axes.text(
+            0.0085 if low else 0.0112,
+            top + 0.07 if low else top - 0.085,
+            f"at most {percent(top)}",
+            weight="bold",
+            ha="right" if low else "left",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5} if low else None,
+        )
+        axes.text(0.16, 0.06, "blind guess", color=SOFT, fontsize=10)
+        axes.set(xscale="log", xlim=(1e-4, 1), ylim=(0, 1.0))
+        axes.set_xlabel(f"{unit}s that took no part, named wrongly")
+        axes.set_ylabel(f"{unit}s that took part, recognised")
+        axes.xaxis.set_major_locator(FixedLocator([1e-4, 1e-3, 1e-2, 1e-1, 1]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+
+    top = largest_tpr(0.01, epsilon=epsilon, delta=delta)
+    return _svg(
+        name,
+        draw,
+        size=(400, 310),
+        title="What the promise leaves to an attacker",
+        description=f"Curve of the largest share of {unit}s that took part and that any attacker can recognise, "
+        f"against the share of other {unit}s named wrongly. At 1 % named wrongly the curve stands at "
+        f"{percent(top)}. The dashed line is a blind guess.",
+    )
+
+
+def forest_svg(scores: Sequence[Score], *, labels: int, name: str = "forest") -> str:
+    """Draw each score whose chance level is known, with its 95 % interval; an empty string if there is none."""
+    rows = [(score, chance_level(score, labels=labels)) for score in scores]
+    shown = [(score, chance) for score, chance in rows if chance is not None and math.isfinite(score.value)]
+    if not shown:
+        return ""
+    names = [textwrap.wrap(score.name, 58) for score, _ in shown]
+    heights = [16 * len(lines) + 30 for lines in names]
+    height = sum(heights) + 44
+    ends = [end for score, _ in shown for end in (score.low, score.high, score.value) if math.isfinite(end)]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.015, 40 / height, 0.97, 1 - 44 / height))
+        left, right = min(0.0, *ends), max(1.0, *ends)
+        axes.set(xlim=(left, right), ylim=(sum(heights), 0))
+        top = 0.0
+        for (score, chance), lines, high in zip(shown, names, heights, strict=True):
+            for k, line in enumerate(lines):
+                axes.text(left, top + 12 + 16 * k, line, va="baseline", fontsize=12)
+            y = top + high - 19
+            axes.plot([0, 1], [y, y], color="#eef1f4", lw=9, solid_capstyle="round", zorder=0)
+            if math.isfinite(score.low) and math.isfinite(score.high):
+                axes.plot([score.low, score.high], [y, y], color=PALETTE[0], lw=3, solid_capstyle="round")
+            axes.plot([score.value], [y], "o", color=PALETTE[0], ms=8, mec="white", mew=1.5, clip_on=False)
+            axes.plot([chance, chance], [y - 9, y + 9], color=PALETTE[1], lw=1.6, dashes=(2, 1.2))
+            top += high
+        axes.spines["left"].set_visible(False)
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.set_xlabel("score (dot), 95 % interval (line), chance (dashed)")
+
+    said = "; ".join(
+        f"{score.name}: {score.value:.3f}, {score.low:.3f} to {score.high:.3f}, chance {chance:.2f}"
+        for score, chance in shown
+    )
+    return _svg(
+        name, draw, size=(440, height), title="Scores with 95 % intervals and chance", description=f"{said}."
+    )
+
+
+def budget_svg(groups: Sequence[tuple[str, Sequence[Mechanism]]], *, name: str = "budget", most: int = 8) -> str:
+    """Draw how the events of each titled group share what its units gave; at most `most` groups."""
+    rows: list[tuple[str, float | None]] = []
+    for title, events in groups[:most]:
+        rows.append((title, None))
+        shares = budget_shares(events)
+        rows += [(event.purpose, share) for event, share in zip(events, shares, strict=True)][:16]
+    heights = [34 if share is None else 36 for _, share in rows]
+    height = max(sum(heights) + 10, 60)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set(xlim=(0, 440), ylim=(height, 0))
+        axes.set_axis_off()
+        top = 0.0
+        for (text, share), high in zip(rows, heights, strict=True):
+            if share is None:
+                axes.text(0, top + 22, _short(text, 62), weight="bold", va="baseline")
+            else:
+                axes.text(0, top + 13, _short(text, 58), va="baseline", fontsize=11.5)
+                axes.barh(top + 24, 380, height=9, left=0, color="#eef1f4")
+                axes.barh(top + 24, 380 * share, height=9, left=0, color=PALETTE[0])
+                axes.text(439, top + 28, percent(share), va="baseline", ha="right")
+            top += high
+
+    said = "; ".join(title if share is None else f"{title} {percent(share)}" for title, share in rows)
+    return _svg(name, draw, size=(440, height), title="Where the budget went, by purpose", description=f"{said}.")
+
+
+def example_svgs(windows: SyntheticWindows, label: int, *, name: str) -> tuple[str, ...]:
+    """Draw up to three windows of one label, evenly spaced in the order drawn, all on one scale."""
+    mine = np.flatnonzero(windows.labels == label)
+    if len(mine) == 0:
+        return ()
+    picked = mine[np.unique(np.linspace(0, len(mine) - 1, EXAMPLES).round().astype(int))]
+    n_channels = windows.signal.shape[1]
+    channels = np.unique(np.linspace(0, n_channels - 1, min(n_channels, MOST_CHANNELS)).round().astype(int))
+    shown = windows.signal[picked][:, channels].astype(np.float64)
+    shown = shown - np.median(shown, axis=-1, keepdims=True)
+    reach = max(float(np.percentile(np.abs(shown), 99.5)), 1e-9)
+    step = reach * (1.7 if len(channels) > 1 else 1.5)
+    names = [windows.channels[int(channel)] for channel in channels]
+    return tuple(
+        _example(
+            f"{name}-{k}",
+            window,
+            names=names if len(names) > 1 else [],
+            sfreq=windows.sfreq,
+            step=step,
+            color=PALETTE[label % len(PALETTE)],
+            title=f"Synthetic window {k + 1} of {len(picked)}, label {windows.label_names[label]}",
+        )
+        for k, window in enumerate(shown)
+    )
+
+
+def spectrum_svgs(windows: SyntheticWindows, *, highest: float, name: str) -> tuple[str, ...]:
+    """Draw one spectrum panel a label, on shared axes, up to `highest` Hz; medians of the others in grey.
+
+    Welch's method on windows of at most 2 s, averaged over channels; the ribbon holds the middle 80 % of at most
+    200 windows of the label, fewer where windows are huge. A label without windows has an empty string.
+    """
+    spectra = [_spectra(windows, label) for label in range(len(windows.label_names))]
+    known = [found for found in spectra if found is not None]
+    if not known:
+        return tuple("" for _ in spectra)
+    highest = min(highest, windows.sfreq / 2)
+    inside = [quantiles[:, (freqs >= 1) & (freqs <= highest)] for freqs, quantiles in known]
+    low = math.floor(math.log10(max(min(float(part.min()) for part in inside), 1e-9)))
+    high = math.ceil(math.log10(max(max(float(part.max()) for part in inside), 1e-8)))
+    limits = (10.0**low, 10.0 ** max(high, low + 1))
+    return tuple(
+        ""
+        if mine is None
+        else _spectrum(
+            f"{name}-{label}",
+            mine,
+            others=[found for k, found in enumerate(spectra) if found is not None and k != label],
+            limits=limits,
+            highest=highest,
+            color=PALETTE[label % len(PALETTE)],
+            title=f"Spectrum of synthetic windows, label {windows.label_names[label]}",
+        )
+        for label, mine in enumerate(spectra)
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, with more digits near the ends so that nothing looks certain that is not.
+
+    >>> percent(0.5459), percent(0.99967), percent(0.9999996)
+    ('54.6 %', '99.97 %', '> 99.99 %')
+    """
+    if share in (0.0, 1.0):
+        return f"{100 * share:g} %"
+    if share >= 0.99995:
+        return "> 99.99 %"
+    if share < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * share:.2f} %" if share >= 0.9995 else f"{100 * share:.1f} %"
+
+
+def _squared_mu(event: Mechanism) -> float:
+    if event.sampling_probability >= 1:
+        return event.steps / event.noise_multiplier**2
+    growth = math.expm1(min(1 / event.noise_multiplier**2, 600.0))
+    return event.steps * event.sampling_probability**2 * growth
+
+
+def _example(
+    name: str,
+    window: NDArray[np.float64],
+    *,
+    names: list[str],
+    sfreq: float,
+    step: float,
+    color: str,
+    title: str,
+) -> str:
+    """Draw one window, shape (channel, time), as stacked traces `step` microvolts apart."""
+    n_channels, n_times = window.shape
+    seconds = n_times / sfreq
+    bar = _nice(step * (0.6 if n_channels > 1 else 0.4))
+    height = round(42 + 24 * (n_channels + 0.6)) if n_channels > 1 else 110
+
+    def draw(figure: Figure) -> None:
+        left = 0.14 if names else 0.03
+        axes = figure.add_axes((left, 38 / height, 0.985 - left, 1 - 42 / height))
+        for k, trace in enumerate(window):
+            times, values = _thin(trace, sfreq)
+            axes.plot(times, np.clip(values, -2.2 * step, 2.2 * step) - k * step, color=color, lw=0.9)
+            if names:
+                axes.text(-0.012 * seconds, -k * step, _short(names[k], 5), ha="right", va="center", fontsize=10)
+        axes.set(xlim=(0, seconds * 1.2), ylim=(-(n_channels - 0.2) * step, 0.8 * step))
+        x, y = seconds * 1.035, -(n_channels - 1) * step / 2
+        axes.plot([x, x], [y - bar / 2, y + bar / 2], color=INK, lw=1.8, solid_capstyle="butt")
+        axes.text(x + 0.018 * seconds, y, f"{bar:g}\nµV", va="center", fontsize=10, linespacing=1.15)
+        ticks = np.arange(0, seconds * (1 + 1e-9), _nice(seconds / 3))
+        axes.xaxis.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g} s"))
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_bounds(0, seconds)
+
+    return _svg(
+        name,
+        draw,
+        size=(240, height),
+        title=title,
+        description=f"{n_channels} channel{'s' if n_channels > 1 else ''} over {seconds:.3g} s. The vertical "
+        f"bar is {bar:g} µV.",
+    )
+
+
+_Spectra = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _spectra(windows: SyntheticWindows, label: int) -> _Spectra | None:
+    """Return frequencies in Hz and the 10, 50 and 90 % quantiles of power in µV²/Hz, shape (3, frequency)."""
+    mine = np.flatnonzero(windows.labels == label)
+    if len(mine) == 0:
+        return None
+    per_window = windows.signal.shape[1] * windows.signal.shape[2]
+    count = min(MOST_WINDOWS, max(MOST_SAMPLES // per_window, 25))
+    picked = mine[np.unique(np.linspace(0, len(mine) - 1, count).round().astype(int))]
+    signal = windows.signal[picked].astype(np.float64)
+    length = min(signal.shape[-1], round(2 * windows.sfreq))
+    freqs, power = welch(signal, fs=windows.sfreq, nperseg=length, axis=-1)
+    quantiles = np.quantile(power.mean(axis=1), [0.1, 0.5, 0.9], axis=0)
+    return np.asarray(freqs, np.float64), np.maximum(np.asarray(quantiles, np.float64), 1e-9)
+
+
+def _spectrum(
+    name: str,
+    mine: _Spectra,
+    *,
+    others: Sequence[_Spectra],
+    limits: tuple[float, float],
+    highest: float,
+    color: str,
+    title: str,
+) -> str:
+    freqs, (low, median, high) = mine
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.19, 0.2, 0.78, 0.77))
+        for other_freqs, other in others:
+            axes.plot(other_freqs, other[1], color=FAINT, lw=1)
+        axes.fill_between(freqs, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(freqs, median, color=color, lw=1.8)
+        axes.set(yscale="log", xlim=(1, highest), ylim=limits)
+        axes.set_xlabel("Hz", labelpad=1)
+        axes.set_ylabel("µV²/Hz", labelpad=2)
+        axes.yaxis.set_minor_locator(NullLocator())
+        _decades(axes, limits)
+
+    return _svg(
+        name,
+        draw,
+        size=(240, 190),
+        title=title,
+        description="Median power spectral density with the middle 80 % of windows as a ribbon; the medians of "
+        "the other labels in grey.",
+    )
+
+
+def _decades(axes: Axes, limits: tuple[float, float]) -> None:
+    first, last = (round(math.log10(limit)) for limit in limits)
+    stride = max(1, math.ceil((last - first) / 5))
+    powers = range(first, last + 1, stride)
+    axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in powers]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def _thin(trace: NDArray[np.float64], sfreq: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Keep at most `MOST_POINTS` samples: the smallest and largest of each stretch, so that spikes survive."""
+    n_times = len(trace)
+    if n_times <= MOST_POINTS:
+        return np.arange(n_times) / sfreq, trace
+    kept: set[int] = set()
+    for part in np.array_split(np.arange(n_times), MOST_POINTS // 2):
+        kept |= {int(part[trace[part].argmin()]), int(part[trace[part].argmax()])}
+    places = np.array(sorted(kept))
+    return places / sfreq, trace[places]
+
+
+def _nice(value: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is at most `value`."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(f"{max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9)):g}")
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _svg(name: str, draw: Callable[[Figure], None], *, size: tuple[int, int], title: str, description: str) -> str:
+    """Let `draw` fill a figure of `size` units and write it as one clean `<svg>` element."""
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a reader's own matplotlibrc must not change a report's bytes
+        settings: Any = _STYLE | {"svg.hashsalt": name}
+        mpl.rcParams.update(settings)
+        figure = Figure(figsize=(size[0] * _PX, size[1] * _PX), facecolor="none")
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _clean(buffer.getvalue(), name=name, size=size, title=title, description=description)
+
+
+def _clean(raw: str, *, name: str, size: tuple[int, int], title: str, description: str) -> str:
+    """Keep the drawing only: no prolog, no fonts, no page-wide style, own ids, short paths."""
+    body = raw[raw.index(">", raw.index("<svg")) + 1 : raw.rindex("</svg>")]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = body.replace("xlink:href=", "href=")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+
+    def tag(found: re.Match[str]) -> str:
+        text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", found[0])
+        text = re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{name}-\2", text)
+        text = re.sub(r' transform="rotate\(-?0 [^"]*"| font-family: [^;"]*;?', "", text)
+        text = re.sub(r' d="([^"]*)"', lambda m: f' d="{_short_path(m[1])}"', text)
+        return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", text)
+
+    # Text between tags is left alone: a label's name may look like an attribute.
+    body = re.sub(r"<[^>]+>", tag, body)
+    body = re.sub(r"\s*\n\s*", "\n", body).replace("<defs>\n</defs>\n", "")
+    return (
+        f'<svg role="img" viewBox="0 0 {size[0]} {size[1]}" style="max-width:{size[0] * 1.35:g}px" '
+        f'aria-labelledby="{name}-title {name}-desc" stroke-linejoin="round">'
+        f'<title id="{name}-title">{html.escape(title)}</title>'
+        f'<desc id="{name}-desc">{html.escape(description)}</desc>{body}</svg>'
+    )
+
+
+def _short_path(path: str) -> str:
+    """Write a path of straight lines in steps of a tenth of a unit, relative to the point before."""
+    words = path.split()
+    if not words or set(re.findall(r"[A-Za-z]", path)) - set("MLz"):
+        return re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), " ".join(words))
+    out: list[str] = []
+    here = (0, 0)
+    for command, x, y in re.findall(r"([MLz])\s*(-?[\d.]+)?\s*(-?[\d.]+)?", path):
+        if command == "z":
+            out.append("z")
+            continue
+        there = (round(10 * float(x)), round(10 * float(y)))
+        if command == "M":
+            out.append(f"M{_tenths(there[0])} {_tenths(there[1])}")
+        elif there != here:
+            dx, dy = _tenths(there[0] - here[0]), _tenths(there[1] - here[1])
+            out.append(f"l{dx}{'' if dy.startswith('-') else ' '}{dy}")
+        here = there
+    return "".join(out)
+
+
+def _tenths(value: int) -> str:
+    """Write a whole number of tenths without needless digits: -3 is "-.3", 20 is "2"."""
+    sign, whole, rest = "-" if value < 0 else "", abs(value) // 10, abs(value) % 10
+    if rest == 0:
+        return f"{sign}{whole}"
+    return f"{sign}{whole or ''}.{rest}"

@@ -1,0 +1,54 @@
+"""Real recordings and real windows. They live at a site; nothing here can be written into a release."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of one person.
+
+    `signal` is float32 in microvolts, shape (channel, time), at `sfreq` Hz. `subject` and `label` never leave
+    the site. `digest` is the SHA-256 of the raw samples as read, so that the same recording is known again
+    under another name.
+    """
+
+    signal: NDArray[np.float32]
+    sfreq: float
+    channels: tuple[str, ...]
+    subject: str
+    label: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Real windows of one site.
+
+    `signal` is float32 in microvolts, shape (window, channel, time). `labels` (window,) int64 index
+    `label_names`; `subjects` and `recordings` (window,) int64 number the people and recordings of the site
+    from 0.
+    """
+
+    signal: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    recordings: NDArray[np.int64]
+    label_names: tuple[str, ...]
+    channels: tuple[str, ...]
+    sfreq: float
+
+    def __repr__(self) -> str:
+        """Show shapes, never values."""
+        window, channel, time = self.signal.shape
+        return f"Windows({window} x {channel} channels x {time / self.sfreq:.3g} s at {self.sfreq:g} Hz)"
+
+    def units(self, unit: str) -> NDArray[np.int64]:
+        """Number each window's privacy unit, shape (window,)."""
+        if unit == "subject":
+            return self.subjects
+        if unit == "recording":
+            return self.recordings
+        return np.arange(len(self.labels), dtype=np.int64)

@@ -1,0 +1,137 @@
+"""Holdings: the windows a site has prepared for a study, closed until a ledger ticket opens them.
+
+Every subject belongs to one group for good: a public function of the contents of the subject's own recordings
+decides between "train" and "held-out". Membership of one person says nothing about another's, so what is asked
+of the two groups composes in parallel.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsynth.errors import PrivacyError, RunError
+from fedsynth.privacy.ledger import Ticket, token
+from fedsynth.privacy.mechanism import Group
+from fedsynth.signals.recording import Recording, Windows
+from fedsynth.study import Study
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What may be known without opening data: tokens of the people in each group, and the number of subjects."""
+
+    folder: Path
+    tokens: dict[Group, tuple[str, ...]]
+    subjects: int
+
+    def open(self, ticket: Ticket) -> Windows:
+        """Return the windows of the ticket's group, for a charge that was written.
+
+        Raises:
+            PrivacyError: no ticket.
+        """
+        if not isinstance(ticket, Ticket):
+            raise PrivacyError("holdings open only for a ledger ticket; charge first")
+        return _read(self.folder / f"{ticket.mechanism.group}.npz")
+
+
+def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: Study, key: bytes) -> Holdings:
+    """Write a site's windows, by group, and the tokens of their people.
+
+    Args:
+        folder: to be made.
+        recordings: in the order that `windows.recordings` counts.
+        windows: of those recordings.
+        study: for the fraction held out.
+        key: the ledger's secret.
+    """
+    folder.mkdir(parents=True)
+    group_of_recording = groups_of(recordings, held_out=study.plan.held_out)
+    tokens = tokens_of(recordings, held_out=study.plan.held_out, key=key)
+    in_group = np.array(group_of_recording, dtype=object)[windows.recordings]
+    for group in tokens:
+        _write(folder / f"{group}.npz", windows, in_group == group)
+    subjects = len({recording.subject for recording in recordings})
+    holdings = Holdings(folder=folder, tokens=tokens, subjects=subjects)
+    body = {"subjects": holdings.subjects, "tokens": holdings.tokens}
+    (folder / "people.json").write_text(json.dumps(body), encoding="ascii")
+    return holdings
+
+
+def load_holdings(folder: Path) -> Holdings:
+    """Read what `keep` wrote, without opening any window.
+
+    Raises:
+        RunError: missing or damaged.
+    """
+    try:
+        body = json.loads((folder / "people.json").read_text(encoding="ascii"))
+        tokens: dict[Group, tuple[str, ...]] = {
+            "train": tuple(body["tokens"]["train"]),
+            "held-out": tuple(body["tokens"]["held-out"]),
+        }
+        return Holdings(folder=folder, tokens=tokens, subjects=int(body["subjects"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"this site has no holdings for the study ({type(error).__name__}); ingest first") from error
+
+
+def tokens_of(recordings: list[Recording], *, held_out: float, key: bytes) -> dict[Group, tuple[str, ...]]:
+    """Return the keyed tokens of the recordings in each group, sorted."""
+    groups: tuple[Group, ...] = ("train", "held-out")
+    owners = groups_of(recordings, held_out=held_out)
+    return {
+        group: tuple(
+            sorted({token(key, item.digest) for item, own in zip(recordings, owners, strict=True) if own == group})
+        )
+        for group in groups
+    }
+
+
+def groups_of(recordings: list[Recording], *, held_out: float) -> list[Group]:
+    """Return the group of each recording's subject."""
+    digests: dict[str, list[str]] = {}
+    for recording in recordings:
+        digests.setdefault(recording.subject, []).append(recording.digest)
+    return [group_of_person(digests[recording.subject], held_out=held_out) for recording in recordings]
+
+
+def group_of_person(digests: list[str], *, held_out: float) -> Group:
+    """Return a person's group from the digests of the person's own recordings.
+
+    >>> group_of_person(["00" * 32], held_out=0.2)
+    'train'
+    """
+    first = hashlib.sha256(f"held out\x1f{min(digests)}".encode()).digest()
+    return "held-out" if int.from_bytes(first[:8], "big") < held_out * 2**64 else "train"
+
+
+def _write(path: Path, windows: Windows, rows: NDArray[np.bool_]) -> None:
+    subjects = np.unique(windows.subjects[rows], return_inverse=True)[1]
+    recordings = np.unique(windows.recordings[rows], return_inverse=True)[1]
+    np.savez(
+        path,
+        signal=windows.signal[rows],
+        labels=windows.labels[rows],
+        subjects=subjects.astype(np.int64),
+        recordings=recordings.astype(np.int64),
+        label_names=np.array(windows.label_names),
+        channels=np.array(windows.channels),
+        sfreq=np.array(windows.sfreq),
+    )
+
+
+def _read(path: Path) -> Windows:
+    with np.load(path, allow_pickle=False) as file:
+        return Windows(
+            signal=file["signal"],
+            labels=file["labels"],
+            subjects=file["subjects"],
+            recordings=file["recordings"],
+            label_names=tuple(str(name) for name in file["label_names"]),
+            channels=tuple(str(name) for name in file["channels"]),
+            sfreq=float(file["sfreq"]),
+        )

@@ -1,0 +1,80 @@
+"""A site's own rules, from `site.toml`: what it allows, whoever asks. The file never leaves the site."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedsynth.errors import ConsentError, RefusedError, StudyError
+from fedsynth.wire.plan import Plan
+
+
+class Policy(BaseModel):
+    """The rules of one site.
+
+    `ledger` is the folder of the ledger, relative to the site's folder or absolute. `device` is "auto" (CUDA
+    where there is one), "cpu" or "cuda". `kill_switch` names a file; while it exists nothing is answered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    ledger: str = "ledger"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    largest_epsilon: float = Field(default=float("inf"), gt=0)
+    largest_delta: float = Field(default=1e-3, gt=0, lt=1)
+    least_subjects: int = Field(default=1, ge=1)
+    families: tuple[str, ...] = ("cwgan",)
+    kill_switch: str = "STOP"
+
+
+def load_policy(folder: Path) -> Policy:
+    """Read a site's `site.toml`.
+
+    Raises:
+        StudyError: missing or not a policy.
+    """
+    try:
+        return Policy.model_validate_json(_as_json(folder / "site.toml"))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise StudyError(f"site.toml cannot be read as a site's policy: {_short(error)}") from error
+
+
+def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
+    """Refuse a plan that the site's rules do not allow.
+
+    Raises:
+        ConsentError: a limit of the site is exceeded; the message names the field for the site's own log.
+    """
+    privacy = plan.study.privacy
+    if privacy.epsilon > policy.largest_epsilon:
+        raise ConsentError(f"epsilon {privacy.epsilon:g} exceeds this site's {policy.largest_epsilon:g}")
+    if privacy.delta > policy.largest_delta:
+        raise ConsentError(f"delta {privacy.delta:g} exceeds this site's {policy.largest_delta:g}")
+    if plan.study.family.name not in policy.families:
+        raise ConsentError(f"family {plan.study.family.name} is not allowed at this site")
+    if subjects < max(policy.least_subjects, plan.study.cohort.least_subjects):
+        raise ConsentError("this site holds fewer subjects than the study or the site itself asks for")
+
+
+def check_switch(policy: Policy, folder: Path) -> None:
+    """Refuse everything while the kill switch is thrown.
+
+    Raises:
+        RefusedError: the file exists.
+    """
+    if (folder / policy.kill_switch).exists():
+        raise RefusedError(f"the kill switch is thrown: remove {policy.kill_switch} in the site's folder to go on")
+
+
+def _as_json(path: Path) -> str:
+    return json.dumps(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__

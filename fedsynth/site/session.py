@@ -1,0 +1,262 @@
+"""A site's session: order bytes in, update bytes out, and nothing else leaves.
+
+For every step of an approved plan, in this order: kill switch, approval, ledger charge, data opened, private sum,
+answer kept. A retry of a step returns the same bytes and charges nothing. What is refused is refused with one
+word; the reason stays in the site's own log.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedsynth.errors import ConsentError, FedsynthError, WireError
+from fedsynth.evaluation.tally import tallies, tally_size
+from fedsynth.evaluation.transfer import Referee, answer
+from fedsynth.families.anchor import Anchor, prior_anchor, statistic_size, statistics
+from fedsynth.families.registry import family_of
+from fedsynth.families.shape import shape_of
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.mechanism import Group
+from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.signals.recording import Windows
+from fedsynth.site.holdings import Holdings, load_holdings
+from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
+from fedsynth.site.stepper import Batch, Scale, choose_device, train
+from fedsynth.wire.arrays import check_like
+from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.plan import Plan, Step
+from fedsynth.wire.update import Update
+
+log = logging.getLogger("fedsynth.site")
+Progress = Callable[[str, int, int], None]
+
+
+def approve(folder: Path, *, run: str, plan: Plan) -> None:
+    """Approve a plan for one run, after the site's own policy and ledger were asked.
+
+    Raises:
+        ConsentError: the policy forbids it.
+        BudgetError: the people of this site cannot afford it.
+    """
+    policy = load_policy(folder)
+    holdings = load_holdings(folder / "holdings")
+    check_switch(policy, folder)
+    check_plan(policy, plan, subjects=holdings.subjects)
+    with Ledger(folder / policy.ledger) as ledger:
+        afford(ledger, plan, holdings.tokens, cap=_cap(policy, plan))
+    approvals = folder / "approved"
+    approvals.mkdir(exist_ok=True)
+    (approvals / f"{_file_name(run)}.json").write_text(plan.to_json(), encoding="utf-8")
+
+
+def afford(ledger: Ledger, plan: Plan, tokens: Mapping[Group, Sequence[str]], *, cap: float = math.inf) -> None:
+    """Ask a ledger whether the people of each group can afford a plan, without charging.
+
+    Raises:
+        BudgetError: they cannot.
+    """
+    privacy = plan.study.privacy
+    for group, people in tokens.items():
+        ledger.afford(
+            plan.mechanisms(group),
+            tokens=people,
+            cap=min(cap, privacy.epsilon),
+            delta=privacy.delta,
+            unit=privacy.unit,
+        )
+
+
+class SiteSession:
+    """Answers orders for one site's folder."""
+
+    def __init__(self, folder: Path, *, progress: Progress | None = None) -> None:
+        """Open the site's folder; nothing about people is read yet."""
+        self._folder = folder
+        self._progress = progress
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer one order."""
+        try:
+            return self._answer(Order.from_bytes(data))
+        except FedsynthError as error:
+            log.warning("refused: %s", error)
+            return Update(refused=type(error).__name__).to_bytes()
+        except Exception:  # whatever broke may name a file or a value: it stays here
+            log.exception("an order failed")
+            return Update(refused="InternalError").to_bytes()
+
+    def _answer(self, order: Order) -> bytes:
+        policy = load_policy(self._folder)
+        check_switch(policy, self._folder)
+        plan = self._approved(order)
+        holdings = load_holdings(self._folder / "holdings")
+        check_plan(policy, plan, subjects=holdings.subjects)
+        with Ledger(self._folder / policy.ledger) as ledger:
+            if order.step == STATEMENT:
+                return _statement(ledger, holdings)
+            if not 0 <= order.step < len(plan.steps):
+                raise ConsentError(
+                    f"the approved plan has {len(plan.steps)} steps; step {order.step} is none of them"
+                )
+            # The site makes the nonce: one per approved step, so that no order can be charged or answered twice.
+            nonce = f"{order.run}:{order.plan}:{order.step}"
+            kept = ledger.reply(nonce)
+            if kept is not None:
+                return kept
+            step = plan.steps[order.step]
+            work = _prepare(order, plan, step, device=choose_device(policy.device), progress=self._progress)
+            ticket = ledger.charge(
+                step.mechanism,
+                nonce=nonce,
+                study=plan.digest,
+                tokens=holdings.tokens[step.mechanism.group],
+                cap=_cap(policy, plan),
+                delta=plan.study.privacy.delta,
+                unit=plan.study.privacy.unit,
+            )
+            tensors = work(holdings.open(ticket))
+            reply = Update(tensors, ledger_head=ledger.head, ledger_length=len(ledger)).to_bytes()
+            ledger.keep_reply(nonce, reply)
+            return reply
+
+    def _approved(self, order: Order) -> Plan:
+        path = self._folder / "approved" / f"{_file_name(order.run)}.json"
+        if not path.exists():
+            raise ConsentError("no plan was approved here for this run")
+        plan = Plan.from_json(path.read_text(encoding="utf-8"))
+        if plan.digest != order.plan:
+            raise ConsentError(f"the order is for plan {order.plan[:12]}, this site approved {plan.digest[:12]}")
+        return plan
+
+
+Work = Callable[[Windows], dict[str, Tensor]]
+
+
+def _prepare(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> Work:
+    """Check what came with the order, before anything is charged; return what to do with the windows.
+
+    Raises:
+        WireError: tensors that are not what the step needs.
+    """
+    if step.kind == "anchor":
+        return _anchor_work(order, plan, step)
+    if step.kind == "train":
+        return _train_work(order, plan, step, device=device, progress=progress)
+    return _assess_work(order, plan, step)
+
+
+def _anchor_work(order: Order, plan: Plan, step: Step) -> Work:
+    shape = shape_of(plan.study)
+    check_like(order.tensors, prior_anchor(shape).tensors(), sender="the coordinator")
+    anchor = Anchor.from_tensors(dict(order.tensors))
+    if anchor.done != step.index:
+        raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
+
+    def work(windows: Windows) -> dict[str, Tensor]:
+        size = statistic_size(shape, step=step.index)
+        rows = torch.zeros(0, size, dtype=torch.float64)
+        if len(windows.labels):
+            signal, labels = torch.from_numpy(windows.signal), torch.from_numpy(windows.labels)
+            parts = zip(signal.split(256), labels.split(256), strict=True)
+            rows = torch.cat([statistics(anchor, shape, signal=x, labels=y) for x, y in parts])
+        return {"sum": _sum_of_units(rows, windows, plan, step)}
+
+    return work
+
+
+def _train_work(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> Work:
+    study, shape = plan.study, shape_of(plan.study)
+    family = family_of(study.family)
+    phase = family.phases[step.index // study.plan.rounds]
+    parts = family.build(shape, prior_anchor(shape))
+    state = {
+        name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
+    }
+    check_like(state, parts.state_dict(), sender="the coordinator")
+    public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
+    rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
+    check_like(rest, public, sender="the coordinator")
+    if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
+        raise WireError("the coordinator sent label shares that are no shares")
+    parts.load_state_dict(state)
+    scale = Scale(
+        expected_units=float(study.cohort.expected_units),
+        seen_units=float(rest["seen_units"][0]),
+        label_shares=rest["label_shares"],
+    )
+    name = step.mechanism.purpose
+
+    def work(windows: Windows) -> dict[str, Tensor]:
+        batch = Batch(
+            windows=torch.from_numpy(windows.signal).to(device),
+            labels=torch.from_numpy(windows.labels).to(device),
+            units=torch.from_numpy(windows.units(study.privacy.unit)),
+        )
+        told = None if progress is None else (lambda done, total: progress(name, done, total))
+        trained = parts.to(device)
+        train(
+            family,
+            trained,
+            phase=phase,
+            shape=shape,
+            batch=batch,
+            mechanism=step.mechanism,
+            scale=scale,
+            progress=told,
+        )
+        return dict(trained.state_dict())
+
+    return work
+
+
+def _assess_work(order: Order, plan: Plan, step: Step) -> Work:
+    study = plan.study
+    referee = Referee(len(study.signal.channels), len(study.labels.names))
+    check_like(order.tensors, referee.state_dict(), sender="the coordinator")
+    referee.load_state_dict(dict(order.tensors))
+    positive = study.labels.names.index(study.labels.positive)
+
+    def work(windows: Windows) -> dict[str, Tensor]:
+        rows = torch.zeros(0, tally_size(len(study.labels.names)), dtype=torch.float64)
+        if len(windows.labels):
+            rows = tallies(answer(referee.eval(), windows.signal), windows.labels, positive=positive)
+        return {"sum": _sum_of_units(rows, windows, plan, step)}
+
+    return work
+
+
+def _sum_of_units(rows: Tensor, windows: Windows, plan: Plan, step: Step) -> Tensor:
+    """Average the windows of each unit, and return the private sum over units."""
+    units = torch.from_numpy(windows.units(plan.study.privacy.unit))
+    count = int(units.max()) + 1 if len(units) else 0
+    sums_by_unit = torch.zeros(count, rows.shape[1], dtype=torch.float64).index_add(0, units, rows)
+    means = sums_by_unit / torch.bincount(units, minlength=count)[:, None]
+    sums = PrivateSum(
+        rows.shape[1],
+        clipping_norm=step.mechanism.clipping_norm,
+        noise_multiplier=step.mechanism.noise_multiplier,
+    )
+    sums.add(means)
+    return sums.read()
+
+
+def _statement(ledger: Ledger, holdings: Holdings) -> bytes:
+    return Update(
+        ledger_head=ledger.head,
+        ledger_length=len(ledger),
+        train_history=ledger.history(holdings.tokens["train"]),
+        held_out_history=ledger.history(holdings.tokens["held-out"]),
+    ).to_bytes()
+
+
+def _cap(policy: Policy, plan: Plan) -> float:
+    return min(plan.study.privacy.epsilon, policy.largest_epsilon) if plan.study.privacy.is_private else math.inf
+
+
+def _file_name(run: str) -> str:
+    return hashlib.sha256(run.encode()).hexdigest()[:32]

@@ -1,0 +1,270 @@
+"""The study: from `study.toml` to one frozen page that says everything the parties agree on.
+
+A study holds public constants only. Nothing in it may be chosen by looking at the recordings; where somebody
+did, that is a disclosure outside the promise (docs/pitfalls.md).
+"""
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedsynth.errors import StudyError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+PrivacyUnit = Literal["subject", "recording", "window"]
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SignalPlan(_Page):
+    """What a recording must look like, and the filter applied to it before windows are cut.
+
+    `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in microvolts: a public constant,
+    which also becomes the physical range of the EDF files of a release.
+    """
+
+    modality: Literal["eeg"]
+    format: Literal["edf", "text"]
+    channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
+    sfreq: float = Field(ge=50, le=1024)
+    bandpass: tuple[float, float] = (0.5, 40.0)
+    range_uv: float = Field(default=1000.0, gt=0, le=100_000)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.bandpass
+        if not 0 < low < high < self.sfreq / 2:
+            raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {self.sfreq / 2:g} Hz")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("a channel is listed twice")
+        return self
+
+
+class WindowPlan(_Page):
+    """Windows of `n_times` samples, at most `per_recording` of them, spread evenly over each recording."""
+
+    n_times: int = Field(ge=64, le=8192)
+    per_recording: int = Field(default=16, ge=1, le=1000)
+
+
+class LabelPlan(_Page):
+    """The labels of a study, where each recording's label stands, and what the raw value is called here.
+
+    `source` is "file name" (the letters before the digits: `Z001.txt` is Z) or "participants.tsv", whose
+    `column` holds the label of each participant. `rename` maps raw values to names; a raw value that gives no
+    name of this study is refused, or left out where `others` says so. `positive` is the label whose AUROC
+    against all the others is reported.
+    """
+
+    names: tuple[Name, ...] = Field(min_length=2, max_length=20)
+    source: Literal["file name", "participants.tsv"]
+    column: str = "group"
+    rename: dict[str, Name] = Field(default_factory=dict)
+    others: Literal["refuse", "leave out"] = "refuse"
+    positive: Name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a label is listed twice")
+        if self.positive not in self.names:
+            raise ValueError(f"positive is {self.positive!r}, which is not one of names")
+        for target in self.rename.values():
+            if target not in self.names:
+                raise ValueError(f"rename leads to {target!r}, which is not one of names")
+        return self
+
+
+class PrivacyPlan(_Page):
+    """The promise that is asked for: epsilon and delta per unit, add-or-remove adjacency, and whom to trust.
+
+    `epsilon = inf` trains without privacy; such a run can be rehearsed but never released.
+    """
+
+    unit: PrivacyUnit
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=0.1)
+    trust: Literal["site"] = "site"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether anything is promised at all."""
+        return math.isfinite(self.epsilon)
+
+
+class CohortPlan(_Page):
+    """Which sites take part. `expected_units` is a public guess at the units one site trains on.
+
+    With `sites` empty, every folder beside each other takes part. `expected_units` sets the size of gradient
+    batches and nothing else; it is declared, never counted.
+    """
+
+    sites: tuple[Name, ...] = ()
+    least_sites: int = Field(default=2, ge=1, le=1000)
+    least_subjects: int = Field(default=10, ge=1)
+    expected_units: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError("a site is listed twice")
+        if self.sites and len(self.sites) < self.least_sites:
+            raise ValueError(f"{len(self.sites)} sites are listed, but least_sites is {self.least_sites}")
+        return self
+
+
+class FamilyPlan(_Page):
+    """The generator family and its hyperparameters (checked by the family itself)."""
+
+    name: Name
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+class BudgetShares(_Page):
+    """How rounds are cut and how epsilon is shared; public constants, chosen on simulated cohorts.
+
+    `gradient_share` is the part of epsilon that DP-SGD may spend; the anchor takes what remains. With
+    `rounds = 0` nothing is spent on gradients. `held_out` is the fraction of units that never train and are
+    asked only for the utility of the result.
+    """
+
+    anchor: bool = True
+    rounds: int = Field(default=2, ge=0, le=1000)
+    local_steps: int = Field(default=30, ge=1, le=100_000)
+    sampling_probability: float = Field(default=0.2, gt=0, le=1)
+    gradient_share: float = Field(default=0.25, gt=0, lt=1)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    held_out: float = Field(default=0.2, ge=0.05, le=0.5)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.anchor and self.rounds == 0:
+            raise ValueError("without an anchor and without rounds nothing would be learned")
+        return self
+
+
+class ReleasePlan(_Page):
+    """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise."""
+
+    windows_per_label: int = Field(default=500, ge=1, le=1_000_000)
+    windows_per_subject: int = Field(default=25, ge=1, le=10_000)
+    draw_seed: int = Field(default=1, ge=0)
+    license: str = "CC0-1.0"
+    publisher: str = "fedsynth rehearsal"
+
+
+class Study(_Page):
+    """Everything the parties agree on before a recording is opened.
+
+    >>> example = Path("examples/bonn/study.toml")
+    >>> load_study(example).privacy.unit
+    'recording'
+    """
+
+    name: Name
+    title: str = ""
+    signal: SignalPlan
+    windows: WindowPlan
+    labels: LabelPlan
+    privacy: PrivacyPlan
+    cohort: CohortPlan = CohortPlan()
+    family: FamilyPlan
+    plan: BudgetShares = BudgetShares()
+    release: ReleasePlan = ReleasePlan()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.signal.format == "text" and len(self.signal.channels) != 1:
+            raise ValueError("text recordings hold one channel")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the effective configuration (defaults filled in), as 64 hexadecimal digits."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Write plain data as JSON in one way only: sorted keys, no spaces, infinity as a word.
+
+    >>> canonical({"b": 1, "a": (0.5, math.inf)})
+    '{"a":[0.5,"inf"],"b":1}'
+    """
+    return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def load_study(path: Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        StudyError: unreadable, not TOML, an unknown key (the likely one is named), a wrong type or value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: no study can be read there ({type(error).__name__})") from error
+    return parse_study(text, source=str(path))
+
+
+def parse_study(text: str, *, source: str = "study") -> Study:
+    """Read a study from TOML text; `source` is how errors name it.
+
+    Raises:
+        StudyError: as `load_study`.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{source}: not valid TOML: {error}") from error
+    try:
+        return Study.model_validate_json(json.dumps(raw, default=str, allow_nan=True))
+    except ValidationError as error:
+        raise StudyError(f"{source}: {_explain(error)}. Nothing was opened") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """Put the first failure into one sentence a study's author can act on."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        table, key = first["loc"][:-1], str(first["loc"][-1])
+        close = difflib.get_close_matches(key, _keys(table), n=1, cutoff=0.5)
+        known = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(_keys(table))}"
+        return f"unknown key {where!r}; {known}{rest}"
+    if first["type"] == "missing":
+        return f"{where!r} is missing{rest}"
+    said = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"{said}{rest}"
+    found = first["input"]
+    shown = f"; found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    return f"{where!r}: {said[0].lower()}{said[1:]}{shown}{rest}"
+
+
+def _keys(table: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Study
+    for part in table:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

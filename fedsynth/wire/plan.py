@@ -1,0 +1,114 @@
+"""The plan that sites approve: the study, every private step with its noise, and the code version, as a digest."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from fedsynth.errors import RunError
+from fedsynth.evaluation.tally import tally_bound
+from fedsynth.families import anchor
+from fedsynth.families.registry import family_of
+from fedsynth.families.shape import shape_of
+from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.budget import Wish, share_budget
+from fedsynth.privacy.mechanism import Group, Mechanism
+from fedsynth.study import Study, canonical
+
+Kind = Literal["anchor", "train", "assess"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One order of the plan. `index` counts the steps of its kind from 0: the anchor's step, the round."""
+
+    kind: Kind
+    index: int
+    mechanism: Mechanism
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its private steps in order; `code` names the source that will run."""
+
+    study: Study
+    steps: tuple[Step, ...]
+    code: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything, 64 hexadecimal digits; this is what a hospital approves."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def mechanisms(self, group: Group) -> tuple[Mechanism, ...]:
+        """Return what the plan asks of one group of units."""
+        return tuple(step.mechanism for step in self.steps if step.mechanism.group == group)
+
+    def epsilon(self) -> float:
+        """Return what the plan costs a unit: the larger of the two groups, which compose in parallel."""
+        delta = self.study.privacy.delta
+        return max(epsilon_pld(self.mechanisms(group), delta=delta) for group in ("train", "held-out"))
+
+    def to_json(self) -> str:
+        """Write the plan in one way only."""
+        steps = [{"kind": step.kind, "index": step.index, **step.mechanism.as_json()} for step in self.steps]
+        return canonical({"study": self.study.model_dump(mode="json"), "steps": steps, "code": self.code})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read a plan.
+
+        Raises:
+            RunError: it is not one.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            study = Study.model_validate_json(json.dumps(raw["study"]), strict=False)
+            steps = tuple(Step(item["kind"], item["index"], Mechanism.from_json(item)) for item in raw["steps"])
+            return cls(study=study, steps=steps, code=raw["code"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"the plan cannot be read ({type(error).__name__})") from error
+
+
+def plan_of(study: Study) -> Plan:
+    """Turn a study into its plan; the same on every machine that runs the same code.
+
+    Raises:
+        StudyError: an unknown family or option.
+        PrivacyError: no noise reaches epsilon.
+    """
+    family, shape, shares = family_of(study.family), shape_of(study), study.plan
+    asked: list[tuple[Kind, int, Wish]] = []
+    if shares.anchor:
+        asked += [("anchor", index, wish) for index, wish in enumerate(anchor.wishes(shape))]
+    for index in range(shares.rounds * len(family.phases)):
+        phase = family.phases[index // shares.rounds]
+        wish = Wish(
+            purpose=f"gradients: {phase.name}, round {index % shares.rounds + 1}",
+            clipping_norm=shares.gradient_clip,
+            sampling_probability=shares.sampling_probability,
+            steps=shares.local_steps,
+        )
+        asked.append(("train", index, wish))
+    asked.append(("assess", 0, Wish("scores", clipping_norm=tally_bound(), group="held-out")))
+    mechanisms = share_budget(
+        [wish for _, _, wish in asked],
+        epsilon=study.privacy.epsilon,
+        delta=study.privacy.delta,
+        gradient_share=shares.gradient_share,
+    )
+    steps = (Step(kind, index, done) for (kind, index, _), done in zip(asked, mechanisms, strict=True))
+    return Plan(study=study, steps=tuple(steps), code=code_version())
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Return the package version and a digest of its source, e.g. "0.1.0+3f2a9c41d0b7"."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{version('fedsynth')}+{digest.hexdigest()[:12]}"

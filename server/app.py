@@ -1,0 +1,38 @@
+"""Flower's ServerApp: the run folder named in the run config, carried out over Flower's Grid."""
+
+import json
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedsynth.coordinator.rounds import Progress
+from fedsynth.coordinator.run_folder import RunFolder, carry_out
+from server.transport import GridTransport
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Carry out the plan in the folder `run`; `gather-seconds` and `round-seconds` bound the waiting."""
+    folder = Path(str(context.run_config["run"]))
+    progress = _writer(folder / "progress.jsonl")
+    transport = GridTransport(
+        grid,
+        wanted=RunFolder(folder).facts().sites,
+        gather_seconds=float(context.run_config.get("gather-seconds", 300)),
+        round_seconds=float(context.run_config.get("round-seconds", 1800)),
+        progress=progress,
+    )
+    carry_out(folder, transport=transport, progress=progress)
+
+
+def _writer(path: Path) -> Progress:
+    """Append progress to a file, one JSON line at a time, for whoever started this process."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([what, done, total]) + "\n")
+
+    return tell

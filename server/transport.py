@@ -1,0 +1,111 @@
+"""Flower's Grid as a transport: order bytes to the node that speaks for a site, update bytes back."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+log = logging.getLogger("fedsynth.coordinator")
+_POLL_SECONDS = 0.5
+_GATHERING = "sites connected"
+
+
+class GridTransport:
+    """Carries orders to the nodes of a Flower run.
+
+    A node that reports an error, cannot be reached or is late is absent from the answers; what an error says is
+    not read. A name that two nodes claim belongs to neither.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        wanted: Sequence[str],
+        gather_seconds: float,
+        round_seconds: float,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        """Ask every node which site it speaks for, until all sites wanted are known or the time is over.
+
+        Args:
+            grid: of a run that has begun.
+            wanted: the names of the sites.
+            gather_seconds: how long to wait for the nodes to connect and to say their names.
+            round_seconds: how long to wait for the answers to one round of orders.
+            progress: called with (what, done, all) while nodes connect.
+        """
+        self._grid = grid
+        self._round_seconds = round_seconds
+        self._nodes = self._gather(wanted, gather_seconds, progress)
+
+    def sites(self) -> tuple[str, ...]:
+        """Return the names of the sites that were found, in the order wanted."""
+        return tuple(self._nodes)
+
+    def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """Send each site its order and yield answers as they arrive; a malformed one is empty."""
+        ends = time.monotonic() + self._round_seconds
+        site_of = {self._nodes[site]: site for site in orders}
+        pending: dict[str, int] = {}
+        for site, order in orders.items():
+            content = RecordDict({"order": ConfigRecord({"bytes": order})})
+            pending |= self._push(self._nodes[site], "train.order", content, self._round_seconds)
+        while pending and time.monotonic() < ends:
+            for node, message in self._pull(pending):
+                if message.has_error():
+                    log.warning("site %s reported error %d", site_of[node], message.error.code)
+                else:
+                    update = _read(message, "update", "bytes")
+                    yield site_of[node], update if isinstance(update, bytes) else b""
+            if pending:
+                time.sleep(_POLL_SECONDS)
+        for node in pending.values():
+            log.warning("site %s did not answer within %g s", site_of[node], self._round_seconds)
+
+    def _gather(
+        self, wanted: Sequence[str], seconds: float, progress: Callable[[str, int, int], None]
+    ) -> dict[str, int]:
+        ends = time.monotonic() + seconds
+        asked: set[int] = set()
+        pending: dict[str, int] = {}
+        said: dict[int, str] = {}
+        progress(_GATHERING, 0, len(wanted))
+        while True:
+            for node in set(self._grid.get_node_ids()) - asked:
+                question = self._push(node, "query.site", RecordDict(), seconds)
+                asked |= set(question.values())
+                pending |= question
+            for node, message in self._pull(pending):
+                said[node] = "" if message.has_error() else str(_read(message, "site", "name") or "")
+                progress(_GATHERING, len(set(said.values()) & set(wanted)), len(wanted))
+            # A node that could not say its name is waited for no longer; a stranger's name does not count.
+            heard = [name for name in said.values() if not name or name in wanted]
+            if len(heard) >= len(wanted) or time.monotonic() >= ends:
+                break
+            time.sleep(_POLL_SECONDS)
+        claims = {site: [node for node, name in said.items() if name == site] for site in wanted}
+        for site, nodes in claims.items():
+            if len(nodes) != 1:
+                log.warning("site %s is absent: %d nodes speak for it", site, len(nodes))
+        return {site: nodes[0] for site, nodes in claims.items() if len(nodes) == 1}
+
+    def _push(self, node: int, message_type: str, content: RecordDict, seconds: float) -> dict[str, int]:
+        """Send one message that expires with our patience; return its id and node, or nothing if it cannot go."""
+        message = Message(content, dst_node_id=node, message_type=message_type, ttl=seconds)
+        return {identifier: node for identifier in self._grid.push_messages([message]) if identifier}
+
+    def _pull(self, pending: dict[str, int]) -> Iterator[tuple[int, Message]]:
+        """Take the replies that are there off `pending`."""
+        if pending:
+            for message in self._grid.pull_messages(list(pending)):
+                node = pending.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield node, message
+
+
+def _read(message: Message, record: str, key: str) -> object:
+    found = message.content.config_records.get(record)
+    return None if found is None else found.get(key)

@@ -1,0 +1,173 @@
+"""A tiny run: three sites with twelve made-up people each, approved and ready for any engine."""
+
+import hashlib
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsynth.coordinator.run_folder import RunFacts, RunFolder, carry_out
+from fedsynth.coordinator.transport import InProcess
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.signals.recording import Recording, Windows
+from fedsynth.site.holdings import keep
+from fedsynth.site.session import SiteSession, approve
+from fedsynth.study import Study, parse_study
+from fedsynth.wire.plan import Plan, plan_of
+
+SITES = ("east", "north", "west")
+PEOPLE = 12
+STUDY_TEXT = """name = "tiny"
+
+[signal]
+modality = "eeg"
+format = "edf"
+channels = ["C3", "C4"]
+sfreq = 64.0
+bandpass = [0.5, 30.0]
+
+[windows]
+n_times = 64
+per_recording = 2
+
+[labels]
+names = ["healthy", "epilepsy"]
+source = "participants.tsv"
+positive = "epilepsy"
+
+[privacy]
+unit = "subject"
+epsilon = 8.0
+delta = 1e-5
+
+[cohort]
+least_sites = 2
+expected_units = 10
+
+[family]
+name = "cwgan"
+
+[plan]
+rounds = 1
+local_steps = 2
+
+[release]
+windows_per_label = 20
+windows_per_subject = 5
+"""
+
+MakeRun = Callable[[str], RunFolder]
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    return plan_of(parse_study(STUDY_TEXT))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, plan: Plan) -> MakeRun:
+    """Return a function that makes a run's folder for an engine, as a rehearsal would."""
+
+    def make(engine: str) -> RunFolder:
+        # A quote in the path: Flower's own way of passing settings would end there.
+        run = RunFolder(tmp_path / f"{engine}'s run")
+        name = secrets.token_hex(8)
+        for number, site in enumerate(SITES):
+            _make_site(run.site(site), site, seed=number, study=plan.study)
+            approve(run.site(site), run=name, plan=plan)
+        facts = RunFacts(run=name, engine=engine, cohort="toy", sites=SITES, composes="this run only")
+        run.begin(facts=facts, plan=plan, study_text=STUDY_TEXT)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def without_heads() -> Callable[[PrivacyStatement], PrivacyStatement]:
+    """Return a function that takes out of a statement what belongs to one ledger."""
+
+    def strip(statement: PrivacyStatement) -> PrivacyStatement:
+        return replace(statement, sites=tuple(replace(site, ledger_head="") for site in statement.sites))
+
+    return strip
+
+
+@pytest.fixture
+def in_process_statement(make_run: MakeRun) -> Callable[[], PrivacyStatement]:
+    """Return a function that carries out the same plan with every site in this process."""
+
+    def carry() -> PrivacyStatement:
+        run = make_run("in-process")
+        handlers = {site: SiteSession(run.site(site)).handle for site in run.facts().sites}
+        carry_out(run.path, transport=InProcess(handlers))
+        return run.statement()
+
+    return carry
+
+
+@pytest.fixture
+def nothing_stays() -> Iterator[None]:
+    """Check that a test leaves neither a process of Flower's or Ray's nor a home of theirs behind."""
+    before = _processes(), _homes()
+    yield
+    assert (_processes() - before[0], _homes() - before[1]) == (set(), set())
+
+
+def _processes() -> set[tuple[int, bytes]]:
+    found: set[tuple[int, bytes]] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes()
+            if any(word in command for word in (b"flwr", b"flower-", b"ray::", b"raylet", b"gcs_server")):
+                found.add((int(folder.name), command))
+    return found
+
+
+def _homes() -> set[Path]:
+    return {place for root in {"/tmp", tempfile.gettempdir()} for place in Path(root).glob("fedsynth-*")}
+
+
+def _make_site(folder: Path, name: str, *, seed: int, study: Study) -> None:
+    folder.mkdir(parents=True)
+    (folder / "site.toml").write_text(f'name = "{name}"\ndevice = "cpu"\n', encoding="utf-8")
+    recordings = [_person(f"{name}-{number}", seed=100 * seed + number, study=study) for number in range(PEOPLE)]
+    with Ledger(folder / "ledger") as ledger:
+        keep(
+            folder / "holdings", recordings=recordings, windows=_cut(recordings, study), study=study, key=ledger.key
+        )
+
+
+def _person(name: str, *, seed: int, study: Study) -> Recording:
+    """Noise for the healthy, a 3 Hz rhythm on top for the others; in microvolts."""
+    random = np.random.default_rng(seed)
+    length = study.windows.n_times * study.windows.per_recording
+    signal = random.normal(0, 20, (len(study.signal.channels), length)).cumsum(axis=1)
+    signal -= signal.mean(axis=1, keepdims=True)
+    label = study.labels.names[seed % 2]
+    if label == study.labels.positive:
+        signal += 150 * np.sin(2 * np.pi * 3 * np.arange(length) / study.signal.sfreq)
+    signal = signal.astype(np.float32)
+    digest = hashlib.sha256(signal.tobytes()).hexdigest()
+    return Recording(signal, study.signal.sfreq, study.signal.channels, subject=name, label=label, digest=digest)
+
+
+def _cut(recordings: list[Recording], study: Study) -> Windows:
+    pieces = study.windows.per_recording
+    signal = np.concatenate([np.stack(np.split(item.signal, pieces, axis=1)) for item in recordings])
+    owner = np.repeat(np.arange(len(recordings), dtype=np.int64), pieces)
+    labels = np.array([study.labels.names.index(item.label) for item in recordings], dtype=np.int64)
+    return Windows(
+        signal=signal,
+        labels=labels[owner],
+        subjects=owner,
+        recordings=owner,
+        label_names=study.labels.names,
+        channels=study.signal.channels,
+        sfreq=study.signal.sfreq,
+    )

@@ -1,0 +1,246 @@
+"""The very app objects of server/ and client/ on a Grid in this process: messages are bytes, nodes may fail."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from client.app import app as client_app
+from fedsynth.coordinator.run_folder import RunFolder
+from fedsynth.errors import RefusedError
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.wire.update import Update
+from server.app import app as server_app
+from server.transport import GridTransport
+
+MakeRun = Callable[[str], RunFolder]
+Answer = Callable[[Message, Context], Message | None]
+
+
+@dataclass
+class LoopGrid(Grid):
+    """Nodes that answer when asked for their replies; every message travels as bytes."""
+
+    nodes: Mapping[int, Context]
+    faults: Mapping[int, Answer] = field(default_factory=dict)
+    waiting: dict[str, Message] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def set_run(self, run: Run) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Run:
+        raise NotImplementedError
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        raise NotImplementedError
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        identifiers = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = f"message-{next(self.numbers)}"
+            self.waiting[message.metadata.message_id] = _travel(message)
+            identifiers.append(message.metadata.message_id)
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies = []
+        for identifier in message_ids:
+            message = self.waiting.pop(identifier, None)
+            if message is not None:
+                node = message.metadata.dst_node_id
+                reply = self.faults.get(node, client_app)(message, self.nodes[node])
+                replies += [] if reply is None else [_travel(reply)]
+        return replies
+
+
+def _travel(message: Message) -> Message:
+    return message_from_proto(MessageProto.FromString(message_to_proto(message).SerializeToString()))
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("server.transport.time", clock)
+    for name in ("_task_id", "_run_id", "_node_id"):  # Flower 1.41 keeps whose process this is in a global
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    return clock
+
+
+def simulated(run: RunFolder) -> dict[int, Context]:
+    """Nodes 10, 11 and 12 for the run's three sites, as Flower's simulation configures them."""
+    settings = {"run": str(run.path)}
+    return {10 + part: _context({"partition-id": part, "num-partitions": 3}, settings) for part in range(3)}
+
+
+def _context(node: dict[str, str | int], settings: dict[str, str]) -> Context:
+    return Context(run_id=1, node_id=0, node_config=dict(node), state=RecordDict(), run_config=dict(settings))
+
+
+def coordinate(run: RunFolder, grid: LoopGrid) -> None:
+    server_app(grid, _context({}, {"run": str(run.path)}))
+
+
+def silent(_message: Message, _context: Context) -> None:
+    return None
+
+
+def raising(message: Message, _context: Context) -> Message:
+    reason = "<class 'OSError'>:<'/data/Jane Doe.edf is truncated'>"
+    return Message(Error(code=3, reason=reason), reply_to=message)
+
+
+def garbage(message: Message, _context: Context) -> Message:
+    return Message(RecordDict({"update": ConfigRecord({"bytes": b"fedsynth1 but not quite"})}), reply_to=message)
+
+
+def empty(message: Message, _context: Context) -> Message:
+    return Message(RecordDict(), reply_to=message)
+
+
+def only_orders(fault: Answer) -> Answer:
+    """A node that says its name, and fails when it is given an order."""
+    return lambda message, context: (
+        client_app(message, context) if message.metadata.message_type == "query.site" else fault(message, context)
+    )
+
+
+def test_the_statement_is_the_one_of_a_run_in_process(
+    make_run: MakeRun,
+    in_process_statement: Callable[[], PrivacyStatement],
+    without_heads: Callable[[PrivacyStatement], PrivacyStatement],
+) -> None:
+    run = make_run("grid")
+
+    coordinate(run, LoopGrid(simulated(run)))
+
+    assert without_heads(run.statement()) == without_heads(in_process_statement())
+
+
+def test_a_node_in_a_hospital_speaks_for_its_own_folder(make_run: MakeRun) -> None:
+    run = make_run("grid")
+    nodes = {
+        number: _context({"site-folder": str(run.site(name))}, {}) for number, name in [(7, "west"), (8, "east")]
+    }
+
+    assert gather(LoopGrid(nodes), wanted=("east", "west")) == ("east", "west")
+
+
+@pytest.mark.parametrize("fault", [silent, raising, garbage, empty])
+def test_a_site_that_fails_an_order_is_left_out_and_the_others_finish(make_run: MakeRun, fault: Answer) -> None:
+    run = make_run("grid")
+
+    coordinate(run, LoopGrid(simulated(run), faults={11: only_orders(fault)}))
+
+    assert [site.site for site in run.statement().sites if site.events] == ["east", "west"]
+
+
+def test_with_too_few_sites_the_run_is_refused_and_says_why_in_a_file(make_run: MakeRun) -> None:
+    run = make_run("grid")
+    faults = {10: only_orders(raising), 12: only_orders(garbage)}
+
+    with pytest.raises(RefusedError):
+        coordinate(run, LoopGrid(simulated(run), faults=faults))
+
+    failure = json.loads((run.path / "failure.json").read_text())
+    assert failure["kind"] == "RefusedError"
+    assert "1 sites are left and the study needs 2 (east: no answer, west: WireError)" in failure["said"]
+    assert not run.finished
+
+
+def test_no_text_of_a_node_error_reaches_the_run_folder(
+    make_run: MakeRun, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("grid")
+
+    with pytest.raises(RefusedError):
+        coordinate(run, LoopGrid(simulated(run), faults={node: only_orders(raising) for node in (10, 11)}))
+
+    assert "Jane" not in (run.path / "failure.json").read_text() + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("fault", [raising, empty])
+def test_a_node_that_cannot_say_its_name_is_not_waited_for(make_run: MakeRun, clock: Clock, fault: Answer) -> None:
+    run = make_run("grid")
+
+    found = gather(LoopGrid(simulated(run), faults={11: fault}), wanted=run.facts().sites)
+
+    assert (found, clock.now) == (("east", "west"), 0.0)
+
+
+def test_a_silent_node_is_waited_for_until_the_deadline(make_run: MakeRun, clock: Clock) -> None:
+    run = make_run("grid")
+
+    found = gather(LoopGrid(simulated(run), faults={11: silent}), wanted=run.facts().sites)
+
+    assert (found, clock.now) == (("east", "west"), 30.0)
+
+
+def test_a_name_that_two_nodes_claim_belongs_to_neither(make_run: MakeRun) -> None:
+    run = make_run("grid")
+    nodes = simulated(run)
+
+    assert gather(LoopGrid({**nodes, 99: nodes[11]}), wanted=run.facts().sites) == ("east", "west")
+
+
+def test_a_stranger_takes_no_place(make_run: MakeRun) -> None:
+    run = make_run("grid")
+
+    assert gather(LoopGrid(simulated(run)), wanted=("north",)) == ("north",)
+
+
+def test_the_client_says_nothing_about_what_went_wrong_at_the_site(tmp_path: Path) -> None:
+    context = _context({"site-folder": str(tmp_path / "Jane Doe")}, {})
+    order = Message(RecordDict({"order": ConfigRecord({"bytes": b"no order"})}), 1, "train.order")
+    question = Message(RecordDict(), 1, "query.site")
+
+    update = client_app(order, context).content.config_records["update"]["bytes"]
+    name = client_app(question, context).content.config_records["site"]["name"]
+
+    assert isinstance(update, bytes)
+    assert Update.from_bytes(update) == Update(refused="WireError")
+    assert name == ""
+
+
+def test_a_message_without_an_order_gets_one_word() -> None:
+    reply = client_app(Message(RecordDict(), 1, "train.order"), _context({"site-folder": "/nowhere"}, {}))
+
+    update = reply.content.config_records["update"]["bytes"]
+    assert isinstance(update, bytes)
+    assert Update.from_bytes(update) == Update(refused="InternalError")
+
+
+def gather(grid: LoopGrid, *, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    transport = GridTransport(
+        grid, wanted=wanted, gather_seconds=30.0, round_seconds=30.0, progress=lambda *_: None
+    )
+    return transport.sites()

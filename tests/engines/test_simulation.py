@@ -1,0 +1,45 @@
+"""The simulation engine: Flower on Ray, the repository's own apps."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fedsynth.coordinator.run_folder import RunFolder
+from fedsynth.engines.simulation import carry_out
+from fedsynth.errors import RefusedError
+from fedsynth.privacy.statement import PrivacyStatement
+
+MakeRun = Callable[[str], RunFolder]
+pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("nothing_stays")]
+
+
+def test_the_statement_is_the_one_of_a_run_in_process(
+    make_run: MakeRun,
+    in_process_statement: Callable[[], PrivacyStatement],
+    without_heads: Callable[[PrivacyStatement], PrivacyStatement],
+) -> None:
+    run, told = make_run("simulation"), []
+
+    carry_out(run.path, lambda *news: told.append(news))
+
+    assert without_heads(run.statement()) == without_heads(in_process_statement())
+    assert ("sites connected", 3, 3) in told
+    assert ("statements", 3, 3) in told
+
+
+def test_sites_that_refuse_end_the_run_with_the_coordinator_s_words(make_run: MakeRun) -> None:
+    run = make_run("simulation")
+    for site in ("east", "west"):
+        (run.site(site) / "STOP").touch()
+
+    with pytest.raises(RefusedError, match=r"1 sites are left and the study needs 2 \(east: RefusedError"):
+        carry_out(run.path, lambda *_: None)
+
+
+def test_an_interrupted_run_leaves_no_process(make_run: MakeRun) -> None:
+    def interrupt(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("sites connected", 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(make_run("simulation").path, interrupt)
