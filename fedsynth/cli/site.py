@@ -36,6 +36,7 @@ def ledger(
         m = charge.mechanism
         sys.stdout.write(
             f"{charge.number:>4}  study {charge.study[:12]}  {m.purpose:<36} {m.group:<9} "
-            f"sigma {m.noise_multiplier:.3f}  q {m.sampling_probability:.3f}  steps {m.steps}  C {m.clipping_norm:.3f}\n"
+            f"sigma {m.noise_multiplier:.3f}  q {m.sampling_probability:.3f}  steps {m.steps}  "
+            f"C {m.clipping_norm:.3f}\n"
         )
     sys.stdout.write(f"{len(lines)} charges, the chain holds, head {head}\n")

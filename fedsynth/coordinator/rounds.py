@@ -1,6 +1,7 @@
 """The coordinator's rounds: from an approved plan and a transport to a generator, its scores and the statement."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from torch import Tensor
 from fedsynth.coordinator.aggregation import add_sums, mean_state
 from fedsynth.coordinator.generator import Generator, at_prior, untrained
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import RefusedError, WireError
+from fedsynth.errors import PrivacyError, RefusedError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally import scores_of, tally_size
 from fedsynth.evaluation.transfer import train_referee
@@ -56,6 +57,7 @@ def run_plan(
 
     Raises:
         RefusedError: too few sites are left.
+        PrivacyError: a site that contributed does not confirm what it was charged.
     """
     return _Run(plan, run, transport, progress).finish(composes)
 
@@ -71,6 +73,7 @@ class _Run:
         self.generator = at_prior(self.study)
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
+        self.done: dict[str, list[Mechanism]] = {}
 
     def finish(self, composes: str) -> Result:
         self._enough({})
@@ -131,7 +134,14 @@ class _Run:
 
     def _statement(self, composes: str) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT, {}).to_bytes()
-        updates = self._exchange(dict.fromkeys(self.transport.sites(), order), "statements")
+        updates = self._exchange(dict.fromkeys(sorted(self.done), order), "statements")
+        for site, done in self.done.items():
+            # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
+            if not _covers(updates.get(site), done):
+                raise PrivacyError(
+                    f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
+                    "the run makes no statement and cannot be released"
+                )
         delta = self.study.privacy.delta
         sites = tuple(_site_statement(site, update, delta) for site, update in sorted(updates.items()))
         statement = PrivacyStatement(
@@ -170,6 +180,8 @@ class _Run:
             except WireError as error:
                 refusals[site] = str(error)
         self.alive = [site for site in self.alive if site in answers]
+        for site in self.alive:
+            self.done.setdefault(site, []).append(step.mechanism)
         self._enough(refusals)
         return {site: answers[site] for site in self.alive}
 
@@ -204,6 +216,14 @@ def _site_statement(site: str, update: Update, delta: float) -> SiteStatement:
         events=update.train_history,
         held_out=update.held_out_history,
     )
+
+
+def _covers(update: Update | None, done: list[Mechanism]) -> bool:
+    """Whether a site's own word holds every private sum that it was seen to answer."""
+    if update is None or update.refused:
+        return False
+    told = Counter([*update.train_history, *update.held_out_history])
+    return not Counter(done) - told
 
 
 def _sum_like(size: int) -> dict[str, Tensor]:

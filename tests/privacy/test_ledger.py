@@ -1,0 +1,189 @@
+"""The ledger: charged once, never refunded, noticed when touched."""
+
+import json
+import math
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fedsynth.errors import BudgetError, LedgerError
+from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.ledger import Ledger, Ticket, token
+from fedsynth.privacy.mechanism import Mechanism
+
+SUM = Mechanism("sum", 2.0, 1.0, 1, 1.0)
+ANNA, BERT, CARL = "token-a", "token-b", "token-c"
+
+
+def charge(ledger: Ledger, nonce: str, *, tokens: tuple[str, ...] = (ANNA, BERT), cap: float = 100.0) -> Ticket:
+    return ledger.charge(SUM, nonce=nonce, study="s", tokens=tokens, cap=cap, delta=1e-5, unit="subject")
+
+
+def test_a_charge_outlives_the_process(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ticket = charge(ledger, "one")
+        head = ledger.head
+
+    with Ledger(tmp_path) as again:
+        assert again.head == head
+        assert [line.mechanism for line in again.charges()] == [ticket.mechanism]
+
+
+def test_the_same_nonce_is_never_charged_twice(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        with pytest.raises(BudgetError, match="charged before"):
+            charge(ledger, "one")
+        assert len(ledger) == 1
+
+
+def test_what_would_exceed_the_cap_is_refused_and_not_charged(tmp_path: Path) -> None:
+    cap = epsilon_pld([SUM], delta=1e-5) * 1.01
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one", cap=cap)
+        with pytest.raises(BudgetError, match="is already spent on the same people"):
+            charge(ledger, "two", cap=cap)
+        assert len(ledger) == 1
+
+
+def test_people_who_share_nobody_do_not_pay_for_one_another(tmp_path: Path) -> None:
+    cap = epsilon_pld([SUM], delta=1e-5) * 1.01
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one", tokens=(ANNA, BERT), cap=cap)
+        charge(ledger, "two", tokens=(CARL,), cap=cap)
+        assert ledger.history([CARL]) == (SUM,)
+
+
+def test_one_person_in_common_is_enough_to_compose(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one", tokens=(ANNA, BERT))
+        charge(ledger, "two", tokens=(BERT, CARL))
+        assert ledger.history([BERT]) == (SUM, SUM)
+        assert ledger.history([ANNA]) == (SUM,)
+
+
+def test_a_run_without_noise_bars_the_same_people_for_good(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        bare = Mechanism("sum", 0.0, 1.0, 1, math.inf)
+        ledger.charge(bare, nonce="one", study="s", tokens=[ANNA], cap=math.inf, delta=1e-5, unit="subject")
+        with pytest.raises(BudgetError):
+            charge(ledger, "two", tokens=(ANNA,), cap=1000)
+
+
+def test_a_token_needs_the_site_key() -> None:
+    assert token(b"k" * 32, "digest") != token(b"l" * 32, "digest")
+
+
+def test_a_reply_is_kept_and_cannot_be_replaced(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        assert ledger.reply("one") is None
+        ledger.keep_reply("one", b"bytes")
+        assert ledger.reply("one") == b"bytes"
+        with pytest.raises(sqlite3.Error):
+            ledger.keep_reply("one", b"other")
+
+
+def edit(folder: Path, *statements: str) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def test_lines_cannot_be_changed_or_deleted_through_sql(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+
+    with pytest.raises(sqlite3.IntegrityError, match="append only"):
+        edit(tmp_path, "DELETE FROM charges")
+    with pytest.raises(sqlite3.IntegrityError, match="append only"):
+        edit(tmp_path, "UPDATE charges SET study = 'x'")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            ["DROP TRIGGER charges_keep", "UPDATE charges SET mechanism = replace(mechanism, '2.0', '9.0')"],
+            id="less noise claimed",
+        ),
+        pytest.param(
+            ["DROP TRIGGER charges_keep", "UPDATE charges SET study = 'x' WHERE number = 1"], id="another study"
+        ),
+        pytest.param(
+            ["DROP TRIGGER charges_stay", "DELETE FROM charges WHERE number = 1"], id="first line deleted"
+        ),
+        pytest.param(["DROP TRIGGER charges_stay", "DELETE FROM charges WHERE number = 2"], id="last line deleted"),
+        pytest.param(
+            ["DROP TRIGGER people_stay", "DELETE FROM people WHERE token = 'token-a'"], id="a person removed"
+        ),
+        pytest.param(["INSERT INTO people SELECT people, 'token-z' FROM people LIMIT 1"], id="a person added"),
+    ],
+)
+def test_an_edit_freezes_the_site(tmp_path: Path, statements: list[str]) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        charge(ledger, "two")
+    edit(tmp_path, *statements)
+
+    with pytest.raises(LedgerError, match="frozen"):
+        Ledger(tmp_path)
+
+
+def test_a_restored_backup_freezes_the_site(tmp_path: Path) -> None:
+    folder, head = tmp_path / "ledger", tmp_path / "elsewhere" / "head"
+    head.parent.mkdir()
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "one")
+    shutil.copytree(folder, tmp_path / "backup")
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "two")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+
+    with pytest.raises(LedgerError, match="an old copy was restored"):
+        Ledger(folder, head_file=head)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        pytest.param(lambda f: (f / "ledger.key").unlink(), "key is missing", id="key gone"),
+        pytest.param(lambda f: (f / "ledger.key").write_bytes(b"x"), "key is damaged", id="key cut"),
+        pytest.param(lambda f: (f / "ledger.key").write_bytes(b"x" * 32), "edited or is missing", id="another key"),
+        pytest.param(lambda f: (f / "ledger.head").unlink(), "head file is missing", id="head gone"),
+        pytest.param(lambda f: (f / "ledger.head").write_text("?"), "head file is damaged", id="head damaged"),
+        pytest.param(
+            lambda f: (f / "ledger.sqlite").write_bytes(b"no database" * 99), "cannot be read", id="no database"
+        ),
+        pytest.param(lambda f: (f / "ledger.sqlite").unlink(), "frozen", id="database gone"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+    for rest in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (tmp_path / rest).unlink(missing_ok=True)
+    damage(tmp_path)
+
+    with pytest.raises(LedgerError, match=said):
+        Ledger(tmp_path)
+
+
+def test_a_crash_between_the_charge_and_its_head_over_counts(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        kept = (tmp_path / "ledger.head").read_text()
+        charge(ledger, "two")
+    (tmp_path / "ledger.head").write_text(kept)
+
+    with Ledger(tmp_path) as again:
+        assert len(again) == 2
+
+
+def test_the_head_names_the_last_line(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        assert json.loads((tmp_path / "ledger.head").read_text()) == {"number": 1, "link": ledger.head}
