@@ -9,6 +9,10 @@ import typer
 from fedsynth.cli import check, rehearse, release, site, verify
 from fedsynth.errors import FedsynthError
 
+# Before torch is loaded: threads that wait actively cost a shared machine more than they win.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
 app = typer.Typer(
     name="fedsynth",
     help=(
@@ -30,7 +34,6 @@ app.add_typer(site.app, name="site")
 
 def main() -> None:
     """Run the command line and turn failures into one sentence and an exit code."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     try:
         app(standalone_mode=True)

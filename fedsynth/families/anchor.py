@@ -219,6 +219,6 @@ def _covariances(rows: Tensor, counts: Tensor, shape: Shape, noise_std: float) -
     rest = torch.arange(block, size)
     out[:, rest, rest] = estimate[:, len(at_rows) :].clamp_min(1e-3)
     values, vectors = torch.linalg.eigh(out)
-    out = vectors @ torch.diag_embed(values.clamp(1e-3, 4.0)) @ vectors.transpose(1, 2)
+    out = vectors @ torch.diag_embed(values.clamp(1e-3, _BOUND**2)) @ vectors.transpose(1, 2)
     natural_order = _order(shape).argsort()
     return out[:, natural_order][:, :, natural_order]

@@ -138,12 +138,12 @@ class Critic(nn.Module):
         self.shape = shape
         channels, size = len(shape.channels), n_features(shape)
         if family.architecture == "dense":
-            self.view: nn.Module = nn.Sequential(nn.Flatten(), dense((channels * shape.n_times, 512, 256, 64)))
+            self.view: nn.Module = nn.Sequential(nn.Flatten(), dense((channels * shape.n_times, 64, 32)))
         else:
-            self.view = nn.Sequential(down((channels, 32, 64, 64)), nn.AdaptiveAvgPool1d(1), nn.Flatten())
-        self.label = nn.Embedding(shape.n_labels, 32)
+            self.view = nn.Sequential(down((channels, 16, 32, 32)), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        self.label = nn.Embedding(shape.n_labels, 16)
         # A critic that starts flat pushes the generator nowhere until it has learned something.
-        self.head = dense((64 + size + 32 + size * shape.n_labels, 256, 128, 1), zero_last=True)
+        self.head = dense((32 + size + 16 + size * shape.n_labels, 64, 32, 1), zero_last=True)
 
     def forward(self, windows: Tensor, labels: Tensor) -> Tensor:
         """Return values, shape (window,), for microvolts of shape (window, channel, time)."""

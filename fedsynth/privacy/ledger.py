@@ -124,7 +124,8 @@ class Ledger:
             at_most: look at this many lines only, from the first.
         """
         mine = set(tokens)
-        touched: set[str] = set()
+        # An empty group is a group too: what was asked of nobody is found again under nobody.
+        touched: set[str] = set() if mine else {_people_key([])}
         for people, token in self._db.execute("SELECT people, token FROM people"):
             if token in mine:
                 touched.add(people)

@@ -29,13 +29,13 @@ class Mechanism:
         return self.noise_multiplier > 0 and math.isfinite(self.clipping_norm)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the event as it stands in the ledger and in a release."""
+        """Return the event as it stands in the ledger and in a release; JSON has no infinity, so that is a word."""
         return {
             "purpose": self.purpose,
             "noise_multiplier": self.noise_multiplier,
             "sampling_probability": self.sampling_probability,
             "steps": self.steps,
-            "clipping_norm": self.clipping_norm,
+            "clipping_norm": self.clipping_norm if math.isfinite(self.clipping_norm) else "inf",
             "group": self.group,
         }
 

@@ -84,7 +84,9 @@ def train(
     private = list(parts[phase.private_part].parameters())
     optimizer = torch.optim.RMSprop(private, phase.learning_rate)
     public = list(parts[phase.public_part].parameters()) if phase.public_part else []
-    follower = torch.optim.RMSprop(public, phase.public_learning_rate) if public else None
+    # RMSprop turns a noisy slope into a full-sized step; the follower walks slower the louder the critic is.
+    pace = phase.public_learning_rate / max(1.0, 1.5 * mechanism.noise_multiplier)
+    follower = torch.optim.RMSprop(public, pace) if public else None
     divisor = mechanism.sampling_probability * scale.expected_units
     weight = scale.seen_units / scale.expected_units
     rows = [torch.nonzero(batch.units == unit)[:, 0] for unit in range(batch.n_units)]

@@ -1,0 +1,92 @@
+"""A tiny study, tiny recordings, and sites made of them: shared by the suites of site and coordinator."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.signals.recording import Recording
+from fedsynth.signals.windows import windows_of
+from fedsynth.site.holdings import Holdings, keep
+from fedsynth.study import Study, parse_study
+
+torch.set_num_threads(1)  # tiny tensors, and tests that run beside others
+
+TINY = """
+name = "tiny"
+[signal]
+modality = "eeg"
+format = "edf"
+channels = ["C3", "C4"]
+sfreq = 100.0
+bandpass = [1.0, 30.0]
+[windows]
+n_times = 128
+per_recording = 3
+[labels]
+names = ["rest", "task"]
+source = "participants.tsv"
+positive = "task"
+[privacy]
+unit = "subject"
+epsilon = 8.0
+delta = 1e-5
+[cohort]
+least_sites = 2
+least_subjects = 4
+expected_units = 10
+[family]
+name = "cwgan"
+[plan]
+rounds = 1
+local_steps = 2
+[release]
+windows_per_label = 12
+windows_per_subject = 6
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Study:
+    return parse_study(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_text() -> str:
+    return TINY
+
+
+def people(count: int, *, seed: int, per_person: int = 1) -> list[Recording]:
+    """Return recordings of `count` people; every second one has the label "task" and twice the amplitude."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for number in range(count):
+        for _ in range(per_person):
+            signal = (10 * (1 + number % 2) * rng.normal(size=(2, 420))).astype(np.float32)
+            digest = hashlib.sha256(signal.tobytes()).hexdigest()
+            label = ("rest", "task")[number % 2]
+            out.append(Recording(signal, 100.0, ("C3", "C4"), f"CANARY-{seed}-{number}", label, digest))
+    return out
+
+
+@pytest.fixture
+def make_people() -> Callable[..., list[Recording]]:
+    return people
+
+
+@pytest.fixture
+def make_site(tiny: Study) -> Callable[..., Holdings]:
+    """Return a maker of site folders: policy, ledger and holdings of the people given."""
+
+    def make(folder: Path, recordings: list[Recording], *, policy: str = "", study: Study = tiny) -> Holdings:
+        folder.mkdir(parents=True)
+        (folder / "site.toml").write_text(f'name = "{folder.name}"\n{policy}', encoding="utf-8")
+        windows = windows_of(recordings, study=study)
+        with Ledger(folder / "ledger") as ledger:
+            return keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
+
+    return make

@@ -1,0 +1,138 @@
+"""The coordinator's rounds, with real sites in process and faults between them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedsynth.coordinator.aggregation import add_sums, mean_state
+from fedsynth.coordinator.rounds import Result, run_plan
+from fedsynth.coordinator.transport import InProcess
+from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.signals.recording import Recording
+from fedsynth.site.holdings import Holdings
+from fedsynth.site.session import SiteSession, approve
+from fedsynth.study import Study
+from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.plan import Plan, plan_of
+from fedsynth.wire.update import Update
+
+Handler = Callable[[bytes], bytes]
+
+
+@pytest.fixture(scope="module")
+def plan(tiny: Study) -> Plan:
+    return plan_of(tiny)
+
+
+@pytest.fixture
+def handlers(
+    tmp_path: Path, make_site: Callable[..., Holdings], make_people: Callable[..., list[Recording]], plan: Plan
+) -> dict[str, Handler]:
+    out: dict[str, Handler] = {}
+    for seed, name in enumerate(("east", "north", "west")):
+        make_site(tmp_path / name, make_people(14, seed=seed))
+        approve(tmp_path / name, run="run", plan=plan)
+        out[name] = SiteSession(tmp_path / name).handle
+    return out
+
+
+def run(plan: Plan, handlers: Mapping[str, Handler]) -> Result:
+    return run_plan(plan, run="run", transport=InProcess(handlers), composes="this run only")
+
+
+def faulty(handler: Handler, *, steps: set[int], answer: bytes) -> Handler:
+    return lambda data: answer if Order.from_bytes(data).step in steps else handler(data)
+
+
+def test_a_run_ends_with_a_generator_scores_and_the_ledgers_own_statement(
+    plan: Plan, handlers: dict[str, Handler]
+) -> None:
+    result = run(plan, handlers)
+
+    assert [site.site for site in result.statement.sites] == ["east", "north", "west"]
+    for site in result.statement.sites:
+        assert site.events == plan.mechanisms("train")
+        assert site.held_out == plan.mechanisms("held-out")
+        assert site.epsilon == pytest.approx(plan.epsilon())
+    assert result.statement.epsilon <= plan.study.privacy.epsilon
+    assert result.ledger_lengths == {"east": 5, "north": 5, "west": 5}
+    assert {score.source for score in result.scores} == {"private sum"}
+    windows = result.generator.draw(per_label=3, seed="x")
+    assert windows.signal.shape == (6, 2, 128)
+
+
+def test_drawing_is_the_same_for_the_same_seed(plan: Plan, handlers: dict[str, Handler]) -> None:
+    generator = run(plan, handlers).generator
+
+    first, again, other = (generator.draw(per_label=2, seed=seed).signal for seed in ("a", "a", "b"))
+
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"garbage", id="garbage"),
+        pytest.param(Update(refused="ConsentError").to_bytes(), id="a refusal"),
+        pytest.param(Update({"sum": torch.full((3,), torch.nan)}).to_bytes(), id="another shape, not finite"),
+    ],
+)
+def test_a_site_that_fails_is_left_out_and_the_run_goes_on(
+    plan: Plan, handlers: dict[str, Handler], answer: bytes
+) -> None:
+    handlers["west"] = faulty(handlers["west"], steps={0}, answer=answer)
+
+    result = run(plan, handlers)
+
+    assert [site.site for site in result.statement.sites] == ["east", "north"]
+
+
+def test_too_few_sites_end_the_run(plan: Plan, handlers: dict[str, Handler]) -> None:
+    for name in ("west", "north"):
+        handlers[name] = faulty(handlers[name], steps={1}, answer=b"garbage")
+
+    with pytest.raises(RefusedError, match="1 sites are left and the study needs 2"):
+        run(plan, handlers)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"garbage", id="garbage"),
+        pytest.param(Update(refused="InternalError").to_bytes(), id="a refusal"),
+        pytest.param(Update().to_bytes(), id="an empty history"),
+    ],
+)
+def test_a_contributor_that_does_not_confirm_its_charges_ends_the_run(
+    plan: Plan, handlers: dict[str, Handler], answer: bytes
+) -> None:
+    handlers["west"] = faulty(handlers["west"], steps={STATEMENT}, answer=answer)
+
+    with pytest.raises(PrivacyError, match="does not confirm"):
+        run(plan, handlers)
+
+
+def test_the_statement_is_the_largest_over_sites_never_a_mean(plan: Plan, handlers: dict[str, Handler]) -> None:
+    twice = (*plan.mechanisms("train"), *plan.mechanisms("train"))
+
+    def heavier(data: bytes) -> bytes:
+        answer = handlers["west"](data)
+        if Order.from_bytes(data).step != STATEMENT:
+            return answer
+        told = Update.from_bytes(answer)
+        return Update({}, "", told.ledger_head, told.ledger_length, twice, told.held_out_history).to_bytes()
+
+    result = run(plan, {**handlers, "west": heavier})
+
+    assert result.statement.epsilon == pytest.approx(epsilon_pld(twice, delta=1e-5))
+
+
+def test_sums_add_and_states_average_by_public_weight() -> None:
+    one, two = {"sum": torch.tensor([1.0, 2.0])}, {"sum": torch.tensor([3.0, 6.0])}
+
+    assert add_sums({"a": one, "b": two}).tolist() == [4.0, 8.0]
+    assert mean_state({"a": one, "b": two}, weights={"a": 3.0, "b": 1.0})["sum"].tolist() == [1.5, 3.0]

@@ -1,0 +1,246 @@
+"""A site's session: charged before opened, answered once, and nothing else leaves."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedsynth.errors import BudgetError, ConsentError, PrivacyError
+from fedsynth.evaluation.transfer import Referee
+from fedsynth.families.anchor import prior_anchor, statistic_size
+from fedsynth.families.shape import shape_of
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.signals.recording import Recording
+from fedsynth.signals.windows import windows_of
+from fedsynth.site import holdings as holdings_module
+from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings
+from fedsynth.site.session import SiteSession, approve
+from fedsynth.study import Study
+from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.plan import Plan, plan_of
+from fedsynth.wire.update import Update
+
+People = Callable[..., list[Recording]]
+MakeSite = Callable[..., Holdings]
+
+
+@pytest.fixture(scope="module")
+def plan(tiny: Study) -> Plan:
+    return plan_of(tiny)
+
+
+@pytest.fixture
+def site(tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan) -> Path:
+    folder = tmp_path / "east"
+    make_site(folder, make_people(12, seed=1))
+    approve(folder, run="run", plan=plan)
+    return folder
+
+
+def first_order(approved: Plan, **changes: object) -> Order:
+    order = Order("run", approved.digest, 0, prior_anchor(shape_of(approved.study)).tensors())
+    return replace(order, **changes)  # type: ignore[arg-type]
+
+
+def ask(folder: Path, order: Order) -> Update:
+    return Update.from_bytes(SiteSession(folder).handle(order.to_bytes()))
+
+
+def lines(folder: Path) -> int:
+    with Ledger(folder / "ledger") as ledger:
+        return len(ledger)
+
+
+def test_an_answer_is_a_private_sum_and_one_ledger_line(site: Path, plan: Plan) -> None:
+    update = ask(site, first_order(plan))
+
+    assert update.refused == ""
+    assert update.tensors["sum"].shape == (statistic_size(shape_of(plan.study), step=0),)
+    assert update.ledger_length == lines(site) == 1
+
+
+def test_the_charge_is_written_before_the_data_is_opened(
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    read = holdings_module._read
+    monkeypatch.setattr(holdings_module, "_read", lambda path: (seen.append(lines(site)), read(path))[1])
+
+    ask(site, first_order(plan))
+
+    assert seen == [1]
+
+
+def test_a_failure_after_the_charge_is_not_refunded(
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def burst(_: Path) -> None:
+        raise OSError("CANARY-1-3.npz cannot be read")
+
+    monkeypatch.setattr(holdings_module, "_read", burst)
+    with caplog.at_level(logging.CRITICAL):
+        answer = SiteSession(site).handle(first_order(plan).to_bytes())
+
+    assert lines(site) == 1
+    assert Update.from_bytes(answer).refused == "InternalError"
+    assert b"CANARY" not in answer
+
+
+def test_a_retry_returns_the_same_bytes_and_charges_once(site: Path, plan: Plan) -> None:
+    data = first_order(plan).to_bytes()
+
+    first, second = SiteSession(site).handle(data), SiteSession(site).handle(data)
+
+    assert first == second
+    assert lines(site) == 1
+
+
+def test_two_sites_with_the_same_people_and_one_torch_seed_answer_differently(
+    tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan
+) -> None:
+    sums = []
+    for name in ("east", "west"):
+        make_site(tmp_path / name, make_people(12, seed=1))
+        approve(tmp_path / name, run="run", plan=plan)
+        torch.manual_seed(3)
+        sums.append(ask(tmp_path / name, first_order(plan)).tensors["sum"])
+
+    assert not torch.isclose(sums[0], sums[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        pytest.param({"plan": "0" * 64}, "ConsentError", id="another plan"),
+        pytest.param({"run": "other"}, "ConsentError", id="a run nobody approved"),
+        pytest.param({"step": 99}, "ConsentError", id="a round too many"),
+        pytest.param({"step": -2}, "ConsentError", id="a step below zero"),
+        pytest.param({"tensors": {}}, "WireError", id="no tensors"),
+        pytest.param({"step": 1}, "WireError", id="an anchor of another step"),
+        pytest.param({"step": 3}, "WireError", id="tensors of another kind"),
+    ],
+)
+def test_what_was_not_approved_is_refused_uncharged_and_unopened(
+    site: Path, plan: Plan, changes: dict[str, object], refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdings_module, "_read", lambda _: pytest.fail("data was opened"))
+
+    update = ask(site, first_order(plan, **changes))
+
+    assert update.refused == refusal
+    assert not update.tensors
+    assert lines(site) == 0
+
+
+def test_garbage_is_refused_with_one_word(site: Path) -> None:
+    assert Update.from_bytes(SiteSession(site).handle(b"garbage")).refused == "WireError"
+
+
+def test_the_kill_switch_stops_everything(site: Path, plan: Plan) -> None:
+    (site / "STOP").touch()
+
+    assert ask(site, first_order(plan)).refused == "RefusedError"
+    assert lines(site) == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        pytest.param("largest_epsilon = 1.0", "epsilon 8 exceeds", id="epsilon"),
+        pytest.param("largest_delta = 1e-6", "delta 1e-05 exceeds", id="delta"),
+        pytest.param("least_subjects = 50", "fewer subjects", id="subjects"),
+        pytest.param('families = ["wavegan"]', "not allowed", id="family"),
+    ],
+)
+def test_a_site_approves_nothing_beyond_its_policy(
+    tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan, policy: str, said: str
+) -> None:
+    make_site(tmp_path / "east", make_people(12, seed=1), policy=policy)
+
+    with pytest.raises(ConsentError, match=said):
+        approve(tmp_path / "east", run="run", plan=plan)
+
+
+def test_people_who_spent_their_budget_approve_no_second_run(site: Path, plan: Plan) -> None:
+    ask(site, first_order(plan))
+
+    with pytest.raises(BudgetError, match="already spent on the same people"):
+        approve(site, run="second", plan=plan)
+
+
+def test_the_same_people_under_other_names_share_one_budget(
+    site: Path, tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan
+) -> None:
+    ask(site, first_order(plan))
+    renamed = [replace(item, subject=f"NEW-{n}") for n, item in enumerate(make_people(12, seed=1))]
+    shutil.copytree(site / "ledger", tmp_path / "again" / "ledger")
+    shutil.rmtree(site)
+    make_site(tmp_path / "new", renamed)
+    shutil.rmtree(tmp_path / "new" / "ledger")
+    shutil.move(tmp_path / "again" / "ledger", tmp_path / "new" / "ledger")
+    shutil.rmtree(tmp_path / "new" / "holdings")
+    with Ledger(tmp_path / "new" / "ledger") as ledger:
+        windows = windows_of(renamed, study=plan.study)
+        keep(tmp_path / "new" / "holdings", recordings=renamed, windows=windows, study=plan.study, key=ledger.key)
+
+    with pytest.raises(BudgetError, match="already spent on the same people"):
+        approve(tmp_path / "new", run="second", plan=plan)
+
+
+def test_nothing_in_an_answer_names_a_subject(site: Path, plan: Plan) -> None:
+    for step in (0, STATEMENT):
+        answer = SiteSession(site).handle(first_order(plan, step=step).to_bytes())
+        assert b"CANARY" not in answer
+
+
+def test_nothing_kept_at_the_site_for_a_study_names_a_subject(site: Path) -> None:
+    for path in site.rglob("*"):
+        if path.is_file():
+            assert b"CANARY" not in path.read_bytes()
+
+
+def test_a_statement_lists_everything_charged_to_these_people(site: Path, plan: Plan) -> None:
+    ask(site, first_order(plan))
+
+    update = ask(site, Order("run", plan.digest, STATEMENT, {}))
+
+    assert update.train_history == (plan.steps[0].mechanism,)
+    assert update.held_out_history == ()
+    assert lines(site) == 1
+
+
+def test_holdings_open_only_for_a_ticket(site: Path) -> None:
+    with pytest.raises(PrivacyError, match="charge first"):
+        load_holdings(site / "holdings").open(None)  # type: ignore[arg-type]
+
+
+def test_a_person_is_in_one_group_whoever_else_is_there(make_people: People) -> None:
+    recordings = make_people(40, seed=2, per_person=2)
+    everybody = holdings_module.groups_of(recordings, held_out=0.2)
+    without = holdings_module.groups_of(recordings[2:], held_out=0.2)
+
+    assert everybody[2:] == without
+    assert all(everybody[i] == everybody[i + 1] for i in range(0, len(everybody), 2))
+    assert {"train", "held-out"} == set(everybody)
+
+
+def test_a_fifth_of_people_is_held_out() -> None:
+    groups = [group_of_person([f"{n:064x}"], held_out=0.2) for n in range(4000)]
+
+    assert groups.count("held-out") / 4000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_held_out_scores_are_a_sum_over_the_held_out_group(site: Path, plan: Plan) -> None:
+    number = len(plan.steps) - 1
+    referee = Referee(2, 2)
+
+    update = ask(site, Order("run", plan.digest, number, referee.state_dict()))
+
+    assert update.refused == ""
+    assert update.tensors["sum"].shape == (4 + 32,)
+    with Ledger(site / "ledger") as ledger:
+        assert [line.mechanism.group for line in ledger.charges()] == ["held-out"]
