@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder, carry_out
 from fedsynth.coordinator.transport import InProcess
-from fedsynth.errors import RecordingError, RefusedError, RunError
+from fedsynth.errors import RecordingError, RefusedError, RunError, StudyError
 from fedsynth.evaluation.reference import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.privacy.ledger import Ledger
@@ -115,7 +115,7 @@ def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
         return False
     try:
         same = run.study().digest == study.digest and run.facts().engine == what.engine
-    except (RunError, RefusedError):
+    except (RunError, StudyError):
         same = False
     if same and run.finished and what.ledgers is None:
         return True

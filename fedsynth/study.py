@@ -242,7 +242,8 @@ def _finite(value: Any) -> Any:
 
 def _explain(error: ValidationError) -> str:
     """Put the first failure into one sentence a study's author can act on."""
-    first = error.errors()[0]
+    # A key that is unknown explains the one that is missing, so it comes first.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
