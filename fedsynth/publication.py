@@ -1,5 +1,6 @@
 """Publication: from a finished rehearsal to a signed release, after its statement was held against its ledgers."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,8 @@ def publish(
 
 
 def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) -> None:
-    """Hold one site's statement against its ledger."""
-    folder = run.site(site.site)
+    """Hold one site's statement against its ledger, and the ledger against the plan."""
+    folder, plan = run.site(site.site), run.plan()
     policy, holdings = load_policy(folder), load_holdings(folder / "holdings")
     place = folder / policy.ledger
     if not (place / "ledger.sqlite").exists():
@@ -110,6 +111,11 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
             )
         train = ledger.history(holdings.tokens["train"], at_most=length)
         held_out = ledger.history(holdings.tokens["held-out"], at_most=length)
+    planned = Counter(step.mechanism for step in plan.steps)
+    if Counter(line.mechanism for line in lines if line.study == plan.digest) - planned:
+        raise LedgerError(
+            f"the ledger of site {site.site} holds charges that the plan does not; nothing was released"
+        )
     if (train, held_out) != (site.events, site.held_out):
         raise LedgerError(f"ledger and statement of site {site.site} list different events; nothing was released")
     spent = max(epsilon_pld(train, delta=delta), epsilon_pld(held_out, delta=delta))
@@ -120,9 +126,22 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
         )
 
 
+def _charged(run: RunFolder, name: str) -> bool:
+    folder = run.site(name)
+    with Ledger(folder / load_policy(folder).ledger) as ledger:
+        return any(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges())
+
+
 def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
-    asked, facts = run.study().privacy, run.facts()
-    if {site.site for site in statement.sites} != set(facts.sites):
+    asked, facts, plan = run.study().privacy, run.facts(), run.plan()
+    if plan.study.digest != run.study().digest:
+        raise LedgerError("the run's study is not the one its sites approved; nothing was released")
+    stated = {site.site for site in statement.sites}
+    for name in facts.sites:
+        # A site that fell out before it was asked anything has nothing to state.
+        if name not in stated and _charged(run, name):
+            raise LedgerError(f"site {name} was charged and the statement leaves it out; nothing was released")
+    if not stated or not stated <= set(facts.sites):
         raise LedgerError("the statement does not cover the sites of the run; nothing was released")
     if statement.epsilon != max(site.epsilon for site in statement.sites):
         raise LedgerError("the statement's epsilon is not the largest of its sites'; nothing was released")

@@ -117,9 +117,10 @@ def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
         same = run.study().digest == study.digest and run.facts().engine == what.engine
     except (RunError, StudyError):
         same = False
-    if same and run.finished and what.ledgers is None:
+    complete = run.finished and (run.internal / "scores.json").exists()
+    if same and complete and what.ledgers is None:
         return True
-    state = "an unfinished run" if same else "something else"
+    state = ("a finished run" if complete else "an unfinished run") if same else "something else"
     raise RefusedError(f"{run.path} holds {state}; nothing was touched. Name another --out, or remove it")
 
 
@@ -174,7 +175,10 @@ def _make_site(
 ) -> None:
     folder.mkdir(parents=True)
     ledger_place = "ledger" if what.ledgers is None else str((what.ledgers / name).resolve())
-    policy = f'name = "{name}"\nledger = {json.dumps(ledger_place)}\n'
+    policy = (
+        f'name = "{name}"\nledger = {json.dumps(ledger_place)}\nlargest_epsilon = {study.privacy.epsilon}\n'
+        f"largest_delta = {study.privacy.delta}\n"
+    )
     (folder / "site.toml").write_text(policy, encoding="utf-8")
     with Ledger(folder / ledger_place) as ledger:
         keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)

@@ -91,7 +91,7 @@ class PrivacyPlan(_Page):
 
     unit: PrivacyUnit
     epsilon: float = Field(gt=0)
-    delta: float = Field(gt=0, lt=0.1)
+    delta: float = Field(ge=1e-10, le=1e-3)
     trust: Literal["site"] = "site"
 
     @property
@@ -141,7 +141,7 @@ class BudgetShares(_Page):
     local_steps: int = Field(default=30, ge=1, le=100_000)
     sampling_probability: float = Field(default=0.2, gt=0, le=1)
     gradient_share: float = Field(default=0.25, gt=0, lt=1)
-    gradient_clip: float = Field(default=1.0, gt=0)
+    gradient_clip: float = Field(default=1.0, ge=1e-4, le=1e4)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class ReleasePlan(_Page):
     windows_per_label: int = Field(default=500, ge=1, le=1_000_000)
     windows_per_subject: int = Field(default=25, ge=1, le=10_000)
     draw_seed: int = Field(default=1, ge=0)
-    license: str = "CC0-1.0"
+    license: Literal["CC0-1.0", "CC-BY-4.0"] = "CC0-1.0"
     publisher: str = "fedsynth rehearsal"
 
 

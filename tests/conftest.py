@@ -84,6 +84,8 @@ def make_site(tiny: Study) -> Callable[..., Holdings]:
 
     def make(folder: Path, recordings: list[Recording], *, policy: str = "", study: Study = tiny) -> Holdings:
         folder.mkdir(parents=True)
+        if "largest_epsilon" not in policy:
+            policy += "\nlargest_epsilon = 8.0"
         (folder / "site.toml").write_text(f'name = "{folder.name}"\n{policy}', encoding="utf-8")
         windows = windows_of(recordings, study=study)
         with Ledger(folder / "ledger") as ledger:

@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 app = typer.Typer(
     name="fedsynth",
     help=(
-        "Federated, differentially private synthesis of EEG and ECG.\n\n"
+        "Federated, differentially private synthesis of biosignals (EEG in this version).\n\n"
         "Answers go to stdout, progress and refusals to stderr. Exit codes: 0 done, 1 refused, "
         "2 configuration or input, 3 privacy, 4 a release that does not verify."
     ),
@@ -34,7 +34,8 @@ app.add_typer(site.app, name="site")
 
 def main() -> None:
     """Run the command line and turn failures into one sentence and an exit code."""
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("fedsynth").setLevel(logging.WARNING)
     try:
         app(standalone_mode=True)
     except FedsynthError as error:

@@ -25,6 +25,7 @@ def verify(
         sys.stdout.write(json.dumps(asdict(verified), indent=2, default=str) + "\n")
         return
     sys.stdout.write(f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}\n")
+    sys.stdout.write(f"{verified.promise}\n")
     if not verified.pinned:
         sys.stdout.write(
             "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsynth.errors import RunError
 from fedsynth.families.anchor import Anchor, prior_anchor
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
@@ -46,11 +47,20 @@ class Generator:
             seed: a public name for this drawing.
             untrained: draw from the anchor alone, as if no gradient step had been taken.
             progress: called with (windows drawn, windows in all).
+
+        Raises:
+            RunError: trained by code whose parts look different.
         """
         study, shape, family = self.study, shape_of(self.study), family_of(self.study.family)
         parts = family.build(shape, self.anchor)
         if not untrained:
-            parts.load_state_dict(dict(self.state))
+            try:
+                parts.load_state_dict(dict(self.state))
+            except RuntimeError as error:
+                raise RunError(
+                    "the generator was trained by another version of the code and this one cannot draw from it; "
+                    "install that version, or rehearse again"
+                ) from error
         labels = torch.arange(shape.n_labels).repeat_interleave(per_label)
         generator = torch_generator("draw", seed)
         drawn: list[Tensor] = []

@@ -35,14 +35,19 @@ def tallies(probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, po
         probabilities: of the labels, shape (window, label).
         labels: the true ones, shape (window,).
         positive: the label whose AUROC is wanted.
+
+    A window whose probabilities are not finite counts as zero: a hostile referee must not learn of it by a failure.
     """
     count, n_labels = probabilities.shape
+    finite: NDArray[np.bool_] = np.array([bool(np.isfinite(row).all()) for row in probabilities], dtype=bool)
+    probabilities = np.where(finite[:, None], probabilities, 0.0)
     confusion = np.zeros((count, n_labels, n_labels))
     confusion[np.arange(count), labels, probabilities.argmax(axis=1)] = 1
     histogram = np.zeros((count, 2, BINS))
     bins = np.minimum((probabilities[:, positive] * BINS).astype(int), BINS - 1)
     histogram[np.arange(count), (labels == positive).astype(int), bins] = 1
-    return torch.from_numpy(np.concatenate([confusion.reshape(count, -1), histogram.reshape(count, -1)], axis=1))
+    rows = np.concatenate([confusion.reshape(count, -1), histogram.reshape(count, -1)], axis=1)
+    return torch.from_numpy(rows * finite[:, None])
 
 
 def scores_of(

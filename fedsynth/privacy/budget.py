@@ -6,7 +6,7 @@ a sum of weight w is m / sqrt(w), one m for all. Sampled sums (DP-SGD) are price
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fedsynth.privacy.accountant import least_noise
@@ -26,7 +26,7 @@ class Wish:
 
 
 def share_budget(
-    wishes: Sequence[Wish], *, epsilon: float, delta: float, gradient_share: float
+    wishes: Sequence[Wish], *, epsilon: float, delta: float, gradient_share: float, unit: str = "subject"
 ) -> tuple[Mechanism, ...]:
     """Give every wish its noise, so that each group's total is at most `epsilon` and within 0.5 % of it.
 
@@ -36,12 +36,13 @@ def share_budget(
         delta: of the promise.
         gradient_share: part of epsilon that the sampled sums may spend, in (0, 1); all of it if there is
             nothing else.
+        unit: the privacy unit that every wish bounds.
 
     Raises:
         PrivacyError: no reasonable noise meets the target.
     """
     if math.isinf(epsilon):
-        return tuple(_mechanism(wish, 0.0, clipping_norm=math.inf) for wish in wishes)
+        return tuple(replace(_mechanism(wish, 0.0, clipping_norm=math.inf), unit=unit) for wish in wishes)
     done: dict[Wish, Mechanism] = {}
     groups: tuple[Group, ...] = ("train", "held-out")
     for group in groups:
@@ -56,7 +57,7 @@ def share_budget(
             spent = [done[wish] for wish in sampled]
             scale = least_noise(partial(_weighted, spent, whole), epsilon=epsilon, delta=delta)
             done |= dict(zip(whole, _weighted([], whole, scale), strict=True))
-    return tuple(done[wish] for wish in wishes)
+    return tuple(replace(done[wish], unit=unit) for wish in wishes)
 
 
 def _alike(wishes: Sequence[Wish], noise_multiplier: float) -> list[Mechanism]:

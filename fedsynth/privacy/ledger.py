@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fedsynth.errors import BudgetError, LedgerError
 from fedsynth.privacy.accountant import epsilon_pld
-from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.mechanism import UNITS, Mechanism
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charges (
@@ -140,6 +140,12 @@ class Ledger:
             BudgetError: it would exceed `cap`.
         """
         before = self.history(tokens)
+        finer = [item for item in before if UNITS.index(item.unit) < UNITS.index(unit)]
+        if finer:
+            raise BudgetError(
+                f"{len(finer)} private sums on the same people were bounded per {finer[0].unit}, which promises "
+                f"nothing per {unit}. Nothing was opened or charged; keep to the finer unit, or ask other people"
+            )
         after = epsilon_pld([*before, *mechanisms], delta=delta)
         if after > cap * (1 + 1e-9):
             spent = epsilon_pld(before, delta=delta)
@@ -172,7 +178,7 @@ class Ledger:
             tokens: keyed tokens of the people asked.
             cap: the largest epsilon these people may reach at `delta`.
             delta: of the promise.
-            unit: for the message only.
+            unit: the unit that `cap` is per.
 
         Raises:
             BudgetError: the cap would be exceeded, or the nonce was charged before.
@@ -184,7 +190,7 @@ class Ledger:
                 if self._db.execute("SELECT 1 FROM charges WHERE nonce = ?", (nonce,)).fetchone():
                     raise BudgetError(
                         "this order was charged before and its answer is gone; there are no refunds. "
-                        "Ask for a new order"
+                        "Begin a new run"
                     )
                 self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
                 self._db.executemany(
@@ -196,7 +202,8 @@ class Ledger:
                 self._db.execute(
                     "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", (number, nonce, study, people, body, link)
                 )
-            self._write_head(number, link)
+            with self._exclusive():
+                self._write_head(len(self), self.head)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"the charge could not be written ({error}); no data was opened") from error
         return Ticket(nonce=nonce, number=number, mechanism=mechanism)
@@ -273,9 +280,9 @@ class Ledger:
         self._db.execute("COMMIT")
 
 
-def token(key: bytes, digest: str) -> str:
-    """Return the keyed token of one recording's content; without the site's key it says nothing."""
-    return hmac.new(key, b"recording\x1f" + digest.encode(), hashlib.sha256).hexdigest()
+def token(key: bytes, kind: str, what: str) -> str:
+    """Return the keyed token of a recording's content or a subject's name; without the key it says nothing."""
+    return hmac.new(key, f"{kind}\x1f{what}".encode(), hashlib.sha256).hexdigest()
 
 
 def _people_key(tokens: Iterable[str]) -> str:

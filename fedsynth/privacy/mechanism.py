@@ -4,7 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fedsynth.errors import PrivacyError
+
 Group = Literal["train", "held-out"]
+UNITS = ("window", "recording", "subject")
+"""Privacy units, finest first; what was promised per window promises nothing per subject."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,17 @@ class Mechanism:
     steps: int
     clipping_norm: float
     group: Group = "train"
+    unit: str = "subject"
+
+    def __post_init__(self) -> None:
+        """Refuse what no private sum is: a price must never fall by writing nonsense."""
+        silent = self.noise_multiplier == 0 and math.isinf(self.clipping_norm)
+        noisy = 0 < self.noise_multiplier < math.inf and 0 < self.clipping_norm < math.inf
+        bare = self.noise_multiplier == 0 and 0 < self.clipping_norm < math.inf
+        if type(self.steps) is not int or self.steps < 1 or not 0 < self.sampling_probability <= 1:
+            raise PrivacyError(f"no mechanism has {self.steps} steps at q = {self.sampling_probability}")
+        if not (silent or noisy or bare) or self.unit not in UNITS or self.group not in ("train", "held-out"):
+            raise PrivacyError(f"no mechanism has sigma = {self.noise_multiplier}, C = {self.clipping_norm}")
 
     @property
     def is_private(self) -> bool:
@@ -37,6 +52,7 @@ class Mechanism:
             "steps": self.steps,
             "clipping_norm": self.clipping_norm if math.isfinite(self.clipping_norm) else "inf",
             "group": self.group,
+            "unit": self.unit,
         }
 
     @classmethod
@@ -46,7 +62,8 @@ class Mechanism:
             purpose=str(raw["purpose"]),
             noise_multiplier=float(raw["noise_multiplier"]),
             sampling_probability=float(raw["sampling_probability"]),
-            steps=int(raw["steps"]),
+            steps=raw["steps"],
             clipping_norm=float(raw["clipping_norm"]),
-            group="held-out" if raw["group"] == "held-out" else "train",
+            group=raw["group"],
+            unit=str(raw["unit"]),
         )

@@ -82,7 +82,11 @@ class PrivateSum:
         rows = contributions.detach().to(self._dtype)
         # Clipping cannot bound inf or nan: one overflowing unit would turn the whole sum into nan.
         finite = torch.isfinite(rows).all(dim=1, keepdim=True)
-        self._parameter.grad_sample = torch.where(finite, rows, torch.zeros_like(rows))
+        rows = torch.where(finite, rows, torch.zeros_like(rows))
+        # In float32 a long row's norm errs by 1e-4 and more; a first clip in float64 keeps the bound itself.
+        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+        factors = ((1 - 1e-6) * self._optimizer.max_grad_norm / norms.clamp_min(1e-300)).clamp(max=1.0)
+        self._parameter.grad_sample = rows * factors.to(self._dtype)
         self._optimizer.clip_and_accumulate()
 
     def read(self) -> Tensor:
@@ -110,5 +114,9 @@ class _SystemNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is unt
             if scale == 0.0:
                 p.grad = p.summed_grad.view_as(p)
                 continue
-            noise: Any = torch.from_numpy(self.noise_source(p.summed_grad.numel()))
-            p.grad = (p.summed_grad + scale * noise.to(p.summed_grad)).view_as(p)
+            noise: Any = torch.from_numpy(self.noise_source(p.summed_grad.numel())).to(p.summed_grad.device)
+            noisy = p.summed_grad.to(torch.float64) + scale * noise
+            # The low bits of sum plus noise betray which sums were possible (Mironov 2012); a public grid, a
+            # 65 536th of the noise wide, takes them away.
+            grid = 2.0 ** (math.floor(math.log2(scale)) - 16)
+            p.grad = (torch.round(noisy / grid) * grid).to(p.summed_grad.dtype).view_as(p)

@@ -54,7 +54,7 @@ class PrivacyStatement:
             return "No privacy is promised: this run was trained with epsilon = infinity."
         return (
             f"Any one {self.unit} changes the probability of any outcome by at most a factor of "
-            f"e^{self.epsilon:.3g}, up to {self.delta:g} (epsilon = {self.epsilon:.3f} per {self.unit}, "
+            f"e^{_up(self.epsilon)}, up to {self.delta:g} (epsilon = {_up(self.epsilon)} per {self.unit}, "
             f"delta = {self.delta:g}, {self.adjacency} adjacency)."
         )
 
@@ -109,6 +109,11 @@ class PrivacyStatement:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise RunError("the run holds no privacy statement; it did not finish") from error
+
+
+def _up(value: float) -> str:
+    """Write with three decimals, rounded up: a promise is never printed stronger than it is."""
+    return f"{math.ceil(value * 1000) / 1000:.3f}"
 
 
 def _number(value: float) -> float | str:

@@ -33,7 +33,7 @@ from fedsynth.release.signature import (
 )
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "https://fedsynth.org/release/v1"
+PREDICATE_TYPE = "urn:fedsynth:release:1"
 
 
 @dataclass(frozen=True)

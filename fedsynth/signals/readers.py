@@ -75,9 +75,9 @@ def read_site(
             subject = path.stem if study.signal.format == "text" else path.stem.split("_")[0]
             label = _label(path, subject, raw_labels, study.labels)
             if label is not None:
-                signal, found = _samples(path, study.signal)
+                signal, digest, found = _samples(path, study.signal)
                 remarks.update(found)
-                recording = _recording(signal, subject, label, study.signal)
+                recording = Recording(signal, study.signal.sfreq, study.signal.channels, subject, label, digest)
                 check_recording(recording, n_times=study.windows.n_times)
                 recordings.append(recording)
         if progress:
@@ -182,17 +182,16 @@ def _label(path: Path, subject: str, raw_labels: dict[str, str] | None, plan: La
     )
 
 
-def _recording(signal: NDArray[np.float32], subject: str, label: str, plan: SignalPlan) -> Recording:
-    digest = hashlib.sha256(f"{signal.shape[0]} {signal.shape[1]}\n".encode() + signal.tobytes()).hexdigest()
-    return Recording(signal, plan.sfreq, plan.channels, subject, label, digest)
+def _samples(path: Path, plan: SignalPlan) -> tuple[NDArray[np.float32], str, tuple[str, ...]]:
+    """Return a file's samples in microvolts, shape (channel, time), the digest of all its data, and remarks.
 
-
-def _samples(path: Path, plan: SignalPlan) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Return a file's samples in microvolts, shape (channel, time), and remarks."""
+    The digest covers the data of every channel, whichever the study picks, and nothing of the header.
+    """
     try:
         with path.open("rb") as file:
             if plan.format == "text":
-                return samples_of_text(file.read())[None], ()
+                samples = samples_of_text(file.read())[None]
+                return samples, hashlib.sha256(samples.tobytes()).hexdigest(), ()
             header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
             chosen = choose_signals(header, channels=plan.channels, sfreq=plan.sfreq)
             file.seek(header.n_bytes)
@@ -200,7 +199,7 @@ def _samples(path: Path, plan: SignalPlan) -> tuple[NDArray[np.float32], tuple[s
     except OSError as error:
         raise RecordingError(f"it cannot be opened and read ({type(error).__name__}); check the file") from None
     check_contiguous(header, data=data, sfreq=plan.sfreq)
-    return _microvolts(header, chosen, data), header.remarks
+    return _microvolts(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks
 
 
 def _microvolts(header: EdfHeader, chosen: tuple[int, ...], data: bytes) -> NDArray[np.float32]:

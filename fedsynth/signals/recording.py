@@ -11,8 +11,8 @@ class Recording:
     """One recording of one person.
 
     `signal` is float32 in microvolts, shape (channel, time), at `sfreq` Hz. `subject` and `label` never leave
-    the site. `digest` is the SHA-256 of the raw samples as read, so that the same recording is known again
-    under another name.
+    the site. `digest` is the SHA-256 of the data of all the file's channels, so that the same recording is known
+    again under another name and for another choice of channels.
     """
 
     signal: NDArray[np.float32]

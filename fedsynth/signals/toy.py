@@ -69,11 +69,11 @@ def _person(rng: np.random.Generator, ill: bool, seconds: int, study: Study) -> 
     amplitude = rng.lognormal(math.log(9), 0.3)
     background = scalp @ lfilter([1], [1, -rng.uniform(0.90, 0.97)], rng.normal(size=(n_channels, n_times)))
     signal = background / background.std() + 0.25 * rng.normal(size=(n_channels, n_times))
-    alpha = rng.normal(8.6 if ill else 10.3, 0.7)
+    alpha = rng.normal(8.4 if ill else 10.4, 0.7)
     theta = rng.normal(5.4, 0.6)
     gradient = np.linspace(0.4, 1.3, n_channels)[:, None]
     signal += gradient * rng.lognormal(0.2, 0.35) * _rhythm(rng, alpha, 0.985, n_times, sfreq)
-    signal += rng.lognormal(0.2 if ill else -0.7, 0.35) * _rhythm(rng, theta, 0.97, n_times, sfreq)
+    signal += rng.lognormal(0.3 if ill else -0.8, 0.35) * _rhythm(rng, theta, 0.97, n_times, sfreq)
     if ill and rng.random() < 0.7:
         signal += _sharp_waves(rng, n_channels, n_times, sfreq)
     return np.asarray(amplitude * signal, dtype=np.float64)

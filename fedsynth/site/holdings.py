@@ -1,8 +1,8 @@
 """Holdings: the windows a site has prepared for a study, closed until a ledger ticket opens them.
 
-Every subject belongs to one group for good: a public function of the contents of the subject's own recordings
-decides between "train" and "held-out". Membership of one person says nothing about another's, so what is asked
-of the two groups composes in parallel.
+Every subject belongs to one group: a public function of the subject's name decides between "train" and "held-out".
+Adding or removing a person, a recording or a window moves nobody else, so what is asked of the two groups composes
+in parallel.
 """
 
 import hashlib
@@ -80,38 +80,36 @@ def load_holdings(folder: Path) -> Holdings:
 
 
 def tokens_of(recordings: list[Recording], *, held_out: float, key: bytes) -> dict[Group, tuple[str, ...]]:
-    """Return the keyed tokens of the recordings in each group, sorted."""
-    groups: tuple[Group, ...] = ("train", "held-out")
-    owners = groups_of(recordings, held_out=held_out)
-    return {
-        group: tuple(
-            sorted({token(key, item.digest) for item, own in zip(recordings, owners, strict=True) if own == group})
-        )
-        for group in groups
-    }
+    """Return the keyed tokens of each group: of every recording's content and of every subject's name, sorted.
+
+    Either is enough to know a person again: under another name, or with other recordings.
+    """
+    tokens: dict[Group, set[str]] = {"train": set(), "held-out": set()}
+    for recording in recordings:
+        group = group_of_person(recording.subject, held_out=held_out)
+        tokens[group] |= {token(key, "recording", recording.digest), token(key, "subject", recording.subject)}
+    return {group: tuple(sorted(mine)) for group, mine in tokens.items()}
 
 
 def groups_of(recordings: list[Recording], *, held_out: float) -> list[Group]:
     """Return the group of each recording's subject."""
-    digests: dict[str, list[str]] = {}
-    for recording in recordings:
-        digests.setdefault(recording.subject, []).append(recording.digest)
-    return [group_of_person(digests[recording.subject], held_out=held_out) for recording in recordings]
+    return [group_of_person(recording.subject, held_out=held_out) for recording in recordings]
 
 
-def group_of_person(digests: list[str], *, held_out: float) -> Group:
-    """Return a person's group from the digests of the person's own recordings.
+def group_of_person(subject: str, *, held_out: float) -> Group:
+    """Return a person's group from the person's name alone: no recording or window, added or removed, moves it.
 
-    >>> group_of_person(["00" * 32], held_out=0.2)
+    >>> group_of_person("sub-001", held_out=0.2)
     'train'
     """
-    first = hashlib.sha256(f"held out\x1f{min(digests)}".encode()).digest()
+    first = hashlib.sha256(f"held out\x1f{subject}".encode()).digest()
     return "held-out" if int.from_bytes(first[:8], "big") < held_out * 2**64 else "train"
 
 
 def _write(path: Path, windows: Windows, rows: NDArray[np.bool_]) -> None:
     subjects = np.unique(windows.subjects[rows], return_inverse=True)[1]
     recordings = np.unique(windows.recordings[rows], return_inverse=True)[1]
+    path.touch(mode=0o600)
     np.savez(
         path,
         signal=windows.signal[rows],

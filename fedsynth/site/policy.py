@@ -14,7 +14,8 @@ from fedsynth.wire.plan import Plan
 class Policy(BaseModel):
     """The rules of one site.
 
-    `ledger` is the folder of the ledger, relative to the site's folder or absolute. `device` is "auto" (CUDA
+    `ledger` is the folder of the ledger and `ledger_head` the second place of its head, best on another disk; both
+    relative to the site's folder or absolute. `largest_epsilon` has no default. `device` is "auto" (CUDA
     where there is one), "cpu" or "cuda". `kill_switch` names a file; while it exists nothing is answered.
     """
 
@@ -22,8 +23,9 @@ class Policy(BaseModel):
 
     name: str
     ledger: str = "ledger"
+    ledger_head: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    largest_epsilon: float = Field(default=float("inf"), gt=0)
+    largest_epsilon: float = Field(gt=0)
     largest_delta: float = Field(default=1e-3, gt=0, lt=1)
     least_subjects: int = Field(default=1, ge=1)
     families: tuple[str, ...] = ("cwgan",)

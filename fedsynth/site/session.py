@@ -6,6 +6,7 @@ word; the reason stays in the site's own log.
 """
 
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fedsynth.errors import ConsentError, FedsynthError, WireError
+from fedsynth.errors import ConsentError, FedsynthError, LedgerError, WireError
 from fedsynth.evaluation.tally import tallies, tally_size
 from fedsynth.evaluation.transfer import Referee, answer
 from fedsynth.families.anchor import Anchor, prior_anchor, statistic_size, statistics
@@ -29,7 +30,7 @@ from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
 from fedsynth.site.stepper import Batch, Scale, choose_device, train
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, Step
+from fedsynth.wire.plan import Plan, Step, code_version, plan_of
 from fedsynth.wire.update import Update
 
 log = logging.getLogger("fedsynth.site")
@@ -47,11 +48,18 @@ def approve(folder: Path, *, run: str, plan: Plan) -> None:
     holdings = load_holdings(folder / "holdings")
     check_switch(policy, folder)
     check_plan(policy, plan, subjects=holdings.subjects)
-    with Ledger(folder / policy.ledger) as ledger:
+    own = plan_of(plan.study)
+    if plan.code != own.code:
+        raise ConsentError(f"the plan is for code {plan.code}, this site runs {own.code}")
+    if plan.steps != own.steps:
+        raise ConsentError("the plan's private steps are not those that its study leads to; nothing was approved")
+    with _ledger(folder, policy) as ledger:
+        seen = [len(ledger), ledger.head]
         afford(ledger, plan, holdings.tokens, cap=_cap(policy, plan))
     approvals = folder / "approved"
     approvals.mkdir(exist_ok=True)
-    (approvals / f"{_file_name(run)}.json").write_text(plan.to_json(), encoding="utf-8")
+    body = json.dumps({"plan": plan.to_json(), "ledger": seen})
+    (approvals / f"{_file_name(run)}.json").write_text(body, encoding="utf-8")
 
 
 def afford(ledger: Ledger, plan: Plan, tokens: Mapping[Group, Sequence[str]], *, cap: float = math.inf) -> None:
@@ -93,10 +101,11 @@ class SiteSession:
     def _answer(self, order: Order) -> bytes:
         policy = load_policy(self._folder)
         check_switch(policy, self._folder)
-        plan = self._approved(order)
+        plan, seen = self._approved(order)
         holdings = load_holdings(self._folder / "holdings")
         check_plan(policy, plan, subjects=holdings.subjects)
-        with Ledger(self._folder / policy.ledger) as ledger:
+        with _ledger(self._folder, policy) as ledger:
+            _check_seen(ledger, *seen)
             if order.step == STATEMENT:
                 return _statement(ledger, holdings)
             if not 0 <= order.step < len(plan.steps):
@@ -124,14 +133,34 @@ class SiteSession:
             ledger.keep_reply(nonce, reply)
             return reply
 
-    def _approved(self, order: Order) -> Plan:
+    def _approved(self, order: Order) -> tuple[Plan, tuple[int, str]]:
+        """Return the plan approved for the order's run, and where the ledger stood then."""
         path = self._folder / "approved" / f"{_file_name(order.run)}.json"
         if not path.exists():
             raise ConsentError("no plan was approved here for this run")
-        plan = Plan.from_json(path.read_text(encoding="utf-8"))
+        body = json.loads(path.read_text(encoding="utf-8"))
+        plan = Plan.from_json(body["plan"])
         if plan.digest != order.plan:
             raise ConsentError(f"the order is for plan {order.plan[:12]}, this site approved {plan.digest[:12]}")
-        return plan
+        if plan.code != code_version():
+            raise ConsentError(f"this site approved code {plan.code} and now runs {code_version()}")
+        return plan, (int(body["ledger"][0]), str(body["ledger"][1]))
+
+
+def _ledger(folder: Path, policy: Policy) -> Ledger:
+    head = folder / policy.ledger_head if policy.ledger_head else None
+    return Ledger(folder / policy.ledger, head_file=head)
+
+
+def _check_seen(ledger: Ledger, length: int, head: str) -> None:
+    """Refuse a ledger that was deleted or set back since the plan was approved.
+
+    Raises:
+        LedgerError: the line that was the last one then is not there.
+    """
+    lines = ledger.charges()
+    if len(lines) < length or (length and lines[length - 1].link != head):
+        raise LedgerError("the ledger lacks lines that it had when the plan was approved; the site is frozen")
 
 
 Work = Callable[[Windows], dict[str, Tensor]]
@@ -157,16 +186,11 @@ def _anchor_work(order: Order, plan: Plan, step: Step) -> Work:
     if anchor.done != step.index:
         raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
 
-    def work(windows: Windows) -> dict[str, Tensor]:
-        size = statistic_size(shape, step=step.index)
-        rows = torch.zeros(0, size, dtype=torch.float64)
-        if len(windows.labels):
-            signal, labels = torch.from_numpy(windows.signal), torch.from_numpy(windows.labels)
-            parts = zip(signal.split(256), labels.split(256), strict=True)
-            rows = torch.cat([statistics(anchor, shape, signal=x, labels=y) for x, y in parts])
-        return {"sum": _sum_of_units(rows, windows, plan, step)}
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        return statistics(anchor, shape, signal=windows, labels=labels).mean(dim=0)
 
-    return work
+    size = statistic_size(shape, step=step.index)
+    return lambda windows: {"sum": _sum_of_units(contribution, windows, plan, step, size=size)}
 
 
 def _train_work(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> Work:
@@ -221,27 +245,35 @@ def _assess_work(order: Order, plan: Plan, step: Step) -> Work:
     referee.load_state_dict(dict(order.tensors))
     positive = study.labels.names.index(study.labels.positive)
 
-    def work(windows: Windows) -> dict[str, Tensor]:
-        rows = torch.zeros(0, tally_size(len(study.labels.names)), dtype=torch.float64)
-        if len(windows.labels):
-            rows = tallies(answer(referee.eval(), windows.signal), windows.labels, positive=positive)
-        return {"sum": _sum_of_units(rows, windows, plan, step)}
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        given = answer(referee.eval(), windows.numpy())
+        return tallies(given, labels.numpy(), positive=positive).mean(dim=0)
 
-    return work
+    size = tally_size(len(study.labels.names))
+    return lambda windows: {"sum": _sum_of_units(contribution, windows, plan, step, size=size)}
 
 
-def _sum_of_units(rows: Tensor, windows: Windows, plan: Plan, step: Step) -> Tensor:
-    """Average the windows of each unit, and return the private sum over units."""
+def _sum_of_units(
+    contribution: Callable[[Tensor, Tensor], Tensor], windows: Windows, plan: Plan, step: Step, *, size: int
+) -> Tensor:
+    """Return the private sum of what each unit contributes, shape (size,).
+
+    One unit at a time: kernels round a row differently in a batch of another size, so that evaluating people
+    together would let one of them move what another contributes. A unit whose contribution fails counts as zero,
+    because a failure that anybody can see would be an answer without noise.
+    """
+    mechanism = step.mechanism
+    if mechanism.sampling_probability != 1 or mechanism.steps != 1:
+        raise ConsentError(f"{step.kind} is one sum over the whole group, not {mechanism.steps} sampled ones")
     units = torch.from_numpy(windows.units(plan.study.privacy.unit))
-    count = int(units.max()) + 1 if len(units) else 0
-    sums_by_unit = torch.zeros(count, rows.shape[1], dtype=torch.float64).index_add(0, units, rows)
-    means = sums_by_unit / torch.bincount(units, minlength=count)[:, None]
-    sums = PrivateSum(
-        rows.shape[1],
-        clipping_norm=step.mechanism.clipping_norm,
-        noise_multiplier=step.mechanism.noise_multiplier,
-    )
-    sums.add(means)
+    signal, labels = torch.from_numpy(windows.signal), torch.from_numpy(windows.labels)
+    sums = PrivateSum(size, clipping_norm=mechanism.clipping_norm, noise_multiplier=mechanism.noise_multiplier)
+    for unit in torch.unique(units):
+        mine = torch.nonzero(units == unit)[:, 0]
+        try:
+            sums.add(contribution(signal[mine], labels[mine])[None])
+        except Exception:
+            log.exception("a unit counts as zero")
     return sums.read()
 
 

@@ -73,6 +73,9 @@ class Plan:
             raise RunError(f"the plan cannot be read ({type(error).__name__})") from error
 
 
+_PLANS: dict[str, Plan] = {}
+
+
 def plan_of(study: Study) -> Plan:
     """Turn a study into its plan; the same on every machine that runs the same code.
 
@@ -80,6 +83,9 @@ def plan_of(study: Study) -> Plan:
         StudyError: an unknown family or option.
         PrivacyError: no noise reaches epsilon.
     """
+    known = _PLANS.get(study.digest)
+    if known is not None:
+        return known
     family, shape, shares = family_of(study.family), shape_of(study), study.plan
     asked: list[tuple[Kind, int, Wish]] = []
     if shares.anchor:
@@ -99,9 +105,12 @@ def plan_of(study: Study) -> Plan:
         epsilon=study.privacy.epsilon,
         delta=study.privacy.delta,
         gradient_share=shares.gradient_share,
+        unit=study.privacy.unit,
     )
     steps = (Step(kind, index, done) for (kind, index, _), done in zip(asked, mechanisms, strict=True))
-    return Plan(study=study, steps=tuple(steps), code=code_version())
+    plan = Plan(study=study, steps=tuple(steps), code=code_version())
+    _PLANS[study.digest] = plan
+    return plan
 
 
 @lru_cache(maxsize=1)

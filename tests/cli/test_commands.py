@@ -326,3 +326,40 @@ def test_a_release_verifies_where_neither_torch_nor_numpy_can_be_imported(  # ty
 
 def test_the_study_of_the_tests_is_a_study(tiny_text: str) -> None:
     assert parse_study(tiny_text).name == "tiny"
+
+
+def test_a_finer_unit_is_not_released_as_a_coarser_one(fedsynth, run_copy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("study.toml", "statement.json"):
+        path = run_copy / name
+        path.write_text(path.read_text().replace("subject", "window"))
+
+    done = fedsynth("release", run_copy, "--out", tmp_path / "release")
+
+    assert done.code in {2, 3}
+    assert not (tmp_path / "release").exists()
+
+
+def test_a_study_that_differs_from_the_approved_plan_is_not_released(  # type: ignore[no-untyped-def]
+    fedsynth, run_copy: Path, tmp_path: Path
+) -> None:
+    path = run_copy / "study.toml"
+    path.write_text(path.read_text().replace("windows_per_label = 12", "windows_per_label = 13"))
+
+    done = fedsynth("release", run_copy, "--out", tmp_path / "release")
+
+    assert done.code == 3
+    assert "not the one its sites approved" in done.err
+
+
+def test_a_generator_of_other_code_is_refused_in_one_sentence(fedsynth, run_copy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from fedsynth.wire.arrays import pack, unpack
+
+    path = run_copy / "generator.safetensors"
+    tensors = unpack(path.read_bytes())
+    tensors.pop(next(name for name in tensors if name.startswith("parts.generator.feature")))
+    path.write_bytes(pack(tensors))
+
+    done = fedsynth("release", run_copy, "--out", tmp_path / "release")
+
+    assert done.code == 2
+    assert "another version of the code" in done.err

@@ -135,7 +135,7 @@ def _homes() -> set[Path]:
 
 def _make_site(folder: Path, name: str, *, seed: int, study: Study) -> None:
     folder.mkdir(parents=True)
-    (folder / "site.toml").write_text(f'name = "{name}"\ndevice = "cpu"\n', encoding="utf-8")
+    (folder / "site.toml").write_text(f'name = "{name}"\nlargest_epsilon = 8.0\ndevice = "cpu"\n', encoding="utf-8")
     recordings = [_person(f"{name}-{number}", seed=100 * seed + number, study=study) for number in range(PEOPLE)]
     with Ledger(folder / "ledger") as ledger:
         keep(

@@ -61,7 +61,7 @@ def test_the_two_accountants_agree_within_one_percent(mechanisms: list[Mechanism
 @BOTH
 def test_no_noise_costs_infinity(accountant: Accountant) -> None:
     assert accountant([gaussian(4.0), gaussian(0.0)], delta=1e-5) == math.inf
-    assert accountant([Mechanism("sum", 1.0, 1.0, 1, math.inf)], delta=1e-5) == math.inf
+    assert accountant([Mechanism("sum", 0.0, 1.0, 1, math.inf)], delta=1e-5) == math.inf
 
 
 @BOTH

@@ -73,7 +73,8 @@ def test_a_run_without_noise_bars_the_same_people_for_good(tmp_path: Path) -> No
 
 
 def test_a_token_needs_the_site_key() -> None:
-    assert token(b"k" * 32, "digest") != token(b"l" * 32, "digest")
+    assert token(b"k" * 32, "recording", "digest") != token(b"l" * 32, "recording", "digest")
+    assert token(b"k" * 32, "recording", "same") != token(b"k" * 32, "subject", "same")
 
 
 def test_a_reply_is_kept_and_cannot_be_replaced(tmp_path: Path) -> None:

@@ -178,9 +178,10 @@ def test_a_study_text_that_says_the_same_in_other_words_is_kept_as_it_is(
 def test_an_unknown_licence_is_refused_with_the_known_ones(
     build: Callable[..., Path], tmp_path: Path, study_text: str
 ) -> None:
-    text = study_text.replace("[release]", '[release]\nlicense = "WTFPL"')
+    study = parse_study(study_text)
+    odd = study.model_copy(update={"release": study.release.model_copy(update={"license": "WTFPL"})})
 
-    refused(build, tmp_path, StudyError, "CC0-1.0, CC-BY-4.0", study=parse_study(text), study_text=text)
+    refused(build, tmp_path, StudyError, "CC0-1.0, CC-BY-4.0", study=odd)
 
 
 @pytest.mark.parametrize(

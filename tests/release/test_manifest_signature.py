@@ -264,7 +264,7 @@ def test_securesystemslib_verifies_the_envelope(pristine: Path) -> None:
     assert len(accepted) == 1
     statement = json.loads(envelope.payload)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    assert statement["predicateType"] == "https://fedsynth.org/release/v1"
+    assert statement["predicateType"] == "urn:fedsynth:release:1"
     assert statement["predicate"]["ledgers"][0] == {
         "site": "east",
         "ledger_head": "a" * 64,

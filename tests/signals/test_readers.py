@@ -218,11 +218,26 @@ def test_labels_of_text_files_may_stand_in_participants_tsv_and_those_of_edf_fil
     assert [(item.subject, item.label) for item in edf] == [("H03", "healthy"), ("ill1", "ill"), ("ill2", "ill")]
 
 
-def test_the_digest_is_of_shape_and_samples(tmp_path: Path) -> None:
+def test_the_digest_of_a_text_file_is_of_its_samples(tmp_path: Path) -> None:
     one = read_site(text_site(tmp_path / "north"), site="north", study=TEXT)[1]
 
     samples = np.round(wave(seed=0)).astype("<f4")
-    assert one.digest == hashlib.sha256(b"1 512\n" + samples.tobytes()).hexdigest()
+    assert one.digest == hashlib.sha256(samples.tobytes()).hexdigest()
+
+
+def test_the_digest_is_the_same_for_another_choice_of_channels(tmp_path: Path) -> None:
+    """A study of other channels must find what earlier studies charged to the same recording."""
+    (tmp_path / "north").mkdir()
+    for seed in range(3):
+        write_edf(tmp_path / "north" / f"ill{seed}.edf", seed=seed)
+    labels = EDF.labels.model_copy(update={"source": "file name"})
+
+    def digests(*channels: str) -> list[str]:
+        signal = EDF.signal.model_copy(update={"channels": channels})
+        study = EDF.model_copy(update={"labels": labels, "signal": signal})
+        return [item.digest for item in read_site(tmp_path / "north", site="north", study=study)]
+
+    assert digests("C3", "C4") == digests("C4", "C3") == digests("C4")
 
 
 def test_a_text_study_does_not_import_mne(tmp_path: Path) -> None:

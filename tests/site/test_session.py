@@ -229,7 +229,7 @@ def test_a_person_is_in_one_group_whoever_else_is_there(make_people: People) -> 
 
 
 def test_a_fifth_of_people_is_held_out() -> None:
-    groups = [group_of_person([f"{n:064x}"], held_out=0.2) for n in range(4000)]
+    groups = [group_of_person(f"sub-{n:04d}", held_out=0.2) for n in range(4000)]
 
     assert groups.count("held-out") / 4000 == pytest.approx(0.2, abs=0.02)
 

@@ -1,0 +1,206 @@
+"""Attacks on a site's answers; each worked once, and would again if its defence were removed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
+from fedsynth.evaluation.transfer import Referee
+from fedsynth.families.anchor import prior_anchor
+from fedsynth.families.shape import shape_of
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.signals.recording import Recording
+from fedsynth.site import session
+from fedsynth.site.holdings import Holdings, group_of_person, tokens_of
+from fedsynth.site.session import SiteSession, approve
+from fedsynth.study import Study
+from fedsynth.wire.order import Order
+from fedsynth.wire.plan import Plan, plan_of
+from fedsynth.wire.update import Update
+
+People = Callable[..., list[Recording]]
+MakeSite = Callable[..., Holdings]
+
+
+@pytest.fixture(scope="module")
+def plan(tiny: Study) -> Plan:
+    return plan_of(tiny)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the noise away, so that what one person changes can be seen."""
+    monkeypatch.setattr(session, "PrivateSum", partial(PrivateSum, noise=np.zeros))
+
+
+def answer(folder: Path, plan: Plan, step: int, tensors: dict[str, torch.Tensor]) -> Update:
+    return Update.from_bytes(SiteSession(folder).handle(Order("run", plan.digest, step, tensors).to_bytes()))
+
+
+def site(folder: Path, recordings: list[Recording], plan: Plan, make_site: MakeSite) -> Path:
+    make_site(folder, recordings)
+    approve(folder, run="run", plan=plan)
+    return folder
+
+
+def hostile_referee() -> dict[str, torch.Tensor]:
+    """A referee whose power overflows for a loud window and for no other."""
+    state = Referee(2, 2).state_dict()
+    return {name: torch.full_like(value, 3e18) if "layers.0" in name else value for name, value in state.items()}
+
+
+def test_a_referee_that_overflows_learns_nothing_from_a_failure(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+) -> None:
+    update = answer(site(tmp_path / "a", make_people(30, seed=1), plan, make_site), plan, 4, hostile_referee())
+
+    assert update.refused == ""
+    assert bool(torch.isfinite(update.tensors["sum"]).all())
+
+
+def test_whatever_fails_after_the_charge_counts_as_zero(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "statistics", lambda *_, **__: 1 / 0)
+    folder = site(tmp_path / "a", make_people(12, seed=1), plan, make_site)
+
+    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == ""
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("step", [0, 4], ids=["anchor", "scores"])
+def test_removing_a_person_from_the_site_moves_the_answer_by_at_most_c(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
+) -> None:
+    everybody = make_people(34, seed=5, per_person=2)
+    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Referee(2, 2).state_dict()][step == 4]
+    group = plan.steps[step].mechanism.group
+    gone = next(r.subject for r in everybody if group_of_person(r.subject, held_out=0.2) == group)
+    sums = [
+        answer(site(tmp_path / name, people, plan, make_site), plan, step, tensors).tensors["sum"]
+        for name, people in (("all", everybody), ("less", [r for r in everybody if r.subject != gone]))
+    ]
+
+    assert 0 < float((sums[0] - sums[1]).norm()) <= plan.steps[step].mechanism.clipping_norm
+
+
+@pytest.mark.usefixtures("silent")
+def test_what_a_person_says_does_not_depend_on_the_company(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+) -> None:
+    """Sums over disjoint people add up to the sum over all of them, to the grid: nobody's bits move another's."""
+    people = make_people(40, seed=6)
+    tensors = prior_anchor(shape_of(plan.study)).tensors()
+    halves = {"all": people, "first": people[:20], "second": people[20:]}
+
+    sums = {
+        name: answer(site(tmp_path / name, some, plan, make_site), plan, 0, tensors).tensors["sum"]
+        for name, some in halves.items()
+    }
+
+    assert float((sums["first"] + sums["second"] - sums["all"]).abs().max()) < 1e-3
+
+
+def test_every_value_of_a_noisy_sum_lies_on_a_public_grid() -> None:
+    """Which low bits a sum can have would otherwise tell who is in it."""
+    sums = PrivateSum(50, clipping_norm=3.0, noise_multiplier=2.0)
+    sums.add(torch.full((7, 50), 0.1, dtype=torch.float64))
+
+    on_grid = sums.read() / 2.0 ** (2 - 16)  # sigma C = 6, whose power of two is 4
+
+    assert torch.equal(on_grid, on_grid.round())
+
+
+def crafted(plan: Plan, **changes: object) -> Plan:
+    first = plan.steps[0]
+    return replace(plan, steps=(replace(first, mechanism=replace(first.mechanism, **changes)), *plan.steps[1:]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"sampling_probability": 0.001, "noise_multiplier": 0.7}, id="priced as sampled"),
+        pytest.param({"noise_multiplier": 1e-6}, id="less noise"),
+        pytest.param({"clipping_norm": 1e6}, id="a wider bound"),
+        pytest.param({"group": "held-out"}, id="another group"),
+        pytest.param({"unit": "window"}, id="a finer unit"),
+    ],
+)
+def test_a_plan_that_its_study_does_not_lead_to_is_not_approved(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, changes: dict[str, object]
+) -> None:
+    make_site(tmp_path / "a", make_people(12, seed=1))
+
+    with pytest.raises(ConsentError, match="not those that its study leads to"):
+        approve(tmp_path / "a", run="run", plan=crafted(plan, **changes))
+
+
+def test_a_plan_for_other_code_is_not_approved(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+) -> None:
+    make_site(tmp_path / "a", make_people(12, seed=1))
+
+    with pytest.raises(ConsentError, match="this site runs"):
+        approve(tmp_path / "a", run="run", plan=replace(plan, code="0.0.0+000000000000"))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "q", "steps", "bound"),
+    [
+        pytest.param(1.0, 1.0, 0, 1.0, id="no step"),
+        pytest.param(1.0, 1.0, -1, 1.0, id="a refund"),
+        pytest.param(1.0, 0.0, 1, 1.0, id="nobody drawn"),
+        pytest.param(1.0, 1.5, 1, 1.0, id="more than everybody"),
+        pytest.param(float("nan"), 1.0, 1, 1.0, id="noise is nan"),
+        pytest.param(1.0, 1.0, 1, float("inf"), id="noise without bound"),
+    ],
+)
+def test_no_mechanism_is_written_that_would_be_priced_below_what_it_does(
+    sigma: float, q: float, steps: int, bound: float
+) -> None:
+    with pytest.raises(PrivacyError):
+        Mechanism("sum", sigma, q, steps, bound)
+
+
+def test_what_was_promised_per_window_bars_a_promise_per_subject(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        per_window = Mechanism("sum", 50.0, 1.0, 1, 1.0, "train", "window")
+        ledger.charge(per_window, nonce="1", study="a", tokens=["t"], cap=8.0, delta=1e-5, unit="window")
+
+        with pytest.raises(BudgetError, match="bounded per window"):
+            ledger.afford([Mechanism("sum", 50.0, 1.0, 1, 1.0)], tokens=["t"], cap=8.0, delta=1e-5, unit="subject")
+
+
+def test_the_same_person_is_known_by_name_and_by_recording(make_people: People) -> None:
+    key, people = b"k" * 32, make_people(40, seed=3)
+    renamed = [replace(item, subject="X" + item.subject) for item in people]
+    later = [replace(item, digest="later " + item.digest) for item in people]
+
+    def known(recordings: list[Recording]) -> set[str]:
+        groups = tokens_of(recordings, held_out=0.2, key=key)
+        return {*groups["train"], *groups["held-out"]}
+
+    assert len(known(people) & known(renamed)) == 40
+    assert len(known(people) & known(later)) == 40
+
+
+def test_a_ledger_that_was_deleted_after_the_approval_freezes_the_site(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+) -> None:
+    folder = tmp_path / "a"
+    make_site(folder, make_people(12, seed=1))
+    before = Mechanism("sum", 500.0, 1.0, 1, 1.0)
+    with Ledger(folder / "ledger") as ledger:
+        ledger.charge(before, nonce="x", study="s", tokens=["t"], cap=8.0, delta=1e-5, unit="subject")
+    approve(folder, run="run", plan=plan)
+    for path in (folder / "ledger").iterdir():
+        path.unlink()
+
+    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == LedgerError.__name__
