@@ -122,7 +122,7 @@ class Generator(nn.Module):
         base = self.decoder(natural(drawn, self.shape), choices)
         scale = base.square().mean(dim=(1, 2), keepdim=True).add(1e-2).sqrt()
         if self.dense:
-            residual = torch.tanh(self.signal_residual(context)).view_as(base)
+            residual = 0.2 * torch.tanh(self.signal_residual(context)).view_as(base)
         else:
             control = self.project(context)[:, :, None].expand(-1, -1, self.shape.n_times)
             residual = torch.tanh(self.signal_residual(torch.cat([base / scale, control], dim=1)))
