@@ -21,6 +21,7 @@ from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RecordingError, RefusedError, RunError, StudyError
 from fedsynth.evaluation.reference import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.families.registry import family_of
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Recording, Windows
@@ -63,13 +64,11 @@ def rehearse(what: Rehearsal, *, engines: dict[str, Engine], progress: Progress)
     run = RunFolder(what.out)
     if _already(run, study, what):
         return run
-    progress("budget", 0, 1)
-    plan = plan_of(study)
-    progress("budget", 1, 1)
+    family_of(study.family)
     what.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".fedsynth-", dir=what.out.parent))
     try:
-        reference = _prepare(what, study, plan, RunFolder(staging), progress)
+        reference = _prepare(what, study, RunFolder(staging), progress)
         if what.out.exists():
             what.out.rmdir()
         staging.rename(what.out)
@@ -88,9 +87,10 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         FedsynthError: as `rehearse`.
     """
     study = parse_study(what.study_text, source=what.source)
-    plan = plan_of(study)
+    family_of(study.family)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
         held = _hold(what, study, Path(staging), progress)
+        plan = _plan(study, progress)
         for name, (recordings, _) in held.items():
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
                 with Ledger(what.ledgers / name) as ledger:
@@ -124,9 +124,10 @@ def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
     raise RefusedError(f"{run.path} holds {state}; nothing was touched. Name another --out, or remove it")
 
 
-def _prepare(what: Rehearsal, study: Study, plan: Plan, run: RunFolder, progress: Progress) -> Reference:
+def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) -> Reference:
     """Read, check and window every site's recordings, then make the sites' folders and have them approve."""
     held = _hold(what, study, run.path, progress)
+    plan = _plan(study, progress)
     name_of_run = secrets.token_hex(8)
     for name, (recordings, windows) in held.items():
         _make_site(run.site(name), name, recordings, windows, what, study)
@@ -142,6 +143,13 @@ def _prepare(what: Rehearsal, study: Study, plan: Plan, run: RunFolder, progress
     )
     run.begin(facts=facts, plan=plan, study_text=what.study_text)
     return _reference(list(held.values()), study)
+
+
+def _plan(study: Study, progress: Progress) -> Plan:
+    progress("budget", 0, 1)
+    plan = plan_of(study)
+    progress("budget", 1, 1)
+    return plan
 
 
 Held = dict[str, tuple[list[Recording], Windows]]
