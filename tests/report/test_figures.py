@@ -10,6 +10,7 @@ from fedsynth.evaluation.score import Score
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report import figures
+from fedsynth.report import svg as svg_module
 from fedsynth.report.page import ReportPage
 
 SMALL = 100_000
@@ -120,7 +121,7 @@ def test_thinning_keeps_the_spike() -> None:
 
 
 def test_short_paths_return_to_the_points_they_came_from() -> None:
-    assert figures._short_path("M 1.04 2 \nL 3.5 1.75 \nL 3.5 1.75 \nL 0 0 \nz") == "M1 2l2.5-.2l-3.5-1.8z"
+    assert svg_module._short_path("M 1.04 2 \nL 3.5 1.75 \nL 3.5 1.75 \nL 0 0 \nz") == "M1 2l2.5-.2l-3.5-1.8z"
 
 
 def test_a_window_of_silence_can_be_drawn() -> None:
