@@ -187,6 +187,7 @@ class _Run:
 
     def _exchange(self, orders: Mapping[str, bytes], what: str) -> dict[str, Update]:
         updates: dict[str, Update] = {}
+        what = f"{what}, sites"
         self.tell(what, 0, len(orders))
         for site, data in self.transport.exchange(orders):
             try:

@@ -221,7 +221,7 @@ def _train_work(order: Order, plan: Plan, step: Step, *, device: torch.device, p
             labels=torch.from_numpy(windows.labels).to(device),
             units=torch.from_numpy(windows.units(study.privacy.unit)),
         )
-        told = None if progress is None else (lambda done, total: progress(name, done, total))
+        told = None if progress is None else (lambda done, total: progress(f"{name}, steps at a site", done, total))
         trained = parts.to(device)
         train(
             family,
