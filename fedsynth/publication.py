@@ -8,13 +8,13 @@ from pathlib import Path
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
 from fedsynth.privacy.accountant import epsilon_pld
-from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.build import build_release
 from fedsynth.release.signature import load_private_key, make_key, public_of
 from fedsynth.release.verify import verify_release
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import load_policy
+from fedsynth.site.session import open_ledger
 
 Progress = Callable[[str, int, int], None]
 
@@ -101,7 +101,7 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
     place = folder / policy.ledger
     if not (place / "ledger.sqlite").exists():
         raise LedgerError(f"the ledger of site {site.site} is missing; nothing was released")
-    with Ledger(place) as ledger:
+    with open_ledger(folder, policy) as ledger:
         lines = ledger.charges()[:length] if length >= 0 else ()
         head = lines[-1].link if lines else "0" * 64
         if len(lines) != length or head != site.ledger_head:
@@ -128,7 +128,7 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
 
 def _charged(run: RunFolder, name: str) -> bool:
     folder = run.site(name)
-    with Ledger(folder / load_policy(folder).ledger) as ledger:
+    with open_ledger(folder, load_policy(folder)) as ledger:
         return any(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges())
 
 

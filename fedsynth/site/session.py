@@ -53,7 +53,7 @@ def approve(folder: Path, *, run: str, plan: Plan) -> None:
         raise ConsentError(f"the plan is for code {plan.code}, this site runs {own.code}")
     if plan.steps != own.steps:
         raise ConsentError("the plan's private steps are not those that its study leads to; nothing was approved")
-    with _ledger(folder, policy) as ledger:
+    with open_ledger(folder, policy) as ledger:
         seen = [len(ledger), ledger.head]
         afford(ledger, plan, holdings.tokens, cap=_cap(policy, plan))
     approvals = folder / "approved"
@@ -104,7 +104,7 @@ class SiteSession:
         plan, seen = self._approved(order)
         holdings = load_holdings(self._folder / "holdings")
         check_plan(policy, plan, subjects=holdings.subjects)
-        with _ledger(self._folder, policy) as ledger:
+        with open_ledger(self._folder, policy) as ledger:
             _check_seen(ledger, *seen)
             if order.step == STATEMENT:
                 return _statement(ledger, holdings)
@@ -147,7 +147,8 @@ class SiteSession:
         return plan, (int(body["ledger"][0]), str(body["ledger"][1]))
 
 
-def _ledger(folder: Path, policy: Policy) -> Ledger:
+def open_ledger(folder: Path, policy: Policy) -> Ledger:
+    """Open a site's ledger where its policy keeps it, with its head where the policy keeps that."""
     head = folder / policy.ledger_head if policy.ledger_head else None
     return Ledger(folder / policy.ledger, head_file=head)
 

@@ -363,3 +363,13 @@ def test_a_generator_of_other_code_is_refused_in_one_sentence(fedsynth, run_copy
 
     assert done.code == 2
     assert "another version of the code" in done.err
+
+
+def test_a_head_kept_elsewhere_is_found_at_release(fedsynth, run_copy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    east, head = run_copy / "sites" / "east", tmp_path / "other disk" / "head"
+    head.parent.mkdir()
+    shutil.move(east / "ledger" / "ledger.head", head)
+    with (east / "site.toml").open("a") as policy:
+        policy.write(f"ledger_head = {json.dumps(str(head))}\n")
+
+    assert fedsynth("release", run_copy, "--out", tmp_path / "release").code == 0
