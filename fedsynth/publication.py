@@ -12,9 +12,9 @@ from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.build import build_release
 from fedsynth.release.signature import load_private_key, make_key, public_of
 from fedsynth.release.verify import verify_release
+from fedsynth.site.approval import open_ledger
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import load_policy
-from fedsynth.site.session import open_ledger
 
 Progress = Callable[[str, int, int], None]
 

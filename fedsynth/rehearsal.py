@@ -27,8 +27,10 @@ from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.signals.toy import write_toy_cohort
 from fedsynth.signals.windows import windows_of
+from fedsynth.site.approval import afford, approve
+from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import groups_of, keep, tokens_of
-from fedsynth.site.session import SiteSession, afford, approve
+from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.plan import Plan, plan_of
 
@@ -131,8 +133,10 @@ def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) 
     name_of_run = secrets.token_hex(8)
     for name, (recordings, windows) in held.items():
         _make_site(run.site(name), name, recordings, windows, what, study)
+    together = plan.study.privacy.trust == "aggregate"
+    roster = {name: make_identity(run.site(name)) for name in held} if together else {}
     for index, name in enumerate(held):
-        approve(run.site(name), run=name_of_run, plan=plan)
+        approve(run.site(name), run=name_of_run, plan=plan, roster=roster)
         progress("approvals", index + 1, len(held))
     facts = RunFacts(
         run=name_of_run,
@@ -140,6 +144,7 @@ def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) 
         cohort="toy" if what.sites is None else "recordings",
         sites=tuple(held),
         composes=CONTINUED if what.ledgers else THIS_RUN,
+        roster={name: key.hex() for name, key in roster.items()},
     )
     run.begin(facts=facts, plan=plan, study_text=what.study_text)
     return _reference(list(held.values()), study)

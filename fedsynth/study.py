@@ -86,13 +86,16 @@ class LabelPlan(_Page):
 class PrivacyPlan(_Page):
     """The promise that is asked for: epsilon and delta per unit, add-or-remove adjacency, and whom to trust.
 
+    With `trust = "site"` every site adds the full noise. With `trust = "aggregate"` sites add shares of it, and
+    secure aggregation shows the coordinator nothing but totals.
+
     `epsilon = inf` trains without privacy; such a run can be rehearsed but never released.
     """
 
     unit: PrivacyUnit
     epsilon: float = Field(gt=0)
     delta: float = Field(ge=1e-10, le=1e-3)
-    trust: Literal["site"] = "site"
+    trust: Literal["site", "aggregate"] = "site"
 
     @property
     def is_private(self) -> bool:
@@ -104,13 +107,17 @@ class CohortPlan(_Page):
     """Which sites take part. `expected_units` is a public guess at the units one site trains on.
 
     With `sites` empty, every folder beside each other takes part. `expected_units` sets the size of gradient
-    batches and nothing else; it is declared, never counted.
+    batches and nothing else; it is declared, never counted. `dropouts` and `dishonest` matter to secure
+    aggregation: how many sites may fail to answer in a step, and how many may tell the coordinator all they know,
+    before the promise of the others is weakened.
     """
 
     sites: tuple[Name, ...] = ()
     least_sites: int = Field(default=2, ge=1, le=1000)
     least_subjects: int = Field(default=10, ge=1)
     expected_units: int = Field(default=100, ge=1)
+    dropouts: int = Field(default=0, ge=0)
+    dishonest: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -133,7 +140,8 @@ class BudgetShares(_Page):
 
     `gradient_share` is the part of epsilon that DP-SGD may spend; the anchor takes what remains. With
     `rounds = 0` nothing is spent on gradients. `held_out` is the fraction of units that never train and are
-    asked only for the utility of the result.
+    asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
+    all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017).
     """
 
     anchor: bool = True
@@ -143,6 +151,7 @@ class BudgetShares(_Page):
     gradient_share: float = Field(default=0.25, gt=0, lt=1)
     gradient_clip: float = Field(default=1.0, ge=1e-4, le=1e4)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
+    aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -184,6 +193,16 @@ class Study(_Page):
     def _consistent(self) -> Self:
         if self.signal.format == "text" and len(self.signal.channels) != 1:
             raise ValueError("text recordings hold one channel")
+        if self.privacy.trust == "aggregate":
+            if not self.cohort.sites:
+                raise ValueError(
+                    'trust = "aggregate" needs the sites by name in cohort.sites: they pin one another'
+                )
+            if self.plan.aggregation != "mean":
+                raise ValueError(
+                    f'plan.aggregation = "{self.plan.aggregation}" looks at each site\'s parts, which '
+                    'trust = "aggregate" hides; use "mean"'
+                )
         return self
 
     @property

@@ -1,44 +1,95 @@
 """`fedsynth check`: what a study would do and cost, before anybody opens data."""
 
 import json
+import re
 import sys
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from fedsynth.privacy.mechanism import Group
+    from fedsynth.wire.plan import Plan
 
 
 def check(
     study: Annotated[Path, typer.Argument(help="the study file")],
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
-    """Print every private step of a study, its noise, and what it costs in all. Opens no recording."""
+    """Print every private sum of a study, its noise and price, and how epsilon is shared. Opens no recording."""
     from fedsynth.privacy.accountant import PLD, PRV, epsilon_pld, epsilon_prv
-    from fedsynth.study import load_study
-    from fedsynth.wire.plan import plan_of
+    from fedsynth.study import canonical, load_study
+    from fedsynth.wire.plan import circle_of, plan_of, stand_in_roster
 
     plan = plan_of(load_study(study))
     privacy = plan.study.privacy
+    groups: tuple[Group, ...] = ("train", "held-out")
+    phases = {group: _phases(plan, group) for group in groups}
     costs = {
         group: (
             epsilon_pld(plan.mechanisms(group), delta=privacy.delta),
             epsilon_prv(plan.mechanisms(group), delta=privacy.delta),
         )
-        for group in ("train", "held-out")
+        for group in groups
     }
     if as_json:
-        body = {**json.loads(plan.to_json()), "digest": plan.digest, "epsilon": str(plan.epsilon())}
-        sys.stdout.write(json.dumps(body, indent=2) + "\n")
+        body = {
+            **json.loads(plan.to_json()),
+            "digest": plan.digest,
+            "epsilon": str(plan.epsilon()),
+            "phases": [{**phase, "group": group} for group, some in phases.items() for phase in some],
+        }
+        sys.stdout.write(json.dumps(json.loads(canonical(body)), indent=2) + "\n")
         return
     write = sys.stdout.write
     write(f"{plan.study.name}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}, ")
-    write(f"trust {privacy.trust}\nplan {plan.digest}\ncode {plan.code}\n\n")
-    write(f"{'purpose':<36}{'asked of':<10}{'sigma':>8}{'q':>7}{'steps':>7}{'C':>8}\n")
-    for step in plan.steps:
-        m = step.mechanism
-        write(f"{m.purpose:<36}{m.group:<10}{m.noise_multiplier:>8.3f}{m.sampling_probability:>7.3f}")
-        write(f"{m.steps:>7}{m.clipping_norm:>8.3f}\n")
-    write("\n")
+    write(f"trust {privacy.trust}\nplan {plan.digest}\ncode {plan.code}\n")
+    circle = circle_of(plan.study, stand_in_roster(plan.study))
+    if circle:
+        write(
+            f"secure aggregation: {circle.n} sites, each adds one of {circle.noise_sharers} shares of the noise; "
+            f"a total needs {circle.least_survivors} sites, and bears {circle.dishonest} that tell\n"
+        )
+    for group, some in phases.items():
+        write(f"\nasked of the {group} group\n")
+        write(f"  {'purpose':<34}{'sigma':>8}{'q':>7}{'steps':>7}{'C':>8}{'alone':>9}{'so far':>9}\n")
+        for phase in some:
+            write(f"  {phase['purpose']:<34}{phase['noise_multiplier']:>8.3f}{phase['sampling_probability']:>7.3f}")
+            write(
+                f"{phase['steps']:>7}{phase['clipping_norm']:>8.3f}{phase['alone']:>9.3f}{phase['so_far']:>9.3f}\n"
+            )
+    write("\nalone and so far: epsilon of that line, and of all lines up to it\n")
     for group, (first, second) in costs.items():
         write(f"{group}: epsilon {first:.4f} ({PLD}), {second:.4f} ({PRV})\n")
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
+
+
+def _phases(plan: "Plan", group: "Group") -> list[dict[str, Any]]:
+    """Join steps that differ in their number only, and price each phase alone and all up to it."""
+    from fedsynth.privacy.accountant import epsilon_pld
+
+    delta = plan.study.privacy.delta
+    told: list[dict[str, Any]] = []
+    done = 0
+    mechanisms = plan.mechanisms(group)
+    for _, alike in groupby(
+        mechanisms, key=lambda m: (re.sub(r"\d+$", "", m.purpose), m.noise_multiplier, m.steps)
+    ):
+        some = list(alike)
+        done += len(some)
+        first, last = some[0], some[-1]
+        number = re.search(r"\d+$", last.purpose)
+        told.append(
+            {
+                "purpose": f"{first.purpose} to {number[0]}" if len(some) > 1 and number else first.purpose,
+                "noise_multiplier": first.noise_multiplier,
+                "sampling_probability": first.sampling_probability,
+                "steps": sum(m.steps for m in some),
+                "clipping_norm": first.clipping_norm,
+                "alone": epsilon_pld(some, delta=delta),
+                "so_far": epsilon_pld(mechanisms[:done], delta=delta),
+            }
+        )
+    return told

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fedsynth.cli import check, rehearse, release, site, verify
+from fedsynth.cli import audit, check, rehearse, release, site, verify
 from fedsynth.errors import FedsynthError
 
 # Before torch is loaded: threads that wait actively cost a shared machine more than they win.
@@ -28,6 +28,7 @@ app.command()(check.check)
 app.command()(rehearse.rehearse)
 app.command()(release.release)
 app.command()(verify.verify)
+app.command()(audit.audit)
 app.add_typer(site.app, name="site")
 
 

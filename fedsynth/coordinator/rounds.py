@@ -9,21 +9,25 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedsynth.coordinator.aggregation import add_sums, mean_state
+from fedsynth.coordinator.aggregation import Total, add_sums, join, within
 from fedsynth.coordinator.generator import Generator, at_prior, untrained
+from fedsynth.coordinator.together import Together
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import PrivacyError, RefusedError, WireError
+from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally import scores_of, tally_size
 from fedsynth.evaluation.transfer import train_referee
 from fedsynth.families.anchor import advance, statistic_size
+from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
+from fedsynth.families.trainer import Scale, Trainer, largest_move, private_parameters
 from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV, epsilon_pld, epsilon_prv
 from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.roster import Circle
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, Step
+from fedsynth.wire.plan import Plan, Step, circle_of
 from fedsynth.wire.update import Update
 
 REFEREE_WINDOWS_PER_LABEL = 800
@@ -41,7 +45,13 @@ class Result:
 
 
 def run_plan(
-    plan: Plan, *, run: str, transport: Transport, composes: str, progress: Progress | None = None
+    plan: Plan,
+    *,
+    run: str,
+    transport: Transport,
+    composes: str,
+    progress: Progress | None = None,
+    roster: Mapping[str, bytes] | None = None,
 ) -> Result:
     """Carry out a plan.
 
@@ -54,18 +64,26 @@ def run_plan(
         transport: reaches the sites.
         composes: what the statement shall say about earlier runs.
         progress: called with (what, done, all).
+        roster: the sites' public keys, where the study asks for secure aggregation.
 
     Raises:
         RefusedError: too few sites are left.
         PrivacyError: a site that contributed does not confirm what it was charged.
     """
-    return _Run(plan, run, transport, progress).finish(composes)
+    return _Run(plan, run, transport, progress, roster or {}).finish(composes)
 
 
 class _Run:
     """The state of one run between its steps."""
 
-    def __init__(self, plan: Plan, run: str, transport: Transport, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        run: str,
+        transport: Transport,
+        progress: Progress | None,
+        roster: Mapping[str, bytes],
+    ) -> None:
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
         self.study, self.shape = plan.study, shape_of(plan.study)
@@ -74,43 +92,87 @@ class _Run:
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
         self.done: dict[str, list[Mechanism]] = {}
+        self.circle = circle_of(self.study, roster)
+        self.together = (
+            Together(plan, run=run, circle=self.circle, exchange=self._exchange) if self.circle else None
+        )
+        self.trainer: tuple[int, Trainer] | None = None
 
     def finish(self, composes: str) -> Result:
-        self._enough({})
+        self._enough(len(self.alive), {})
         work: dict[str, Callable[[int, Step], None]] = {
             "anchor": self._anchor,
             "train": self._train,
+            "gradient": self._gradient,
             "assess": self._assess,
         }
+        if self.together:
+            self.together.set_up(self.alive)
         for number, step in enumerate(self.plan.steps):
             work[step.kind](number, step)
         statement, lengths = self._statement(composes)
         return Result(self.generator, self.scores, statement, lengths)
 
     def _anchor(self, number: int, step: Step) -> None:
-        wanted = _sum_like(statistic_size(self.shape, step=step.index))
-        answers = self._ask(number, dict.fromkeys(self.alive, self.generator.anchor.tensors()), step, wanted)
-        total = add_sums(answers)
-        if step.index == 0:
+        before, size = self.generator.anchor, statistic_size(self.shape, step=step.index)
+        total = self._sum(number, step, before.tensors(), size=size)
+        if step.index == 0 and total.by_site:
             # Every site's own noisy count is public by now, and sizes its share of what follows.
             self.units = {
-                site: float(advance(self.generator.anchor, self.shape, total=one["sum"], noise_std=0).counts.sum())
-                for site, one in answers.items()
+                site: float(advance(before, self.shape, total=one, noise_std=0).counts.sum())
+                for site, one in total.by_site.items()
             }
-        anchor = advance(self.generator.anchor, self.shape, total=total, noise_std=_std(step, len(answers)))
+        anchor = advance(before, self.shape, total=total.values, noise_std=total.noise_std)
         self.generator = untrained(self.study, anchor)
 
     def _train(self, number: int, step: Step) -> None:
-        counts = self.generator.anchor.counts
-        shares = (counts / counts.sum()).to(torch.float32)
         parts = {f"parts.{name}": value for name, value in self.generator.state.items()}
         orders = {
-            site: {**parts, "label_shares": shares, "seen_units": torch.tensor([self.units[site]])}
+            site: {**parts, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
             for site in self.alive
         }
         answers = self._ask(number, orders, step, self.generator.state)
-        state = mean_state(answers, weights=self.units)
+        phase = family_of(self.study.family).phases[step.phase(self.study)]
+        size = sum(value.numel() for value in self.generator.state.values())
+        answers, strange = within(
+            answers,
+            start=self.generator.state,
+            largest_move=largest_move(phase, steps=step.mechanism.steps, size=size),
+        )
+        self._keep_alive(answers, strange)
+        state = join(answers, weights=self.units, rule=self.study.plan.aggregation)
         self.generator = Generator(self.study, state, self.generator.anchor)
+
+    def _gradient(self, number: int, step: Step) -> None:
+        """Take one step of private training here, on the total over all sites."""
+        which = step.phase(self.study)
+        if self.trainer is None or self.trainer[0] != which:
+            self.trainer = which, self._new_trainer(step, which)
+        trainer = self.trainer[1]
+        parts = {f"parts.{name}": value for name, value in trainer.parts.state_dict().items()}
+        size = sum(p.numel() for p in private_parameters(trainer.parts, trainer.phase))
+        trainer.step(self._sum(number, step, parts, size=size).values)
+        state = {name: value.clone() for name, value in trainer.parts.state_dict().items()}
+        self.generator = Generator(self.study, state, self.generator.anchor)
+
+    def _new_trainer(self, step: Step, which: int) -> Trainer:
+        family = family_of(self.study.family)
+        parts = family.build(self.shape, self.generator.anchor)
+        parts.load_state_dict(dict(self.generator.state))
+        scale = Scale(
+            expected_units=float(self.study.cohort.expected_units * len(self.study.cohort.sites)),
+            seen_units=float(self.generator.anchor.counts.sum())
+            if self.study.plan.anchor
+            else sum(self.units.values()),
+            label_shares=self._label_shares(),
+        )
+        return Trainer(
+            family, parts, phase=family.phases[which], shape=self.shape, mechanism=step.mechanism, scale=scale
+        )
+
+    def _label_shares(self) -> Tensor:
+        counts = self.generator.anchor.counts
+        return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
         per_label = min(REFEREE_WINDOWS_PER_LABEL, self.study.release.windows_per_label)
@@ -122,19 +184,18 @@ class _Run:
             seed=0,
             progress=partial(self.tell, "referee on synthetic windows"),
         )
-        wanted = _sum_like(tally_size(self.shape.n_labels))
-        answers = self._ask(number, dict.fromkeys(self.alive, referee.state_dict()), step, wanted)
+        total = self._sum(number, step, referee.state_dict(), size=tally_size(self.shape.n_labels))
         self.scores = scores_of(
-            add_sums(answers),
+            total.values,
             label_names=self.study.labels.names,
             positive=self.study.labels.names.index(self.study.labels.positive),
-            noise_std=_std(step, len(answers)),
+            noise_std=total.noise_std,
             source="private sum",
         )
 
     def _statement(self, composes: str) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT, {}).to_bytes()
-        updates = self._exchange(dict.fromkeys(sorted(self.done), order), "statements")
+        updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
             # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
             if not _covers(updates.get(site), done):
@@ -142,6 +203,8 @@ class _Run:
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"
                 )
+        # Whoever was charged and dropped out before its answer counted has spent all the same.
+        updates = {site: update for site, update in updates.items() if site in self.done or _spent(update)}
         delta = self.study.privacy.delta
         sites = tuple(_site_statement(site, update, delta) for site, update in sorted(updates.items()))
         statement = PrivacyStatement(
@@ -153,10 +216,23 @@ class _Run:
             accountant=PLD,
             second_accountant=PRV,
             composes=composes,
-            overlap="assumed: nobody is treated at two sites; whoever is, spends the sum of both",
+            overlap=_overlap(self.circle),
+            assumes=_assumes(self.circle),
             sites=sites,
         )
         return statement, {site: update.ledger_length for site, update in updates.items()}
+
+    def _sum(self, number: int, step: Step, tensors: Mapping[str, Tensor], *, size: int) -> Total:
+        """Ask every living site for one private sum, and return the total over them."""
+        if self.together:
+            total = self.together.sum(number, step.mechanism, tensors, size=size)
+            for site in total.sites:
+                self.done.setdefault(site, []).append(step.mechanism)
+            self._enough(len(total.sites), {})
+            return total
+        wanted = {"sum": torch.zeros(size, dtype=torch.float64)}
+        answers = self._ask(number, dict.fromkeys(self.alive, tensors), step, wanted)
+        return add_sums({site: one["sum"] for site, one in answers.items()}, mechanism=step.mechanism)
 
     def _ask(
         self,
@@ -179,29 +255,34 @@ class _Run:
                 refusals[site] = update.refused
             except WireError as error:
                 refusals[site] = str(error)
-        self.alive = [site for site in self.alive if site in answers]
-        for site in self.alive:
+        for site in answers:
             self.done.setdefault(site, []).append(step.mechanism)
-        self._enough(refusals)
+        self._keep_alive(answers, refusals)
         return {site: answers[site] for site in self.alive}
+
+    def _keep_alive(self, answers: Mapping[str, object], refusals: Mapping[str, str]) -> None:
+        self.alive = [site for site in self.alive if site in answers]
+        self._enough(len(self.alive), refusals)
 
     def _exchange(self, orders: Mapping[str, bytes], what: str) -> dict[str, Update]:
         updates: dict[str, Update] = {}
-        what = f"{what}, sites"
-        self.tell(what, 0, len(orders))
+        if what:
+            self.tell(f"{what}, sites", 0, len(orders))
         for site, data in self.transport.exchange(orders):
             try:
                 updates[site] = Update.from_bytes(data)
-            except WireError as error:
+            except (FedsynthError, ValueError, OverflowError, RecursionError) as error:
+                # Whatever a site sends, it is that site which is left out, and not the run that ends.
                 updates[site] = Update(refused=type(error).__name__)
-            self.tell(what, len(updates), len(orders))
+            if what:
+                self.tell(f"{what}, sites", len(updates), len(orders))
         return updates
 
-    def _enough(self, refusals: Mapping[str, str]) -> None:
-        if len(self.alive) < self.study.cohort.least_sites:
+    def _enough(self, left: int, refusals: Mapping[str, str]) -> None:
+        if left < self.study.cohort.least_sites:
             said = ", ".join(f"{site}: {reason}" for site, reason in sorted(refusals.items())) or "none refused"
             raise RefusedError(
-                f"{len(self.alive)} sites are left and the study needs {self.study.cohort.least_sites} ({said}). "
+                f"{left} sites are left and the study needs {self.study.cohort.least_sites} ({said}). "
                 "What they were charged stays charged; nothing was released"
             )
 
@@ -219,20 +300,32 @@ def _site_statement(site: str, update: Update, delta: float) -> SiteStatement:
     )
 
 
+def _overlap(circle: Circle | None) -> str:
+    if circle is None:
+        return "assumed: nobody is treated at two sites; whoever is, is charged at each and spends the sum"
+    return (
+        "assumed: nobody is treated at two sites; whoever is, is charged at each, adds to every total once for "
+        "each, and is protected by the noise divided by the number of sites"
+    )
+
+
+def _assumes(circle: Circle | None) -> str:
+    if circle is None:
+        return "each site's own code only; neither the coordinator nor another site has to behave"
+    return (
+        f"secure aggregation among {circle.n} sites: at most {circle.dishonest} of them tell the coordinator what "
+        f"they know, no total is opened with fewer than {circle.least_survivors} sites in it, and "
+        f"{circle.noise_sharers} honest shares make up the noise"
+    )
+
+
+def _spent(update: Update) -> bool:
+    return not update.refused and bool(update.train_history or update.held_out_history)
+
+
 def _covers(update: Update | None, done: list[Mechanism]) -> bool:
     """Whether a site's own word holds every private sum that it was seen to answer."""
     if update is None or update.refused:
         return False
     told = Counter([*update.train_history, *update.held_out_history])
     return not Counter(done) - told
-
-
-def _sum_like(size: int) -> dict[str, Tensor]:
-    return {"sum": torch.zeros(size, dtype=torch.float64)}
-
-
-def _std(step: Step, sites: int) -> float:
-    """Return the noise of each coordinate of a sum over sites, every one of which added its own."""
-    if not step.mechanism.is_private:
-        return 0.0
-    return step.mechanism.noise_multiplier * step.mechanism.clipping_norm * math.sqrt(sites)

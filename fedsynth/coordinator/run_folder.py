@@ -1,7 +1,8 @@
 """A run's folder as the coordinator sees it: the plan going in, generator, scores and statement coming out."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedsynth.coordinator.generator import Generator
@@ -17,13 +18,17 @@ from fedsynth.wire.plan import Plan
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of a run before it starts: its name, engine, cohort ("toy" or "recordings") and sites."""
+    """What is known of a run before it starts: its name, engine, cohort ("toy" or "recordings") and sites.
+
+    `roster` maps the sites of secure aggregation to their public keys as 64 hexadecimal digits.
+    """
 
     run: str
     engine: str
     cohort: str
     sites: tuple[str, ...]
     composes: str
+    roster: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class RunFolder:
             "cohort": facts.cohort,
             "sites": list(facts.sites),
             "composes": facts.composes,
+            "roster": dict(facts.roster),
         }
         (self.path / "run.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
         (self.path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
@@ -67,7 +73,9 @@ class RunFolder:
         """
         try:
             raw = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            return RunFacts(raw["run"], raw["engine"], raw["cohort"], tuple(raw["sites"]), raw["composes"])
+            return RunFacts(
+                raw["run"], raw["engine"], raw["cohort"], tuple(raw["sites"]), raw["composes"], raw["roster"]
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.path} is not a run's folder; name one that `fedsynth rehearse` wrote") from error
 
@@ -129,7 +137,14 @@ def carry_out(folder: Path, *, transport: Transport, progress: Progress | None =
     run = RunFolder(folder)
     facts, plan = run.facts(), run.plan()
     try:
-        result = run_plan(plan, run=facts.run, transport=transport, composes=facts.composes, progress=progress)
+        result = run_plan(
+            plan,
+            run=facts.run,
+            transport=transport,
+            composes=facts.composes,
+            progress=progress,
+            roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
+        )
     except FedsynthError as error:
         body = {"kind": type(error).__name__, "said": str(error)}
         (folder / "failure.json").write_text(json.dumps(body), encoding="utf-8")

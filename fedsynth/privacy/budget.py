@@ -26,7 +26,13 @@ class Wish:
 
 
 def share_budget(
-    wishes: Sequence[Wish], *, epsilon: float, delta: float, gradient_share: float, unit: str = "subject"
+    wishes: Sequence[Wish],
+    *,
+    epsilon: float,
+    delta: float,
+    gradient_share: float,
+    unit: str = "subject",
+    noise_shares: int = 1,
 ) -> tuple[Mechanism, ...]:
     """Give every wish its noise, so that each group's total is at most `epsilon` and within 0.5 % of it.
 
@@ -37,6 +43,7 @@ def share_budget(
         gradient_share: part of epsilon that the sampled sums may spend, in (0, 1); all of it if there is
             nothing else.
         unit: the privacy unit that every wish bounds.
+        noise_shares: in how many shares the noise of every sum is drawn, at as many sites.
 
     Raises:
         PrivacyError: no reasonable noise meets the target.
@@ -57,7 +64,7 @@ def share_budget(
             spent = [done[wish] for wish in sampled]
             scale = least_noise(partial(_weighted, spent, whole), epsilon=epsilon, delta=delta)
             done |= dict(zip(whole, _weighted([], whole, scale), strict=True))
-    return tuple(replace(done[wish], unit=unit) for wish in wishes)
+    return tuple(replace(done[wish], unit=unit, noise_shares=noise_shares) for wish in wishes)
 
 
 def _alike(wishes: Sequence[Wish], noise_multiplier: float) -> list[Mechanism]:

@@ -3,57 +3,49 @@
 One SQLite file per site (WAL, synchronous=FULL, append only, chained by HMAC under a key that stays there).
 A charge names the people it concerns by keyed tokens of their recordings' contents, so that importing the same
 recordings under another name finds the same people. Everything charged to overlapping sets of people composes
-in sequence. The head is also written beside the database's folder or elsewhere; a ledger that is shorter than
-its head was restored from a backup and is frozen.
+in sequence. The head is also written beside the database or, better, on another disk; a ledger that is shorter
+than its head was restored from a backup and is frozen. No clock is ever read. `docs/ledger.md` tells what is
+promised and how it was tested.
 """
 
 import hashlib
 import hmac
 import json
-import os
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedsynth.errors import BudgetError, LedgerError
+from fedsynth.privacy import ledger_disk as disk
 from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.ledger_chain import Chain, Charge, mac, people_key
 from fedsynth.privacy.mechanism import UNITS, Mechanism
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS charges (
-    number INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, study TEXT NOT NULL, people TEXT NOT NULL,
-    mechanism TEXT NOT NULL, link TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS people (people TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (people, token));
-CREATE TABLE IF NOT EXISTS replies (nonce TEXT PRIMARY KEY REFERENCES charges(nonce), reply BLOB NOT NULL);
-CREATE TRIGGER IF NOT EXISTS charges_keep BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS charges_stay BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS people_keep BEFORE UPDATE ON people BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS people_stay BEFORE DELETE ON people BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS replies_keep BEFORE UPDATE ON replies BEGIN SELECT RAISE(ABORT, 'append only'); END;
-"""
-
-
-@dataclass(frozen=True)
-class Charge:
-    """One line of the ledger. `link` is the HMAC over this line and the one before, 64 hexadecimal digits."""
-
-    number: int
-    nonce: str
-    study: str
-    people: str
-    mechanism: Mechanism
-    link: str
+_COLUMNS = "number, nonce, study, people, mechanism, link"
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Proof that a charge was written; holdings open for nothing else."""
+    """Proof that a charge was written; holdings open for nothing else, and once.
+
+    `seal` is an HMAC under the ledger's key, 64 hexadecimal digits: whoever holds that key can tell a ticket from
+    an imitation without the ledger. That it opens once, only `Ledger.redeem` can tell.
+    """
 
     nonce: str
     number: int
     mechanism: Mechanism
+    seal: str
+
+    def is_sealed_by(self, key: bytes) -> bool:
+        """Whether a ledger with this key gave the ticket for this very nonce, line and mechanism."""
+        return hmac.compare_digest(
+            self.seal.encode(), _seal_of(key, self.nonce, self.number, self.mechanism).encode()
+        )
 
 
 class Ledger:
@@ -63,27 +55,41 @@ class Ledger:
         """Open or begin a ledger.
 
         Args:
-            folder: where the database and its key live; made when missing.
+            folder: where the database and its key live; made when missing, for its owner alone.
             head_file: the second place of the head; a hospital puts it on another disk.
 
         Raises:
-            LedgerError: damaged, edited, or older than its head.
+            LedgerError: damaged, edited, older than its head, or held by another process for a minute.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._key = _load_key(folder / "ledger.key", begin=not (folder / "ledger.sqlite").exists())
-        self._head_file = head_file or folder / "ledger.head"
+        self._folder = folder
+        self._head_file = head_file or folder / disk.HEAD
+        self._given_up = False
         try:
-            self._db = sqlite3.connect(folder / "ledger.sqlite", timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            self.verify()
-        except sqlite3.DatabaseError as error:
+            disk.make_folder(folder)
+            with disk.lock(folder):
+                self._refuse_a_lost_database()
+                self._key = disk.open_key(folder)
+                self._db = disk.open_database(folder)
+                try:
+                    self._identity = self._on_disk()
+                    self._chain = self._read()
+                    self._compare_head()
+                    if not self._chain.lines:
+                        # Whoever made these may have died before their names were durable; no line comes first.
+                        disk.sync_names(folder, self._head_file)
+                except BaseException:
+                    self._db.close()
+                    raise
+        except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"the ledger cannot be read ({error}); nothing was charged or opened") from error
 
     def close(self) -> None:
         """Close the database."""
-        self._db.close()
+        with ExitStack() as stack:
+            # SQLite's own locks are enough to close by; ours is only a further guard, and may have been removed.
+            with suppress(OSError, LedgerError):
+                stack.enter_context(disk.lock(self._folder))
+            self._db.close()
 
     def __enter__(self) -> "Ledger":
         """Use as a context manager."""
@@ -101,35 +107,39 @@ class Ledger:
     @property
     def head(self) -> str:
         """The last link, or 64 zeros for an empty ledger."""
-        row = self._db.execute("SELECT link FROM charges ORDER BY number DESC LIMIT 1").fetchone()
-        return str(row[0]) if row else "0" * 64
+        return self._fresh().head
 
     def __len__(self) -> int:
         """Return the number of charges."""
-        return int(self._db.execute("SELECT COUNT(*) FROM charges").fetchone()[0])
+        return len(self._fresh().lines)
+
+    def link(self, number: int) -> str | None:
+        """Return the link of a line, counted from 1, or None where there is no such line."""
+        lines = self._fresh().lines
+        return lines[number - 1].link if 0 < number <= len(lines) else None
 
     def charges(self) -> tuple[Charge, ...]:
         """Return every charge, oldest first."""
-        rows = self._db.execute("SELECT number, nonce, study, people, mechanism, link FROM charges ORDER BY number")
-        return tuple(
-            Charge(number, nonce, study, people, Mechanism.from_json(json.loads(body)), link)
-            for number, nonce, study, people, body, link in rows
-        )
+        return tuple(self._fresh().lines)
 
     def history(self, tokens: Iterable[str], *, at_most: int | None = None) -> tuple[Mechanism, ...]:
-        """Return everything charged to a set of people that shares anybody with `tokens`.
+        """Return everything charged to a set of people that shares anybody with `tokens`, oldest first.
 
         Args:
             tokens: of the people.
             at_most: look at this many lines only, from the first.
         """
-        mine = set(tokens)
-        # An empty group is a group too: what was asked of nobody is found again under nobody.
-        touched: set[str] = set() if mine else {_people_key([])}
-        for people, token in self._db.execute("SELECT people, token FROM people"):
-            if token in mine:
-                touched.add(people)
-        return tuple(charge.mechanism for charge in self.charges()[:at_most] if charge.people in touched)
+        limit = math.inf if at_most is None else at_most
+        return tuple(charge.mechanism for charge in self._fresh().touching(tokens) if charge.number <= limit)
+
+    def together(self, charge: Charge) -> tuple[Charge, ...]:
+        """Return every charge to a set of people that shares anybody with that of `charge`, itself included."""
+        chain = self._fresh()
+        return tuple(chain.touching(chain.tokens(charge.people)))
+
+    def studies(self, tokens: Iterable[str]) -> frozenset[str]:
+        """Return the digests of all studies that were ever charged to anybody of these people."""
+        return frozenset(charge.study for charge in self._fresh().touching(tokens))
 
     def afford(
         self, mechanisms: Sequence[Mechanism], *, tokens: Iterable[str], cap: float, delta: float, unit: str
@@ -147,7 +157,7 @@ class Ledger:
                 f"nothing per {unit}. Nothing was opened or charged; keep to the finer unit, or ask other people"
             )
         after = epsilon_pld([*before, *mechanisms], delta=delta)
-        if after > cap * (1 + 1e-9):
+        if not after <= cap * (1 + 1e-9):
             spent = epsilon_pld(before, delta=delta)
             raise BudgetError(
                 f"this would bring epsilon to {after:.3f} at delta {delta:g} (unit: {unit}), of which {spent:.3f} "
@@ -169,7 +179,8 @@ class Ledger:
     ) -> Ticket:
         """Write one charge and return the ticket that opens the data.
 
-        The whole check happens in one exclusive transaction. A crash can only over-count.
+        Check and charge are one exclusive transaction. The line is on the disk before the head names it, and the
+        head before the ticket exists; so a crash can only over-count.
 
         Args:
             mechanism: what will be done.
@@ -182,102 +193,192 @@ class Ledger:
 
         Raises:
             BudgetError: the cap would be exceeded, or the nonce was charged before.
-            LedgerError: the ledger changed under our feet, or the disk refused.
+            LedgerError: the ledger changed under our feet, or the disk refused. The charge may stand then; no data
+                was opened.
         """
-        people = _people_key(tokens)
-        try:
-            with self._exclusive():
-                if self._db.execute("SELECT 1 FROM charges WHERE nonce = ?", (nonce,)).fetchone():
+        people = people_key(tokens)
+        with self._writing("the charge could not be written, and no data was opened"):
+            with self._transaction():
+                self._compare_head()
+                if self._fresh().find(nonce) is not None:
                     raise BudgetError(
                         "this order was charged before and its answer is gone; there are no refunds. "
                         "Begin a new run"
                     )
                 self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO people VALUES (?, ?)", [(people, token) for token in tokens]
-                )
-                number, previous = len(self) + 1, self.head
-                body = json.dumps(mechanism.as_json(), sort_keys=True)
-                link = self._link(previous, number, nonce, study, people, body)
-                self._db.execute(
-                    "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", (number, nonce, study, people, body, link)
-                )
-            with self._exclusive():
-                self._write_head(len(self), self.head)
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"the charge could not be written ({error}); no data was opened") from error
-        return Ticket(nonce=nonce, number=number, mechanism=mechanism)
+                if not self._chain.knows(people):
+                    self._db.executemany("INSERT INTO people VALUES (?, ?)", [(people, one) for one in set(tokens)])
+                row = self._chain.next_row(nonce=nonce, study=study, people=people, mechanism=mechanism)
+                self._db.execute(f"INSERT INTO charges ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+            with self._transaction():
+                chain = self._fresh()
+                disk.write_head(self._head_file, disk.Head(len(chain.lines), chain.head), like=self._folder)
+        number = row[0]
+        return Ticket(nonce, number, mechanism, seal=_seal_of(self._key, nonce, number, mechanism))
+
+    def redeem(self, ticket: Ticket) -> Charge:
+        """Use a ticket up and return its line; to be called before data is opened.
+
+        Raises:
+            LedgerError: no line of this ledger has this nonce, number and mechanism, another key sealed it, or it
+                was used before, by whatever process.
+        """
+        with self._writing("the ticket could not be used, and no data was opened"), self._unsynced():
+            charge = self._fresh().find(ticket.nonce)
+            real = charge is not None and (charge.number, charge.mechanism) == (ticket.number, ticket.mechanism)
+            if charge is None or not real or not ticket.is_sealed_by(self._key):
+                raise LedgerError("this ticket is for no charge of this ledger; no data was opened")
+            if self._db.execute("SELECT 1 FROM opened WHERE number = ?", (charge.number,)).fetchone():
+                raise LedgerError(f"the ticket of line {charge.number} was used before; no data was opened")
+            self._db.execute("INSERT INTO opened VALUES (?)", (charge.number,))
+        return charge
 
     def keep_reply(self, nonce: str, reply: bytes) -> None:
-        """Keep the answer to a charged order, so that a retry returns the same bytes."""
-        with self._exclusive():
-            self._db.execute("INSERT INTO replies VALUES (?, ?)", (nonce, reply))
+        """Keep the answer to a charged order, so that a retry returns the same bytes.
+
+        Raises:
+            LedgerError: nothing was charged for it, it was answered before, or the disk refused; nothing may be
+                sent then.
+        """
+        with self._writing("the answer could not be kept, and must not be sent"), self._transaction():
+            if self._fresh().find(nonce) is None:
+                raise LedgerError("this order was never charged; nothing was kept, and nothing may be sent")
+            if self._db.execute("SELECT 1 FROM replies WHERE nonce = ?", (nonce,)).fetchone():
+                raise LedgerError("this order was answered before; the first answer stays, and only it may be sent")
+            self._db.execute("INSERT INTO replies VALUES (?, ?)", (nonce, self._reply_seal(nonce, reply) + reply))
 
     def reply(self, nonce: str) -> bytes | None:
-        """Return the answer kept for `nonce`, or None."""
-        row = self._db.execute("SELECT reply FROM replies WHERE nonce = ?", (nonce,)).fetchone()
-        return bytes(row[0]) if row else None
+        """Return the answer kept for `nonce`, or None.
+
+        Raises:
+            LedgerError: it is not what was kept.
+        """
+        rows = self._query("SELECT CAST(reply AS BLOB) FROM replies WHERE nonce = ?", nonce)
+        if not rows:
+            return None
+        sealed: bytes = rows[0][0]
+        if not hmac.compare_digest(sealed[:32], self._reply_seal(nonce, sealed[32:])):
+            raise LedgerError("the answer kept for this order was damaged; nothing may be sent for it")
+        return sealed[32:]
+
+    def answered(self) -> frozenset[str]:
+        """Return the nonces whose answer is kept; a charge without one was cut short, and stays a charge."""
+        return frozenset(str(nonce) for (nonce,) in self._query("SELECT nonce FROM replies"))
 
     def verify(self) -> None:
-        """Walk the chain, compare it with the people it names and with the head kept elsewhere.
+        """Read the chain anew, compare it with the people it names and with the head kept elsewhere.
 
         Raises:
             LedgerError: an edited, missing or added line, or a ledger shorter than its head.
         """
-        previous, count = "0" * 64, 0
-        rows = self._db.execute("SELECT number, nonce, study, people, mechanism, link FROM charges ORDER BY number")
-        for count, row in enumerate(rows, start=1):
-            number, nonce, study, people, body, link = row
-            if number != count or not hmac.compare_digest(
-                link, self._link(previous, number, nonce, study, people, body)
-            ):
-                raise LedgerError(f"line {count} of the ledger was edited or is missing; the site is frozen")
-            previous = link
-        for people in {charge.people for charge in self.charges()}:
-            rows = self._db.execute("SELECT token FROM people WHERE people = ?", (people,))
-            if _people_key([token for (token,) in rows]) != people:
-                raise LedgerError("a set of people in the ledger was edited; the site is frozen")
-        self._compare_head(count)
+        with self._writing("the ledger cannot be read"):
+            self._chain = self._read()
+            self._compare_head()
 
-    def _compare_head(self, count: int) -> None:
+    def _read(self) -> Chain:
+        """Return the chain from its first line on."""
+        chain = Chain(self._key)
+        self._extend(chain)
+        if self._db.execute("SELECT 1 FROM charges WHERE number < 1").fetchone():
+            raise LedgerError("a line was added before the first one of the ledger; the site is frozen")
+        return chain
+
+    def _fresh(self) -> Chain:
+        """Return the chain with what other processes have added since."""
+        self._refuse_when_given_up()
         try:
-            kept = json.loads(self._head_file.read_text(encoding="ascii"))
-            number, link = int(kept["number"]), str(kept["link"])
-        except FileNotFoundError:
-            if count:
-                raise LedgerError("the ledger's head file is missing; the site is frozen") from None
-            return
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError("the ledger's head file is damaged; the site is frozen") from error
-        row = self._db.execute("SELECT link FROM charges WHERE number = ?", (number,)).fetchone()
-        # One line more than the head is what a crash between the two writes leaves; it over-counts, as it should.
-        if number and (row is None or row[0] != link):
+            self._extend(self._chain)
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger cannot be read ({error}); nothing was charged or opened") from error
+        return self._chain
+
+    def _extend(self, chain: Chain) -> None:
+        after = len(chain.lines)
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM charges WHERE number > ? ORDER BY number", (after,))
+        chain.extend(rows.fetchall(), self._tokens_of)
+
+    def _tokens_of(self, people: str) -> list[str]:
+        return [one for (one,) in self._db.execute("SELECT token FROM people WHERE people = ?", (people,))]
+
+    def _query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        self._refuse_when_given_up()
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger cannot be read ({error}); nothing was charged or opened") from error
+
+    def _refuse_a_lost_database(self) -> None:
+        head = None if (self._folder / disk.DATABASE).exists() else disk.read_head(self._head_file)
+        if head is not None and head.number:
             raise LedgerError(
-                f"the ledger has {count} lines, but its head names line {number}: an old copy was restored, or a "
-                "line replaced. The site is frozen until a person decides"
+                f"the ledger is gone, but its head names line {head.number}; the site is frozen. Find the ledger's "
+                "folder; a new one would forget what was spent"
             )
 
-    def _write_head(self, number: int, link: str) -> None:
-        partial = self._head_file.with_suffix(".partial")
-        with partial.open("w", encoding="ascii") as file:
-            json.dump({"number": number, "link": link}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._head_file)
+    def _compare_head(self) -> None:
+        head, lines = disk.read_head(self._head_file), self._chain.lines
+        if head is None:
+            if lines:
+                raise LedgerError("the ledger's head file is missing; the site is frozen")
+            disk.write_head(self._head_file, disk.Head(0, self._chain.head), like=self._folder)
+            return
+        if head.number > len(lines):
+            lines = self._fresh().lines
+        # More lines than the head says is what crashes between the two writes leave; it over-counts, as it should.
+        if head.number and not (0 < head.number <= len(lines) and lines[head.number - 1].link == head.link):
+            raise LedgerError(
+                f"the ledger has {len(lines)} lines, but its head names line {head.number}: an old copy was "
+                "restored, or a line replaced. The site is frozen until a person decides"
+            )
 
-    def _link(self, previous: str, number: int, nonce: str, study: str, people: str, body: str) -> str:
-        line = json.dumps([previous, number, nonce, study, people, body])
-        return hmac.new(self._key, line.encode(), hashlib.sha256).hexdigest()
+    def _on_disk(self) -> tuple[int, int]:
+        found = (self._folder / disk.DATABASE).stat()
+        return found.st_dev, found.st_ino
+
+    def _refuse_when_given_up(self) -> None:
+        if self._given_up:
+            raise LedgerError("the disk refused the ledger before; open it again to see what it holds")
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _writing(self, failed: str) -> Iterator[None]:
+        """Hold the ledger; after an error of the disk nothing held in memory counts, and the ledger is given up."""
+        self._refuse_when_given_up()
+        try:
+            with disk.lock(self._folder):
+                if self._on_disk() != self._identity:
+                    raise LedgerError(
+                        "the ledger's file was replaced while it was open; nothing was charged or opened"
+                    )
+                yield
+        except (sqlite3.Error, OSError) as error:
+            self._given_up = True
+            with suppress(sqlite3.Error):
+                self._db.close()
+            raise LedgerError(f"{failed} ({error}); open the ledger again to see what it holds") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                self._db.rollback()
             raise
-        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _unsynced(self) -> Iterator[None]:
+        """A transaction that waits for no sync, for what need not outlast the process: tickets do not."""
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            with self._transaction():
+                yield
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
+
+    def _reply_seal(self, nonce: str, reply: bytes) -> bytes:
+        return mac(self._key, "reply", nonce, hashlib.sha256(reply).hexdigest())
 
 
 def token(key: bytes, kind: str, what: str) -> str:
@@ -285,20 +386,5 @@ def token(key: bytes, kind: str, what: str) -> str:
     return hmac.new(key, f"{kind}\x1f{what}".encode(), hashlib.sha256).hexdigest()
 
 
-def _people_key(tokens: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(set(tokens))).encode()).hexdigest()
-
-
-def _load_key(path: Path, *, begin: bool) -> bytes:
-    if path.exists():
-        key = path.read_bytes()
-        if len(key) != 32:
-            raise LedgerError("the ledger's key is damaged; the site is frozen")
-        return key
-    if not begin:
-        raise LedgerError("the ledger's key is missing; the site is frozen")
-    key = os.urandom(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-    return key
+def _seal_of(key: bytes, nonce: str, number: int, mechanism: Mechanism) -> str:
+    return mac(key, "ticket", nonce, number, json.dumps(mechanism.as_json(), sort_keys=True)).hex()

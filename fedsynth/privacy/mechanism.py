@@ -17,7 +17,9 @@ class Mechanism:
 
     `noise_multiplier` is the noise's standard deviation in units of `clipping_norm`, the L2 bound on what one
     unit contributes. `group` says who was asked: every unit belongs to exactly one group of its site, chosen by
-    a public function of the unit itself, so that the two groups compose in parallel.
+    a public function of the unit itself, so that the two groups compose in parallel. With `noise_shares` above 1
+    the noise is drawn in that many equal shares at as many sites, and the mechanism is what the total of secure
+    aggregation does; a site's own sum, which nobody sees, carries one share.
     """
 
     purpose: str
@@ -27,6 +29,7 @@ class Mechanism:
     clipping_norm: float
     group: Group = "train"
     unit: str = "subject"
+    noise_shares: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what no private sum is: a price must never fall by writing nonsense."""
@@ -35,6 +38,8 @@ class Mechanism:
         bare = self.noise_multiplier == 0 and 0 < self.clipping_norm < math.inf
         if type(self.steps) is not int or self.steps < 1 or not 0 < self.sampling_probability <= 1:
             raise PrivacyError(f"no mechanism has {self.steps} steps at q = {self.sampling_probability}")
+        if type(self.noise_shares) is not int or self.noise_shares < 1 or (self.noise_shares > 1 and not noisy):
+            raise PrivacyError(f"no mechanism draws its noise in {self.noise_shares} shares")
         if not (silent or noisy or bare) or self.unit not in UNITS or self.group not in ("train", "held-out"):
             raise PrivacyError(f"no mechanism has sigma = {self.noise_multiplier}, C = {self.clipping_norm}")
 
@@ -53,6 +58,7 @@ class Mechanism:
             "clipping_norm": self.clipping_norm if math.isfinite(self.clipping_norm) else "inf",
             "group": self.group,
             "unit": self.unit,
+            "noise_shares": self.noise_shares,
         }
 
     @classmethod
@@ -66,4 +72,5 @@ class Mechanism:
             clipping_norm=float(raw["clipping_norm"]),
             group=raw["group"],
             unit=str(raw["unit"]),
+            noise_shares=raw["noise_shares"],
         )

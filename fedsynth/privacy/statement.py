@@ -30,7 +30,11 @@ class SiteStatement:
 
 @dataclass(frozen=True)
 class PrivacyStatement:
-    """The promise of a run. `composes` says over what: this run only, or earlier runs on the same people."""
+    """The promise of a run.
+
+    `composes` says over what: this run only, or earlier runs on the same people. `assumes` says in one sentence who
+    must behave for the promise to hold, `overlap` what becomes of a person treated at two sites.
+    """
 
     epsilon: float
     delta: float
@@ -41,6 +45,7 @@ class PrivacyStatement:
     second_accountant: str
     composes: str
     overlap: str
+    assumes: str
     sites: tuple[SiteStatement, ...]
 
     @property
@@ -70,6 +75,7 @@ class PrivacyStatement:
             "second_accountant": self.second_accountant,
             "composes": self.composes,
             "overlap": self.overlap,
+            "assumes": self.assumes,
             "sites": [_site_json(site) for site in self.sites],
         }
         return json.dumps(body, indent=2, allow_nan=False) + "\n"
@@ -93,6 +99,7 @@ class PrivacyStatement:
                 second_accountant=raw["second_accountant"],
                 composes=raw["composes"],
                 overlap=raw["overlap"],
+                assumes=raw["assumes"],
                 sites=tuple(_site_from_json(site) for site in raw["sites"]),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -95,7 +95,7 @@ Published by {_one_line(study.release.publisher)}. Study `{study.name}`; {licens
 - Privacy unit: **{statement.unit}**, {statement.adjacency} adjacency
 - Composes over: {statement.composes}
 - Overlap between sites: {statement.overlap}
-- Trust model: {statement.trust}
+- Trust model: {statement.trust}; assumed: {statement.assumes}
 - Accountants: {statement.accountant}; checked against {statement.second_accountant}
 
 `privacy/statement.json` lists every event behind these numbers, by site.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import PrivacyError, RunError
-from fedsynth.privacy.ledger import Ticket, token
+from fedsynth.privacy.ledger import Ledger, Ticket, token
+from fedsynth.privacy.ledger_chain import people_key
 from fedsynth.privacy.mechanism import Group
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.study import Study
@@ -28,15 +29,19 @@ class Holdings:
     tokens: dict[Group, tuple[str, ...]]
     subjects: int
 
-    def open(self, ticket: Ticket) -> Windows:
-        """Return the windows of the ticket's group, for a charge that was written.
+    def open(self, ticket: Ticket, *, ledger: Ledger) -> Windows:
+        """Return the windows of the ticket's group, for a charge that was written; a ticket opens them once.
 
         Raises:
-            PrivacyError: no ticket.
+            PrivacyError: no ticket, or one for other people.
+            LedgerError: the ledger knows no such charge, or the ticket was used before.
         """
         if not isinstance(ticket, Ticket):
             raise PrivacyError("holdings open only for a ledger ticket; charge first")
-        return _read(self.folder / f"{ticket.mechanism.group}.npz")
+        group = ticket.mechanism.group
+        if ledger.redeem(ticket).people != people_key(self.tokens[group]):
+            raise PrivacyError("this ticket was charged to other people than those held here; nothing was opened")
+        return _read(self.folder / f"{group}.npz")
 
 
 def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: Study, key: bytes) -> Holdings:

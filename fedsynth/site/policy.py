@@ -2,12 +2,15 @@
 
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedsynth.errors import ConsentError, RefusedError, StudyError
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.mechanism import Group
 from fedsynth.wire.plan import Plan
 
 
@@ -15,8 +18,10 @@ class Policy(BaseModel):
     """The rules of one site.
 
     `ledger` is the folder of the ledger and `ledger_head` the second place of its head, best on another disk; both
-    relative to the site's folder or absolute. `largest_epsilon` has no default. `device` is "auto" (CUDA
-    where there is one), "cpu" or "cuda". `kill_switch` names a file; while it exists nothing is answered.
+    relative to the site's folder or absolute. `largest_epsilon` has no default. `largest_studies` bounds how many
+    studies may ever ask about the same people. `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
+    `private_step` is "auto", or "loop" to take gradients one unit at a time always (docs/privacy.md, limits of
+    floating point). `kill_switch` names a file; while it exists nothing is answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -27,7 +32,9 @@ class Policy(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     largest_epsilon: float = Field(gt=0)
     largest_delta: float = Field(default=1e-3, gt=0, lt=1)
+    private_step: Literal["auto", "loop"] = "auto"
     least_subjects: int = Field(default=1, ge=1)
+    largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
     kill_switch: str = "STOP"
 
@@ -40,7 +47,7 @@ def load_policy(folder: Path) -> Policy:
     """
     try:
         return Policy.model_validate_json(_as_json(folder / "site.toml"))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise StudyError(f"site.toml cannot be read as a site's policy: {_short(error)}") from error
 
 
@@ -50,15 +57,38 @@ def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
     Raises:
         ConsentError: a limit of the site is exceeded; the message names the field for the site's own log.
     """
-    privacy = plan.study.privacy
+    privacy, cohort, family = plan.study.privacy, plan.study.cohort, plan.study.family.name
     if privacy.epsilon > policy.largest_epsilon:
-        raise ConsentError(f"epsilon {privacy.epsilon:g} exceeds this site's {policy.largest_epsilon:g}")
+        raise ConsentError(
+            f"epsilon {privacy.epsilon:g} exceeds this site's {policy.largest_epsilon:g} (largest_epsilon)"
+        )
     if privacy.delta > policy.largest_delta:
-        raise ConsentError(f"delta {privacy.delta:g} exceeds this site's {policy.largest_delta:g}")
-    if plan.study.family.name not in policy.families:
-        raise ConsentError(f"family {plan.study.family.name} is not allowed at this site")
-    if subjects < max(policy.least_subjects, plan.study.cohort.least_subjects):
-        raise ConsentError("this site holds fewer subjects than the study or the site itself asks for")
+        raise ConsentError(f"delta {privacy.delta:g} exceeds this site's {policy.largest_delta:g} (largest_delta)")
+    if family not in policy.families:
+        raise ConsentError(
+            f"family {family} is not allowed at this site, only {', '.join(policy.families) or 'none'} (families)"
+        )
+    for asks, least in (("this site", policy.least_subjects), ("the study", cohort.least_subjects)):
+        if subjects < least:
+            raise ConsentError(
+                f"this site holds fewer subjects ({subjects}) than the {least} that {asks} asks for "
+                "(least_subjects)"
+            )
+
+
+def check_studies(policy: Policy, ledger: Ledger, plan: Plan, *, tokens: Mapping[Group, Sequence[str]]) -> None:
+    """Refuse a study that would be one too many for some of the people here.
+
+    Raises:
+        ConsentError: `largest_studies` other ones were charged to them already.
+    """
+    for people in tokens.values():
+        others = ledger.studies(people) - {plan.digest}
+        if len(others) >= policy.largest_studies:
+            raise ConsentError(
+                f"{len(others)} other studies were charged to people of this site; its policy allows "
+                f"{policy.largest_studies} in all (largest_studies)"
+            )
 
 
 def check_switch(policy: Policy, folder: Path) -> None:
@@ -72,7 +102,7 @@ def check_switch(policy: Policy, folder: Path) -> None:
 
 
 def _as_json(path: Path) -> str:
-    return json.dumps(tomllib.loads(path.read_text(encoding="utf-8")))
+    return json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str)
 
 
 def _short(error: Exception) -> str:

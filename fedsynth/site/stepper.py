@@ -1,25 +1,29 @@
-"""The stepper: from a site's windows to a trained copy of the parts, one private gradient sum per step.
+"""The stepper: from a site's windows to private gradient sums, one for each step that was charged.
 
-The subject's gradient is taken by plain autograd on the mean loss of the subject's windows, one unit at a time:
-exact, and on a CPU the cheapest (docs/decisions/0003-loop-over-units.md). Opacus clips, sums and noises it
-inside `fedsynth.privacy.private_sum`; its per-example gradients are the reference in the tests.
+A unit's gradient is that of the mean loss over its windows. There are two ways to the sum of clipped gradients:
+one unit at a time by autograd, and all at once by book-keeping (`fedsynth.privacy.factored`), which never writes
+a unit's gradient out. Both are exact; `docs/decisions/0009-two-ways-to-a-gradient-sum.md` says when which is taken.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from fedsynth.errors import PrivacyError
 from fedsynth.families.protocol import Family, Phase
-from fedsynth.families.shape import Shape
-from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.privacy.noise import NoiseSource, poisson_draw, system_normal
+from fedsynth.families.trainer import Trainer, flat, private_parameters
+from fedsynth.privacy.allowance import Allowance
+from fedsynth.privacy.factored import choose, factored_gradients, unsupported
 from fedsynth.privacy.private_sum import PrivateSum
 
 log = logging.getLogger("fedsynth.site")
 Progress = Callable[[int, int], None]
+Way = Literal["loop", "factored"]
+_WINDOWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,10 @@ class Batch:
         """Return the number of units."""
         return int(self.units.max()) + 1 if len(self.units) else 0
 
-
-@dataclass(frozen=True)
-class Scale:
-    """Public numbers that set the size of a step.
-
-    `expected_units` is the study's declared number of units per site; `seen_units` what an earlier private sum
-    says it is (or the declared one), by which the public side of a loss is weighted; `label_shares` (label,)
-    the shares from the same sum. `public_batch` is the number of synthetic windows a step draws.
-    """
-
-    expected_units: float
-    seen_units: float
-    label_shares: Tensor
-    public_batch: int = 64
+    def rows(self) -> list[Tensor]:
+        """Return for each unit the indices of its windows."""
+        sizes = torch.bincount(self.units.cpu(), minlength=self.n_units)
+        return list(torch.argsort(self.units, stable=True).split(sizes.tolist()))
 
 
 def choose_device(name: str) -> torch.device:
@@ -58,55 +52,42 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_way(parts: nn.ModuleDict, *, phase: Phase, batch: Batch) -> Way:
+    """Return the faster way to a gradient sum that knows all layers of the private part."""
+    unknown = unsupported(parts[phase.private_part], private_parameters(parts, phase))
+    if unknown:
+        log.info("no book-keeping for %s: one unit at a time", ", ".join(unknown))
+        return "loop"
+    return choose(n_windows=len(batch.units), n_units=batch.n_units, device=batch.windows.device)
+
+
 def train(
-    family: Family,
-    parts: nn.ModuleDict,
-    *,
-    phase: Phase,
-    shape: Shape,
-    batch: Batch,
-    mechanism: Mechanism,
-    scale: Scale,
-    progress: Progress | None = None,
-    noise: NoiseSource = system_normal,
+    trainer: Trainer, *, batch: Batch, allowance: Allowance, way: Way, progress: Progress | None = None
 ) -> None:
-    """Train the parts in place for `mechanism.steps` private steps.
+    """Take every step of an allowance at this site, moving the trainer's parts.
 
     Args:
-        family: the generator family.
-        parts: on the batch's device.
-        phase: which part sees data and which follows.
-        shape: of the windows.
+        trainer: with parts on the batch's device.
         batch: the site's windows.
-        mechanism: clipping, noise, sampling and steps, as charged.
-        scale: public divisors and weights.
+        allowance: what was charged.
+        way: from `choose_way`.
         progress: called with (steps done, steps in all).
-        noise: tests only pass something else than the system's.
     """
-    private = list(parts[phase.private_part].parameters())
-    optimizer = torch.optim.RMSprop(private, phase.learning_rate)
-    public = list(parts[phase.public_part].parameters()) if phase.public_part else []
-    # RMSprop turns a noisy slope into a full-sized step; the follower walks slower the louder the critic is.
-    pace = phase.public_learning_rate / max(1.0, 1.5 * mechanism.noise_multiplier)
-    follower = torch.optim.RMSprop(public, pace) if public else None
-    divisor = mechanism.sampling_probability * scale.expected_units
-    weight = scale.seen_units / scale.expected_units
-    rows = [torch.nonzero(batch.units == unit)[:, 0] for unit in range(batch.n_units)]
-    for step in range(mechanism.steps):
-        total = gradient_sum(family, parts, phase=phase, batch=batch, rows=rows, mechanism=mechanism, noise=noise)
-        synthetic = family.companion_loss(parts, phase, *_public_draw(family, shape, scale, total.device))
-        companion = _flat(torch.autograd.grad(synthetic, private, allow_unused=True), private)
-        # The public side is clipped alike; left alone it overwhelms the clipped private side.
-        companion = companion * (mechanism.clipping_norm / (companion.norm() + 1e-12)).clamp(max=1.0)
-        _set_gradients(private, total / divisor + weight * companion)
-        optimizer.step()
-        family.constrain(parts, phase)
-        if follower and (step + 1) % phase.private_steps == 0:
-            loss = family.public_loss(parts, phase, *_public_draw(family, shape, scale, total.device))
-            _set_gradients(public, _flat(torch.autograd.grad(loss, public, allow_unused=True), public))
-            follower.step()
+    rows, steps = batch.rows(), allowance.left
+    for step in range(steps):
+        sums = gradient_sum(
+            trainer.family,
+            trainer.parts,
+            phase=trainer.phase,
+            batch=batch,
+            rows=rows,
+            allowance=allowance,
+            way=way,
+            check=step == 0,
+        )
+        trainer.step(sums.read())
         if progress:
-            progress(step + 1, mechanism.steps)
+            progress(step + 1, steps)
 
 
 def gradient_sum(
@@ -116,10 +97,11 @@ def gradient_sum(
     phase: Phase,
     batch: Batch,
     rows: list[Tensor],
-    mechanism: Mechanism,
-    noise: NoiseSource = system_normal,
-) -> Tensor:
-    """Draw units, and return the private sum of their gradients, shape (parameter,).
+    allowance: Allowance,
+    way: Way = "loop",
+    check: bool = True,
+) -> PrivateSum:
+    """Draw units and add up their clipped gradients, shape (parameter,); the caller reads the sum.
 
     Args:
         family: the generator family.
@@ -127,42 +109,67 @@ def gradient_sum(
         phase: the one being trained.
         batch: the site's windows.
         rows: for each unit the indices of its windows.
-        mechanism: clipping, noise and sampling of this step.
-        noise: tests only pass something else than the system's.
+        allowance: one step of it is taken.
+        way: one unit at a time, or by book-keeping.
+        check: hold book-keeping against autograd for some of the units first; it costs a second backward there.
     """
-    private = list(parts[phase.private_part].parameters())
-    sums = PrivateSum(
-        sum(parameter.numel() for parameter in private),
-        clipping_norm=mechanism.clipping_norm,
-        noise_multiplier=mechanism.noise_multiplier,
-        noise=noise,
-        dtype=torch.float32,
-        device=private[0].device,
-    )
-    for unit in poisson_draw(len(rows), probability=mechanism.sampling_probability):
-        mine = rows[int(unit)]
+    private = private_parameters(parts, phase)
+    size = sum(parameter.numel() for parameter in private)
+    step = allowance.step(n_units=len(rows), size=size, device=private[0].device)
+    drawn = [rows[int(unit)] for unit in step.units]
+    if way == "factored":
+        for number, some in enumerate(_parcels(drawn)):
+            _add_factored(step.sum, family, parts, phase=phase, batch=batch, rows=some, check=check and number == 0)
+    else:
+        _add_one_by_one(step.sum, family, parts, phase=phase, batch=batch, rows=drawn)
+    return step.sum
+
+
+def _add_one_by_one(
+    sums: PrivateSum, family: Family, parts: nn.ModuleDict, *, phase: Phase, batch: Batch, rows: list[Tensor]
+) -> None:
+    private = private_parameters(parts, phase)
+    for mine in rows:
         try:
             loss = family.example_loss(parts, phase, batch.windows[mine], batch.labels[mine]).mean()
-            sums.add(_flat(torch.autograd.grad(loss, private, allow_unused=True), private)[None])
+            sums.add(flat(torch.autograd.grad(loss, private, allow_unused=True), private)[None])
         except RuntimeError:
             # A failure that the coordinator could see would be an answer without noise: the unit counts as zero.
             log.exception("a unit counts as zero")
-    return sums.read()
 
 
-def _public_draw(family: Family, shape: Shape, scale: Scale, device: torch.device) -> tuple[Tensor, Tensor]:
-    labels = torch.multinomial(scale.label_shares, scale.public_batch, replacement=True)
-    noise = torch.randn(scale.public_batch, family.noise_width(shape))
-    return labels.to(device), noise.to(device)
+def _add_factored(
+    sums: PrivateSum,
+    family: Family,
+    parts: nn.ModuleDict,
+    *,
+    phase: Phase,
+    batch: Batch,
+    rows: list[Tensor],
+    check: bool,
+) -> None:
+    picked = torch.cat(rows)
+    units = torch.cat([torch.full_like(mine, number) for number, mine in enumerate(rows)])
+
+    def loss() -> Tensor:
+        return family.example_loss(parts, phase, batch.windows[picked], batch.labels[picked])
+
+    module, private = parts[phase.private_part], private_parameters(parts, phase)
+    try:
+        sums.add_rows(factored_gradients(module, private, loss, units.to(picked), check=check))
+    except (RuntimeError, PrivacyError) as error:
+        log.warning("book-keeping failed (%s): these units one at a time", type(error).__name__)
+        _add_one_by_one(sums, family, parts, phase=phase, batch=batch, rows=rows)
 
 
-def _flat(gradients: tuple[Tensor | None, ...], parameters: list[nn.Parameter]) -> Tensor:
-    pairs = zip(gradients, parameters, strict=True)
-    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in pairs])
-
-
-def _set_gradients(parameters: list[nn.Parameter], flat: Tensor) -> None:
-    start = 0
-    for parameter in parameters:
-        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).clone()
-        start += parameter.numel()
+def _parcels(rows: list[Tensor]) -> list[list[Tensor]]:
+    """Part units into parcels of about `_WINDOWS_AT_ONCE` windows, so that memory stays bounded."""
+    parcels: list[list[Tensor]] = []
+    held = _WINDOWS_AT_ONCE
+    for mine in rows:
+        if held + len(mine) > _WINDOWS_AT_ONCE:
+            parcels.append([])
+            held = 0
+        parcels[-1].append(mine)
+        held += len(mine)
+    return parcels

@@ -11,11 +11,17 @@ from fedsynth.wire.envelope import seal, unseal
 
 STATEMENT = -1
 """The step number of an order that opens no data and asks for the site's ledger lines on this study."""
+SETUP = -2
+"""The step number of the orders by which sites exchange the keys of secure aggregation, once for all steps."""
+STAGES = ("", "keys", "shares", "agree", "unmask")
+"""What an order wants of its step: the private sum itself (""), or a message of secure aggregation."""
 
 
 @dataclass(frozen=True)
 class Order:
     """Step `step` of the plan with digest `plan` in the run `run`, with the tensors it starts from.
+
+    `stage` is one of `STAGES`.
 
     An order names a step and cannot describe one: noise, clipping, sampling and rounds stand in the plan that
     the site approved.
@@ -25,19 +31,29 @@ class Order:
     plan: str
     step: int
     tensors: Mapping[str, Tensor]
+    stage: str = ""
 
     def to_bytes(self) -> bytes:
         """Write the order."""
-        return seal({"run": self.run, "plan": self.plan, "step": self.step}, pack(self.tensors))
+        header = {"run": self.run, "plan": self.plan, "step": self.step, "stage": self.stage}
+        return seal(header, pack(self.tensors))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Order":
         """Read an order.
 
         Raises:
-            WireError: malformed, or a field too many.
+            WireError: malformed, a field too many, or a stage that nobody knows.
         """
         header, payload = unseal(data)
-        if set(header) != {"run", "plan", "step"} or type(header["step"]) is not int:
-            raise WireError("an order must hold run, plan, step and nothing else")
-        return cls(run=str(header["run"]), plan=str(header["plan"]), step=header["step"], tensors=unpack(payload))
+        if set(header) != {"run", "plan", "step", "stage"} or type(header["step"]) is not int:
+            raise WireError("an order must hold run, plan, step, stage and nothing else")
+        if header["stage"] not in STAGES:
+            raise WireError(f"an order names a stage that is none of the {len(STAGES)} known")
+        return cls(
+            run=str(header["run"]),
+            plan=str(header["plan"]),
+            step=header["step"],
+            tensors=unpack(payload),
+            stage=header["stage"],
+        )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,18 +17,27 @@ from fedsynth.families.shape import shape_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.budget import Wish, share_budget
 from fedsynth.privacy.mechanism import Group, Mechanism
+from fedsynth.privacy.roster import Circle
 from fedsynth.study import Study, canonical
 
-Kind = Literal["anchor", "train", "assess"]
+Kind = Literal["anchor", "train", "gradient", "assess"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One order of the plan. `index` counts the steps of its kind from 0: the anchor's step, the round."""
+    """One private charge of the plan. `index` counts those of its kind from 0.
+
+    "anchor" and "assess" are sums over everybody. "train" is a round of local steps at a site that adds all of its
+    noise; "gradient" is one such step as a sum over all sites, for secure aggregation.
+    """
 
     kind: Kind
     index: int
     mechanism: Mechanism
+
+    def phase(self, study: Study) -> int:
+        """Return which of the family's phases a "train" or "gradient" step belongs to."""
+        return self.index // _of_a_phase(study)
 
 
 @dataclass(frozen=True)
@@ -90,15 +100,17 @@ def plan_of(study: Study) -> Plan:
     asked: list[tuple[Kind, int, Wish]] = []
     if shares.anchor:
         asked += [("anchor", index, wish) for index, wish in enumerate(anchor.wishes(shape))]
-    for index in range(shares.rounds * len(family.phases)):
-        phase = family.phases[index // shares.rounds]
+    each = _of_a_phase(study)
+    together = study.privacy.trust == "aggregate"
+    for index in range(each * len(family.phases)):
+        phase = family.phases[index // each]
         wish = Wish(
-            purpose=f"gradients: {phase.name}, round {index % shares.rounds + 1}",
+            purpose=f"gradients: {phase.name}, {'step' if together else 'round'} {index % each + 1}",
             clipping_norm=shares.gradient_clip,
             sampling_probability=shares.sampling_probability,
-            steps=shares.local_steps,
+            steps=1 if together else shares.local_steps,
         )
-        asked.append(("train", index, wish))
+        asked.append(("gradient" if together else "train", index, wish))
     asked.append(("assess", 0, Wish("scores", clipping_norm=tally_bound(), group="held-out")))
     mechanisms = share_budget(
         [wish for _, _, wish in asked],
@@ -106,11 +118,53 @@ def plan_of(study: Study) -> Plan:
         delta=study.privacy.delta,
         gradient_share=shares.gradient_share,
         unit=study.privacy.unit,
+        noise_shares=noise_shares(study),
     )
     steps = (Step(kind, index, done) for (kind, index, _), done in zip(asked, mechanisms, strict=True))
     plan = Plan(study=study, steps=tuple(steps), code=code_version())
     _PLANS[study.digest] = plan
     return plan
+
+
+def circle_of(study: Study, roster: Mapping[str, bytes]) -> Circle | None:
+    """Return who sums in secret, or None where every site adds all of its noise (or nobody adds any).
+
+    Args:
+        study: for trust and cohort.
+        roster: the sites' public keys, 32 bytes each.
+
+    Raises:
+        PrivacyError: the cohort is too small for the drop-outs and dishonest sites that it allows.
+    """
+    if study.privacy.trust == "site" or not study.privacy.is_private:
+        return None
+    return Circle(roster, dropouts=study.cohort.dropouts, dishonest=study.cohort.dishonest)
+
+
+def context_of(*, run: str, plan: str) -> str:
+    """Return what the keys of a run's secure aggregation are bound to."""
+    return f"run {run} plan {plan}"
+
+
+def noise_shares(study: Study) -> int:
+    """Return in how many shares the noise of a study's sums is drawn.
+
+    Raises:
+        PrivacyError: as `circle_of`.
+    """
+    circle = circle_of(study, stand_in_roster(study))
+    return circle.noise_sharers if circle else 1
+
+
+def stand_in_roster(study: Study) -> dict[str, bytes]:
+    """Return something in the place of keys: the numbers of a circle do not depend on them."""
+    return {site: hashlib.sha256(site.encode()).digest() for site in study.cohort.sites}
+
+
+def _of_a_phase(study: Study) -> int:
+    """Return how many "train" or "gradient" steps one phase has."""
+    shares = study.plan
+    return shares.rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,11 @@ from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import PrivacyError, RefusedError
 from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.signals.recording import Recording
+from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
-from fedsynth.site.session import SiteSession, approve
+from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT, Order
 from fedsynth.wire.plan import Plan, plan_of
@@ -134,5 +136,8 @@ def test_the_statement_is_the_largest_over_sites_never_a_mean(plan: Plan, handle
 def test_sums_add_and_states_average_by_public_weight() -> None:
     one, two = {"sum": torch.tensor([1.0, 2.0])}, {"sum": torch.tensor([3.0, 6.0])}
 
-    assert add_sums({"a": one, "b": two}).tolist() == [4.0, 8.0]
+    total = add_sums({"a": one["sum"], "b": two["sum"]}, mechanism=Mechanism("sum", 3.0, 1.0, 1, 0.5))
+
+    assert total.values.tolist() == [4.0, 8.0]
+    assert total.noise_std == pytest.approx(1.5 * 2**0.5)
     assert mean_state({"a": one, "b": two}, weights={"a": 3.0, "b": 1.0})["sum"].tolist() == [1.5, 3.0]

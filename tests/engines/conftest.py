@@ -16,8 +16,9 @@ from fedsynth.coordinator.transport import InProcess
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.signals.recording import Recording, Windows
+from fedsynth.site.approval import approve
 from fedsynth.site.holdings import keep
-from fedsynth.site.session import SiteSession, approve
+from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.plan import Plan, plan_of
 

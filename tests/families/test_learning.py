@@ -16,12 +16,14 @@ from fedsynth.families.anchor import prior_anchor, standardise
 from fedsynth.families.cwgan import Cwgan
 from fedsynth.families.features import features
 from fedsynth.families.shape import Shape, shape_of
+from fedsynth.families.trainer import Scale, Trainer
+from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Windows
 from fedsynth.signals.toy import write_toy_cohort
 from fedsynth.signals.windows import windows_of
-from fedsynth.site.stepper import Batch, Scale, train
+from fedsynth.site.stepper import Batch, choose_way, train
 from fedsynth.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,15 +68,11 @@ def test_training_from_the_prior_tells_the_labels_apart(
     before = auroc(family, parts, north, shape)
     batch = Batch(torch.from_numpy(east.signal), torch.from_numpy(east.labels), torch.from_numpy(east.subjects))
 
-    train(
-        family,
-        parts,
-        phase=family.phases[0],
-        shape=shape,
-        batch=batch,
-        mechanism=Mechanism("gradients", 0.0, 0.2, steps, clipping_norm),
-        scale=Scale(float(batch.n_units), float(batch.n_units), torch.tensor([0.65, 0.35])),
-    )
+    phase, mechanism = family.phases[0], Mechanism("gradients", 0.0, 0.2, steps, clipping_norm)
+    scale = Scale(float(batch.n_units), float(batch.n_units), torch.tensor([0.65, 0.35]))
+    trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=mechanism, scale=scale)
+    way = choose_way(parts, phase=phase, batch=batch)
+    train(trainer, batch=batch, allowance=Allowance(mechanism), way=way)
 
     assert before < 0.7
     assert auroc(family, parts, north, shape) > least

@@ -83,8 +83,107 @@ def test_a_reply_is_kept_and_cannot_be_replaced(tmp_path: Path) -> None:
         assert ledger.reply("one") is None
         ledger.keep_reply("one", b"bytes")
         assert ledger.reply("one") == b"bytes"
-        with pytest.raises(sqlite3.Error):
+        with pytest.raises(LedgerError, match="answered before"):
             ledger.keep_reply("one", b"other")
+        assert ledger.reply("one") == b"bytes"
+
+
+def test_an_answer_to_what_was_never_charged_is_not_kept(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        with pytest.raises(LedgerError, match="never charged"):
+            ledger.keep_reply("one", b"bytes")
+        assert ledger.reply("one") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("reply || x'00'", id="longer"),
+        pytest.param("substr(reply, 1, 20)", id="shorter than its seal"),
+        pytest.param("x'00' || substr(reply, 2)", id="another first byte"),
+        pytest.param("'text'", id="no bytes at all"),
+    ],
+)
+def test_a_damaged_answer_is_not_sent(tmp_path: Path, damage: str) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        ledger.keep_reply("one", b"bytes")
+    edit(tmp_path, "DROP TRIGGER replies_keep", f"UPDATE replies SET reply = {damage}")
+
+    with Ledger(tmp_path) as ledger, pytest.raises(LedgerError, match="was damaged"):
+        ledger.reply("one")
+
+
+def test_the_answer_to_one_order_cannot_stand_for_another(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        charge(ledger, "two")
+        ledger.keep_reply("one", b"bytes")
+    edit(tmp_path, "INSERT INTO replies SELECT 'two', reply FROM replies")
+
+    with Ledger(tmp_path) as ledger, pytest.raises(LedgerError, match="was damaged"):
+        ledger.reply("two")
+
+
+def test_the_nonces_that_were_answered_are_told_apart(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        charge(ledger, "two")
+        ledger.keep_reply("two", b"bytes")
+        assert ledger.answered() == {"two"}
+
+
+def test_the_studies_of_a_person_are_those_of_every_set_that_the_person_was_in(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for nonce, study, people in (("1", "s", [ANNA, BERT]), ("2", "t", [BERT, CARL]), ("3", "s", [BERT])):
+            ledger.charge(SUM, nonce=nonce, study=study, tokens=people, cap=100, delta=1e-5, unit="subject")
+
+        assert ledger.studies([ANNA]) == {"s"}
+        assert ledger.studies([ANNA, CARL]) == {"s", "t"}
+        assert ledger.studies(["somebody else"]) == ledger.studies([]) == frozenset()
+
+
+def test_charges_to_people_in_common_are_found_together(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for nonce, people in (("1", (ANNA, BERT)), ("2", (BERT, CARL)), ("3", (CARL,))):
+            charge(ledger, nonce, tokens=people)
+
+        found = [[one.nonce for one in ledger.together(line)] for line in ledger.charges()]
+        assert found == [["1", "2"], ["1", "2", "3"], ["2", "3"]]
+
+
+def test_what_is_asked_of_nobody_is_found_again_under_nobody(tmp_path: Path) -> None:
+    cap = epsilon_pld([SUM], delta=1e-5) * 1.01
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one", tokens=(), cap=cap)
+        assert ledger.history([]) == (SUM,)
+        assert ledger.history([ANNA]) == ()
+        with pytest.raises(BudgetError):
+            charge(ledger, "two", tokens=(), cap=cap)
+
+
+@pytest.mark.parametrize("cap", [math.nan, -math.inf, 0.0])
+def test_a_cap_that_is_no_number_allows_nothing(tmp_path: Path, cap: float) -> None:
+    with Ledger(tmp_path) as ledger:
+        with pytest.raises(BudgetError):
+            charge(ledger, "one", cap=cap)
+        assert len(ledger) == 0
+
+
+def test_a_line_has_its_link_and_no_other_number_has_one(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        assert [ledger.link(number) for number in (-1, 0, 1, 2)] == [None, None, ledger.head, None]
+
+
+def test_a_second_connection_sees_what_the_first_one_charged(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as first, Ledger(tmp_path) as second:
+        charge(first, "one")
+        assert (len(second), second.head) == (1, first.head)
+        with pytest.raises(BudgetError, match="charged before"):
+            charge(second, "one")
+        assert charge(second, "two").number == 2
+        assert first.history([ANNA]) == (SUM, SUM)
 
 
 def edit(folder: Path, *statements: str) -> None:
@@ -121,6 +220,15 @@ def test_lines_cannot_be_changed_or_deleted_through_sql(tmp_path: Path) -> None:
             ["DROP TRIGGER people_stay", "DELETE FROM people WHERE token = 'token-a'"], id="a person removed"
         ),
         pytest.param(["INSERT INTO people SELECT people, 'token-z' FROM people LIMIT 1"], id="a person added"),
+        pytest.param(
+            ["INSERT INTO charges SELECT 0, 'n', study, people, mechanism, link FROM charges LIMIT 1"], id="0"
+        ),
+        pytest.param(
+            ["INSERT INTO charges SELECT 3, 'n', study, people, mechanism, link FROM charges LIMIT 1"], id="3"
+        ),
+        pytest.param(["DROP TRIGGER charges_keep", "UPDATE charges SET study = x'00'"], id="no text"),
+        pytest.param(["DROP TRIGGER charges_keep", "UPDATE charges SET link = 7"], id="no link"),
+        pytest.param(["DROP TRIGGER people_keep", "UPDATE people SET token = x'00' || token"], id="no token"),
     ],
 )
 def test_an_edit_freezes_the_site(tmp_path: Path, statements: list[str]) -> None:
@@ -148,6 +256,47 @@ def test_a_restored_backup_freezes_the_site(tmp_path: Path) -> None:
         Ledger(folder, head_file=head)
 
 
+def test_restoring_the_whole_folder_is_noticed_where_the_head_is_elsewhere(tmp_path: Path) -> None:
+    folder, head = tmp_path / "ledger", tmp_path / "head"
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "one")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "two")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="has 1 lines, but its head names line 2: an old copy was restored"):
+            Ledger(folder, head_file=head)
+    assert json.loads(head.read_text())["number"] == 2
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_where_the_head_is_elsewhere(tmp_path: Path) -> None:
+    folder, head = tmp_path / "ledger", tmp_path / "head"
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "one")
+    shutil.rmtree(folder)
+
+    with pytest.raises(LedgerError, match="the ledger is gone, but its head names line 1; the site is frozen"):
+        Ledger(folder, head_file=head)
+    assert {path.name for path in folder.iterdir()} <= {"ledger.lock"}
+
+
+def test_a_backup_that_is_restored_over_an_open_ledger_stops_the_next_charge(tmp_path: Path) -> None:
+    folder, head = tmp_path / "ledger", tmp_path / "head"
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "one")
+    shutil.copy(folder / "ledger.sqlite", tmp_path / "backup")
+    with Ledger(folder, head_file=head) as ledger:
+        charge(ledger, "two")
+        (tmp_path / "backup").rename(folder / "ledger.sqlite")
+        with pytest.raises(LedgerError, match="replaced while it was open"):
+            charge(ledger, "three")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -171,6 +320,38 @@ def test_damage_is_named(tmp_path: Path, damage, said: str) -> None:  # type: ig
 
     with pytest.raises(LedgerError, match=said):
         Ledger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        pytest.param({"number": 2, "link": "a" * 64}, "an old copy was restored", id="of a longer ledger"),
+        pytest.param({"number": 1, "link": "a" * 64}, "a line replaced", id="of another line"),
+        pytest.param({"number": -1, "link": "a" * 64}, "frozen", id="of no line"),
+        pytest.param(None, "head file is missing", id="gone"),
+    ],
+)
+def test_a_head_that_ceases_to_fit_stops_the_next_charge(tmp_path: Path, head: object, said: str) -> None:
+    with Ledger(tmp_path) as ledger:
+        charge(ledger, "one")
+        (tmp_path / "ledger.head").unlink()
+        if head:
+            (tmp_path / "ledger.head").write_text(json.dumps(head))
+        with pytest.raises(LedgerError, match=said):
+            charge(ledger, "two")
+        assert len(ledger) == 1
+
+
+def test_a_kill_between_the_first_charge_and_its_head_does_not_freeze(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        empty = (tmp_path / "ledger.head").read_text()
+        charge(ledger, "one")
+    (tmp_path / "ledger.head").write_text(empty)
+
+    with Ledger(tmp_path) as again:
+        assert len(again) == 1
+        charge(again, "two")
+    assert json.loads((tmp_path / "ledger.head").read_text())["number"] == 2
 
 
 def test_a_crash_between_the_charge_and_its_head_over_counts(tmp_path: Path) -> None:

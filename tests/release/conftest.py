@@ -82,6 +82,7 @@ def statement() -> PrivacyStatement:
         second_accountant="PRV",
         composes="this run only",
         overlap="assumed none",
+        assumes="the code at the sites",
         sites=tuple(
             SiteStatement(site, 3.5, 3.5, 1e-5, ledger_head=digit * 64, events=(event,), held_out=())
             for site, digit in [("east", "a"), ("north", "b")]

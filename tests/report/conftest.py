@@ -150,6 +150,7 @@ def _statement(unit: str, *, sites: tuple[str, ...]) -> PrivacyStatement:
         second_accountant="Opacus PRV",
         composes="this run only; the ledgers began empty",
         overlap="sites are assumed to hold different people",
+        assumes="the code at the sites",
         sites=tuple(
             SiteStatement(site, 7.9942, 8.0063, 1e-5, f"{k + 1:x}f0e9d8c7b6a5948" * 4, events, held_out)
             for k, site in enumerate(sites)

@@ -162,7 +162,7 @@ def test_a_text_that_turns_windows_into_people_is_refused(
 
 
 def test_hostile_texts_stay_texts(toy_page: ReportPage, tmp_path: Path) -> None:
-    hostile = """</title><script>alert("x")</script><img src='https://example.org/x' onerror=alert(1)>{{ 7 * 7 }}"""
+    hostile = """</title><script>alert("x")</script><img src='//example.org/x' onerror=alert(1)>{{ 1931 * 1933 }}"""
     statement = toy_page.statement
     site = replace(
         statement.sites[0],
@@ -175,7 +175,9 @@ def test_hostile_texts_stay_texts(toy_page: ReportPage, tmp_path: Path) -> None:
             toy_page,
             study=toy_page.study.model_copy(update={"title": hostile}),
             scores=(Score(f"AUROC {hostile}", 0.9, 0.8, 1.0, 1, "private sum", hostile),),
-            statement=replace(statement, sites=(site,), overlap=hostile, composes=hostile, trust=hostile),
+            statement=replace(
+                statement, sites=(site,), overlap=hostile, composes=hostile, trust=hostile, assumes=hostile
+            ),
             windows=replace(toy_page.windows, label_names=(hostile, "b"), channels=(hostile,) * 8),
             facts={hostile: hostile},
         ),
@@ -186,7 +188,7 @@ def test_hostile_texts_stay_texts(toy_page: ReportPage, tmp_path: Path) -> None:
     assert read.tags.isdisjoint({"script", "img"})
     assert "onerror" not in read.attributes
     assert all(target.startswith("#") for target in read.targets)
-    assert "49" not in visible(re.sub(r"<svg.*?</svg>|<data.*?</data>", "", text, flags=re.DOTALL))
+    assert "3732623" not in visible(re.sub(r"<svg.*?</svg>|<data.*?</data>", "", text, flags=re.DOTALL))
 
 
 def test_made_up_people_are_called_made_up(toy_page: ReportPage, bonn_page: ReportPage, tmp_path: Path) -> None:

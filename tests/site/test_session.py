@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsynth.errors import BudgetError, ConsentError, PrivacyError
+from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
 from fedsynth.evaluation.transfer import Referee
 from fedsynth.families.anchor import prior_anchor, statistic_size
 from fedsynth.families.shape import shape_of
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.ledger import Ledger, Ticket
+from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.signals.recording import Recording
 from fedsynth.signals.windows import windows_of
 from fedsynth.site import holdings as holdings_module
+from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings
-from fedsynth.site.session import SiteSession, approve
+from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT, Order
 from fedsynth.wire.plan import Plan, plan_of
@@ -213,9 +215,37 @@ def test_a_statement_lists_everything_charged_to_these_people(site: Path, plan: 
     assert lines(site) == 1
 
 
-def test_holdings_open_only_for_a_ticket(site: Path) -> None:
-    with pytest.raises(PrivacyError, match="charge first"):
-        load_holdings(site / "holdings").open(None)  # type: ignore[arg-type]
+def charged(ledger: Ledger, tokens: tuple[str, ...]) -> Ticket:
+    mechanism = Mechanism("sum", 5.0, 1.0, 1, 1.0)
+    return ledger.charge(mechanism, nonce="n", study="s", tokens=tokens, cap=8.0, delta=1e-5, unit="subject")
+
+
+def test_holdings_open_once_for_a_ticket_of_their_own_people(site: Path) -> None:
+    holdings = load_holdings(site / "holdings")
+    with Ledger(site / "ledger") as ledger:
+        with pytest.raises(PrivacyError, match="charge first"):
+            holdings.open(None, ledger=ledger)  # type: ignore[arg-type]
+
+        ticket = charged(ledger, holdings.tokens["train"])
+        assert len(holdings.open(ticket, ledger=ledger).labels) > 0
+        with pytest.raises(LedgerError, match="used before"):
+            holdings.open(ticket, ledger=ledger)
+
+
+def test_an_imitated_ticket_opens_nothing(site: Path) -> None:
+    holdings = load_holdings(site / "holdings")
+    with Ledger(site / "ledger") as ledger:
+        ticket = charged(ledger, holdings.tokens["train"])
+        cheap = replace(ticket, mechanism=replace(ticket.mechanism, noise_multiplier=500.0))
+        with pytest.raises(LedgerError, match="no charge of this ledger"):
+            holdings.open(cheap, ledger=ledger)
+
+
+def test_a_ticket_charged_to_other_people_opens_nothing(site: Path) -> None:
+    with Ledger(site / "ledger") as ledger:
+        ticket = charged(ledger, ("somebody else",))
+        with pytest.raises(PrivacyError, match="other people"):
+            load_holdings(site / "holdings").open(ticket, ledger=ledger)
 
 
 def test_a_person_is_in_one_group_whoever_else_is_there(make_people: People) -> None:

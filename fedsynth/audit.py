@@ -1,0 +1,395 @@
+"""An audit: canaries in one run of the real pipeline, and the epsilon that the run's noisy sums contradict.
+
+Canaries are made-up people spread over the sites, each in or out by a coin, beside the sites' other people. Then
+everything goes the real way: holdings, approval, ledger (thrown away afterwards), orders of a real coordinator.
+The adversary is the one that the accountant assumes: it sees every noisy sum, knows all other people, what every
+canary would contribute, and the parameters at which it was asked. It never sees a Poisson draw.
+"""
+
+import hashlib
+import math
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedsynth.coordinator.rounds import run_plan
+from fedsynth.coordinator.transport import InProcess
+from fedsynth.errors import RecordingError, RunError, StudyError
+from fedsynth.evaluation.audit import METHODS, Evidence, Finding, Method, bounds, ceiling
+from fedsynth.families.anchor import Anchor, natural, prior_anchor, statistics
+from fedsynth.families.features import N_SHAPE, band_bins, n_features, split_features
+from fedsynth.families.protocol import Family, Phase
+from fedsynth.families.registry import family_of
+from fedsynth.families.shape import Shape, shape_of
+from fedsynth.families.trainer import Scale, Trainer, flat, private_parameters
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.noise import NoiseSource, system_noise
+from fedsynth.rng import numpy_generator
+from fedsynth.signals.gate import check_recording
+from fedsynth.signals.readers import read_site
+from fedsynth.signals.recording import Recording, Windows
+from fedsynth.signals.toy import SITES, write_toy_cohort
+from fedsynth.signals.windows import windows_of
+from fedsynth.site.approval import approve
+from fedsynth.site.desk import make_identity
+from fedsynth.site.holdings import group_of_person, groups_of, keep
+from fedsynth.site.session import SiteSession
+from fedsynth.study import Study
+from fedsynth.wire.message import without_message
+from fedsynth.wire.order import Order
+from fedsynth.wire.plan import Plan, Step, plan_of
+from fedsynth.wire.update import Update
+
+Progress = Callable[[str, int, int], None]
+_GRADIENT_SUMS = 24  # of one site that are looked at, evenly spread; the others are let go for time
+_SAMPLE = 24  # other people who stand for all, where sampling hides who was drawn anyway
+_LOUD = 4.0  # canaries' features in spreads of the public prior, where the anchor cuts them off
+_TOY_SITE = 100  # people at the smallest site of a toy cohort of scale 1
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What to audit: `sites` holds a folder of recordings per site, or is None for a small toy cohort.
+
+    `seed` names the canaries and their coins; privacy noise has none.
+    """
+
+    study: Study
+    sites: Path | None = None
+    canaries: int = 500
+    seed: str = "audit"
+
+
+def audit(what: Audit, *, progress: Progress, noise: NoiseSource = system_noise) -> Finding:
+    """Run a study once with canaries and bound its epsilon from below.
+
+    Args:
+        what: the study and who takes part.
+        progress: called with (what, done, all).
+        noise: something else only to show what an audit sees of a faulty pipeline; the claim stays.
+
+    Raises:
+        StudyError: the study promises nothing, or the toy cohort cannot serve it.
+        RecordingError: a site's recordings.
+        PrivacyError: fewer than two canaries.
+        RefusedError: a site refused.
+    """
+    plan = dry_audit(what)[0]
+    with tempfile.TemporaryDirectory(prefix="fedsynth-audit-") as folder:
+        others = _cohort(what, Path(folder) / "toy", progress)
+        canaries = _canaries(what, tuple(others))
+        coins = numpy_generator("audit coins", what.seed).random(len(canaries)) < 0.5
+        there = [canary for canary, coin in zip(canaries, coins, strict=True) if coin]
+        everybody = {
+            site: [*people, *(one for canary in there if canary.site == site for one in canary.recordings)]
+            for site, people in others.items()
+        }
+        trail = _carry_out(plan, Path(folder), everybody, noise=noise, progress=progress)
+    known = {site: _units(people, what.study) for site, people in others.items()}
+    scores, sums = _attack(plan, trail, canaries, known, progress)
+    privacy = what.study.privacy
+    return Finding(
+        study=what.study.name,
+        claimed=plan.epsilon(),
+        delta=privacy.delta,
+        unit=privacy.unit,
+        trust=privacy.trust,
+        canaries=len(canaries),
+        included=int(coins.sum()),
+        sums=sums,
+        bounds=bounds(scores, coins, delta=privacy.delta),
+    )
+
+
+def dry_audit(what: Audit) -> tuple[Plan, dict[Method, float]]:
+    """Return the plan and the ceiling of each method, without reading or running anything.
+
+    Raises:
+        StudyError: the study promises nothing.
+        PrivacyError: fewer than two canaries.
+    """
+    if not what.study.privacy.is_private:
+        raise StudyError(f"{what.study.name} promises nothing (privacy.epsilon is inf); there is no claim to audit")
+    delta = what.study.privacy.delta
+    ceilings = {method: ceiling(what.canaries, method=method, delta=delta) for method in METHODS}
+    return plan_of(what.study), ceilings
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What a privacy unit holds: windows in microvolts, shape (window, channel, time), and labels (window,)."""
+
+    signal: Tensor
+    labels: Tensor
+
+
+Contribution = Callable[[_Unit], Tensor]
+
+
+@dataclass(frozen=True)
+class _Canary:
+    site: str
+    recordings: list[Recording]
+    unit: _Unit
+
+
+@dataclass
+class _Asked:
+    """One order that was answered by private sums of one site, or by shares of one sum over several."""
+
+    sites: tuple[str, ...]
+    order: Order
+    totals: list[Tensor]
+    luck: list[Tensor]  # torch's public generator as each sum was read: it draws the synthetic side of a loss
+    answer: Mapping[str, Tensor]
+
+
+class _Watched:
+    """A site's session, with every noisy sum written down."""
+
+    def __init__(self, folder: Path, *, noise: NoiseSource, together: bool, trail: list[_Asked]) -> None:
+        """Open the session; sums go to the end of `trail`, and are added up there if `together`."""
+        self._session = SiteSession(folder, noise=noise, observe=self._see)
+        self._site, self._together, self._trail = folder.name, together, trail
+        self._totals: list[Tensor] = []
+        self._luck: list[Tensor] = []
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer one order."""
+        self._totals, self._luck = [], []
+        reply = self._session.handle(data)
+        if self._totals:
+            self._note(Order.from_bytes(data), Update.from_bytes(reply))
+        return reply
+
+    def _see(self, total: Tensor) -> None:
+        self._totals.append(total.detach().cpu().clone())
+        self._luck.append(torch.get_rng_state())
+
+    def _note(self, order: Order, update: Update) -> None:
+        if self._together and self._trail and self._trail[-1].order.step == order.step:
+            last = self._trail[-1]
+            last.sites += (self._site,)
+            last.totals = [last.totals[0] + self._totals[0]]
+            return
+        order = replace(order, tensors=without_message(order.tensors))
+        self._trail.append(_Asked((self._site,), order, self._totals, self._luck, update.tensors))
+
+
+def _cohort(what: Audit, folder: Path, progress: Progress) -> dict[str, list[Recording]]:
+    """Read everybody who is not a canary, by site."""
+    study, names = what.study, what.study.cohort.sites
+    if what.sites is None:
+        names = names or SITES
+        people = study.cohort.least_subjects / _TOY_SITE
+        write_toy_cohort(folder, study=study, people=people, progress=partial(progress, "simulating people"))
+    else:
+        folder = what.sites
+        if not folder.is_dir():
+            raise RecordingError(f"--sites: {folder} is not a folder; it should hold one folder for each hospital")
+        found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        names = names or tuple(found)
+        if missing := set(names) - set(found):
+            raise RecordingError(f"the study names {len(missing)} sites that have no folder in {folder}")
+    return {
+        name: read_site(folder / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
+        for name in names
+    }
+
+
+def _canaries(what: Audit, sites: tuple[str, ...]) -> list[_Canary]:
+    """Make canaries up, loud and unlike one another, in the group that trains; sites and labels take turns."""
+    study, found = what.study, []
+    for number in range(what.canaries):
+        rng = numpy_generator("canary", what.seed, number)
+        label = study.labels.names[number // len(sites) % len(study.labels.names)]
+        pattern = _pattern(rng, shape_of(study))
+        pieces = 2 if study.privacy.unit == "subject" else 1
+        n_windows = 1 if study.privacy.unit == "window" else min(3, study.windows.per_recording)
+        recordings = [
+            _recording(rng, pattern, study, label=label, subject=_name(number, study), n_windows=n_windows)
+            for _ in range(pieces)
+        ]
+        [unit] = _units(recordings, study)
+        found.append(_Canary(sites[number % len(sites)], recordings, unit))
+    return found
+
+
+def _name(number: int, study: Study) -> str:
+    """Return a name that puts a canary into the group that trains."""
+    names = (f"canary{number}x{again}" for again in range(10_000))
+    return next(name for name in names if group_of_person(name, held_out=study.plan.held_out) == "train")
+
+
+def _pattern(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
+    """Return log10 microvolts squared for each channel and band, each public feature far up or far down."""
+    signs = torch.from_numpy(rng.choice([-_LOUD, _LOUD], size=(1, n_features(shape))))
+    signs[:, -N_SHAPE:] = 0
+    powers, _ = split_features(natural(signs, shape), shape)
+    return powers[0].double().numpy()
+
+
+def _recording(
+    rng: np.random.Generator,
+    pattern: NDArray[np.float64],
+    study: Study,
+    *,
+    label: str,
+    subject: str,
+    n_windows: int,
+) -> Recording:
+    """Return a sum of sinusoids, one for each channel and band, inside the study's range."""
+    shape = shape_of(study)
+    centres = np.array([(first + last - 1) / 2 for first, last in band_bins(shape)]) * shape.sfreq / shape.n_times
+    amplitudes = np.sqrt(2 * 10**pattern)
+    loudest = amplitudes.sum(axis=1).max()
+    amplitudes *= min(1.0, 0.9 * study.signal.range_uv / loudest)
+    seconds = np.arange(n_windows * shape.n_times) / shape.sfreq
+    phases = rng.uniform(0, 2 * math.pi, (*amplitudes.shape, 1))
+    waves = amplitudes[..., None] * np.sin(2 * math.pi * centres[:, None] * seconds + phases)
+    noise = rng.normal(0, 0.05, (len(shape.channels), len(seconds)))
+    signal = (waves.sum(axis=1) + noise).astype(np.float32)
+    digest = hashlib.sha256(signal.tobytes()).hexdigest()
+    recording = Recording(signal, shape.sfreq, shape.channels, subject, label, digest)
+    check_recording(recording, n_times=shape.n_times)
+    return recording
+
+
+def _units(recordings: list[Recording], study: Study) -> list[_Unit]:
+    """Return the privacy units of the group that trains."""
+    windows: Windows = windows_of(recordings, study=study)
+    trains = np.array(
+        [group == "train" for group in groups_of(recordings, held_out=study.plan.held_out)], dtype=bool
+    )
+    rows = np.flatnonzero(trains[windows.recordings])
+    units = windows.units(study.privacy.unit)[rows]
+    mine = [rows[units == unit] for unit in np.unique(units)]
+    return [_Unit(torch.from_numpy(windows.signal[one]), torch.from_numpy(windows.labels[one])) for one in mine]
+
+
+def _carry_out(
+    plan: Plan, folder: Path, there: Mapping[str, list[Recording]], *, noise: NoiseSource, progress: Progress
+) -> list[_Asked]:
+    """Make the sites, have them approve, carry the plan out, and return every noisy sum in order."""
+    for site, recordings in there.items():
+        _make_site(folder / site, site, recordings, plan.study)
+    together, run, trail = plan.study.privacy.trust == "aggregate", secrets.token_hex(8), list[_Asked]()
+    roster = {site: make_identity(folder / site) for site in there} if together else {}
+    for site in there:
+        approve(folder / site, run=run, plan=plan, roster=roster)
+    watched = {site: _Watched(folder / site, noise=noise, together=together, trail=trail).handle for site in there}
+    run_plan(plan, run=run, transport=InProcess(watched), composes="an audit", progress=progress, roster=roster)
+    return trail
+
+
+def _make_site(folder: Path, name: str, recordings: list[Recording], study: Study) -> None:
+    folder.mkdir()
+    # One device, so that rounds can be replayed to the last bit.
+    policy = (
+        f'name = "{name}"\nlargest_epsilon = {study.privacy.epsilon}\nlargest_delta = {study.privacy.delta}\n'
+        f'families = ["{study.family.name}"]\ndevice = "cpu"\n'
+    )
+    (folder / "site.toml").write_text(policy, encoding="utf-8")
+    windows = windows_of(recordings, study=study)
+    with Ledger(folder / "ledger") as ledger:
+        keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
+
+
+def _attack(
+    plan: Plan, trail: list[_Asked], canaries: list[_Canary], others: Mapping[str, list[_Unit]], progress: Progress
+) -> tuple[NDArray[np.float64], int]:
+    """Score every canary by the noisy sums that it could be in; return scores and the number of sums used."""
+    trail = [asked for asked in trail if plan.steps[asked.order.step].mechanism.group == "train"]
+    who = {asked.sites: [n for n, one in enumerate(canaries) if one.site in asked.sites] for asked in trail}
+    evidence = {sites: Evidence(len(mine)) for sites, mine in who.items()}
+    gradients = dict.fromkeys(who, 0)
+    stride = -(-sum(step.mechanism.steps for step in plan.steps if _is_gradient(step)) // _GRADIENT_SUMS)
+    for done, asked in enumerate(trail, start=1):
+        step, sites = plan.steps[asked.order.step], asked.sites
+        for contribution, total in _sums(plan, step, asked):
+            if _is_gradient(step):
+                gradients[sites] += 1
+                if (gradients[sites] - 1) % stride:
+                    continue
+            people = [unit for site in sites for unit in others[site]]
+            some = people if step.mechanism.sampling_probability == 1 else people[:: 1 + len(people) // _SAMPLE]
+            evidence[sites].add(
+                total.double().numpy(),
+                _clipped(contribution, [canaries[n].unit for n in who[sites]], step),
+                sampling_probability=step.mechanism.sampling_probability,
+                noise_std=_noise_std(step, sites=len(sites)),
+                others=_clipped(contribution, some, step),
+                n_others=len(people),
+            )
+        progress("looking for canaries, orders", done, len(trail))
+    scores = np.zeros(len(canaries))
+    for sites, mine in who.items():
+        scores[mine] = evidence[sites].scores()
+    return scores, sum(one.sums for one in evidence.values())
+
+
+def _sums(plan: Plan, step: Step, asked: _Asked) -> Iterator[tuple[Contribution, Tensor]]:
+    """Yield for each noisy sum of an order what a unit contributed to it, to be asked at once, and the sum."""
+    shape, family = shape_of(plan.study), family_of(plan.study.family)
+    tensors = asked.order.tensors
+    if step.kind == "anchor":
+        yield partial(_statistic, Anchor.from_tensors(dict(tensors)), shape), asked.totals[0]
+        return
+    phase = family.phases[step.phase(plan.study)]
+    parts = family.build(shape, prior_anchor(shape))
+    parts.load_state_dict({n.removeprefix("parts."): v for n, v in tensors.items() if n.startswith("parts.")})
+    contribution = partial(_gradient, family, parts, phase)
+    if step.kind == "gradient":
+        yield contribution, asked.totals[0]
+        return
+    scale = Scale(
+        expected_units=float(plan.study.cohort.expected_units),
+        seen_units=float(tensors["seen_units"][0]),
+        label_shares=tensors["label_shares"],
+    )
+    trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
+    for total, luck in zip(asked.totals, asked.luck, strict=True):
+        yield contribution, total
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(luck)
+            trainer.step(total)
+    if not all(torch.equal(value, asked.answer[name]) for name, value in parts.state_dict().items()):
+        raise RunError(
+            "a round replayed from its noisy sums does not end where the site did: the audit saw not all"
+        )
+
+
+def _statistic(anchor: Anchor, shape: Shape, unit: _Unit) -> Tensor:
+    return statistics(anchor, shape, signal=unit.signal, labels=unit.labels).mean(dim=0)
+
+
+def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, unit: _Unit) -> Tensor:
+    private = private_parameters(parts, phase)
+    loss = family.example_loss(parts, phase, unit.signal, unit.labels).mean()
+    return flat(torch.autograd.grad(loss, private, allow_unused=True), private)
+
+
+def _clipped(contribution: Contribution, units: list[_Unit], step: Step) -> NDArray[np.float64]:
+    """Return what units contribute, clipped here and not by the code that is audited, shape (unit, size)."""
+    rows = np.stack([contribution(unit).detach().double().numpy() for unit in units])
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    clipped: NDArray[np.float64] = rows * np.minimum(1.0, step.mechanism.clipping_norm / np.maximum(norms, 1e-300))
+    return clipped
+
+
+def _noise_std(step: Step, *, sites: int) -> float:
+    """Return the standard deviation that was promised for a sum over so many sites."""
+    mechanism = step.mechanism
+    return mechanism.noise_multiplier * mechanism.clipping_norm * math.sqrt(sites / mechanism.noise_shares)
+
+
+def _is_gradient(step: Step) -> bool:
+    return step.kind in ("train", "gradient")

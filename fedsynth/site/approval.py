@@ -1,0 +1,159 @@
+"""Approval: a site agrees to one plan for one run, by digest, after its own policy and ledger were asked.
+
+What was approved is kept in `approved/` of the site's folder, with the roster of sites that secure aggregation
+pins and the line at which the ledger stood, and is read again for every order.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedsynth.errors import ConsentError, LedgerError
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.mechanism import Group
+from fedsynth.site.holdings import load_holdings
+from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
+from fedsynth.wire.order import Order
+from fedsynth.wire.plan import Plan, circle_of, code_version, plan_of
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A plan that this site agreed to.
+
+    `ledger` is the number of lines the ledger had then and the last one's link; `roster` maps the sites of secure
+    aggregation to their public keys, 32 bytes each, and is empty under trust in the site.
+    """
+
+    plan: Plan
+    ledger: tuple[int, str]
+    roster: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] | None = None) -> None:
+    """Approve a plan for one run.
+
+    Args:
+        folder: the site's.
+        run: the name of the run.
+        plan: what is asked for; the site computes its own from the study and compares.
+        roster: every site's public key, where the study asks for secure aggregation.
+
+    Raises:
+        ConsentError: the policy forbids it, or the plan is not what its study leads to here; the message names
+            the field, for the site's own eyes.
+        PrivacyError: the roster's keys are no keys, or two sites share one.
+        BudgetError: the people of this site cannot afford it.
+    """
+    policy = load_policy(folder)
+    holdings = load_holdings(folder / "holdings")
+    check_switch(policy, folder)
+    check_plan(policy, plan, subjects=holdings.subjects)
+    own = plan_of(plan.study)
+    if plan.code != own.code:
+        raise ConsentError(f"the plan is for code {plan.code}, this site runs {own.code}")
+    if plan.steps != own.steps:
+        raise ConsentError(
+            "the plan's private steps are not those that its study leads to; nothing was approved. "
+            f"First difference: {next(_differences(plan, own))}"
+        )
+    _check_roster(roster or {}, plan, me=policy.name)
+    with open_ledger(folder, policy) as ledger:
+        check_studies(policy, ledger, plan, tokens=holdings.tokens)
+        seen = [len(ledger), ledger.head]
+        afford(ledger, plan, holdings.tokens, cap=cap_of(policy, plan))
+    approvals = folder / "approved"
+    approvals.mkdir(exist_ok=True)
+    keys = {site: key.hex() for site, key in (roster or {}).items()}
+    body = json.dumps({"plan": plan.to_json(), "ledger": seen, "roster": keys})
+    (approvals / f"{file_name(run)}.json").write_text(body, encoding="utf-8")
+
+
+def approval_for(folder: Path, order: Order) -> Approval:
+    """Return what this site approved for the order's run.
+
+    Raises:
+        ConsentError: nothing, another plan, or other code.
+    """
+    path = folder / "approved" / f"{file_name(order.run)}.json"
+    if not path.exists():
+        raise ConsentError("no plan was approved here for this run")
+    body = json.loads(path.read_text(encoding="utf-8"))
+    plan = Plan.from_json(body["plan"])
+    if plan.digest != order.plan:
+        raise ConsentError(f"the order is for plan {order.plan[:12]}, this site approved {plan.digest[:12]}")
+    if plan.code != code_version():
+        raise ConsentError(f"this site approved code {plan.code} and now runs {code_version()}")
+    roster = {site: bytes.fromhex(key) for site, key in body["roster"].items()}
+    return Approval(plan, (int(body["ledger"][0]), str(body["ledger"][1])), roster)
+
+
+def afford(ledger: Ledger, plan: Plan, tokens: Mapping[Group, Sequence[str]], *, cap: float = math.inf) -> None:
+    """Ask a ledger whether the people of each group can afford a plan, without charging.
+
+    Raises:
+        BudgetError: they cannot.
+    """
+    privacy = plan.study.privacy
+    for group, people in tokens.items():
+        ledger.afford(
+            plan.mechanisms(group),
+            tokens=people,
+            cap=min(cap, privacy.epsilon),
+            delta=privacy.delta,
+            unit=privacy.unit,
+        )
+
+
+def open_ledger(folder: Path, policy: Policy) -> Ledger:
+    """Open a site's ledger where its policy keeps it, with its head where the policy keeps that."""
+    head = folder / policy.ledger_head if policy.ledger_head else None
+    return Ledger(folder / policy.ledger, head_file=head)
+
+
+def check_seen(ledger: Ledger, approval: Approval) -> None:
+    """Refuse a ledger that was deleted or set back since the plan was approved.
+
+    Raises:
+        LedgerError: the line that was the last one then is not there.
+    """
+    length, head = approval.ledger
+    if length and ledger.link(length) != head:
+        raise LedgerError("the ledger lacks lines that it had when the plan was approved; the site is frozen")
+
+
+def cap_of(policy: Policy, plan: Plan) -> float:
+    """Return the largest epsilon that people here may reach for this plan."""
+    return min(plan.study.privacy.epsilon, policy.largest_epsilon) if plan.study.privacy.is_private else math.inf
+
+
+def file_name(run: str) -> str:
+    """Return a name for a run's files that no run can bend into a path."""
+    return hashlib.sha256(run.encode()).hexdigest()[:32]
+
+
+def _check_roster(roster: Mapping[str, bytes], plan: Plan, *, me: str) -> None:
+    together = plan.study.privacy.trust == "aggregate"
+    wanted = set(plan.study.cohort.sites) if together else set()
+    if set(roster) != wanted:
+        raise ConsentError(
+            f"the roster names {len(roster)} sites, secure aggregation needs {len(wanted)}; nothing was approved"
+        )
+    if together and me not in roster:
+        raise ConsentError(f"this site's policy calls it {me!r}, which the study's cohort does not name")
+    circle_of(plan.study, roster)  # two sites with one key, or a key that is none, protect nobody
+
+
+def _differences(plan: Plan, own: Plan) -> Iterator[str]:
+    """Yield where two plans part, as "step 3: noise_multiplier is 0.1, this site computes 1.9"."""
+    for number, (theirs, ours) in enumerate(zip(plan.steps, own.steps, strict=False)):
+        asked: dict[str, Any] = {"kind": theirs.kind, "index": theirs.index, **theirs.mechanism.as_json()}
+        computed: dict[str, Any] = {"kind": ours.kind, "index": ours.index, **ours.mechanism.as_json()}
+        for name, value in asked.items():
+            if value != computed[name]:
+                yield f"step {number}: {name} is {value!r}, this site computes {computed[name]!r}"
+    yield f"the plan has {len(plan.steps)} steps, this site computes {len(own.steps)}"

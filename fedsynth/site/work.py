@@ -1,0 +1,187 @@
+"""Work: what an order's step asks of the windows, checked before anything is charged.
+
+`prepare` looks at everything that came with an order and returns a function of the windows and of the allowance
+that the charge buys. What it returns is a private sum nobody has read yet, or parts trained by private sums.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsynth.errors import WireError
+from fedsynth.evaluation.tally import tallies, tally_size
+from fedsynth.evaluation.transfer import Referee, answer
+from fedsynth.families.anchor import Anchor, prior_anchor, statistic_size, statistics
+from fedsynth.families.registry import family_of
+from fedsynth.families.shape import shape_of
+from fedsynth.families.trainer import Scale, Trainer, private_parameters
+from fedsynth.privacy.allowance import Allowance
+from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.signals.recording import Windows
+from fedsynth.site.stepper import Batch, Way, choose_way, gradient_sum, train
+from fedsynth.study import PrivacyUnit
+from fedsynth.wire.arrays import check_like
+from fedsynth.wire.order import Order
+from fedsynth.wire.plan import Plan, Step
+
+log = logging.getLogger("fedsynth.site")
+Progress = Callable[[str, int, int], None]
+Answer = PrivateSum | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to do with the windows. `size` is that of the private sum that comes out, 0 where parts come out."""
+
+    run: Callable[[Windows, Allowance], Answer]
+    size: int = 0
+
+
+def prepare(
+    order: Order,
+    plan: Plan,
+    step: Step,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    way: Way | None = None,
+) -> Work:
+    """Check what came with the order; return what to do with the windows.
+
+    Args:
+        order: without messages of secure aggregation.
+        plan: as approved.
+        step: the order's.
+        device: for gradients.
+        progress: called with (what, done, all).
+        way: to a gradient sum; None takes the faster one.
+
+    Raises:
+        WireError: tensors that are not what the step needs.
+    """
+    if step.kind == "anchor":
+        return _anchor(order, plan, step)
+    if step.kind == "train":
+        return _train(order, plan, step, device=device, progress=progress, way=way)
+    if step.kind == "gradient":
+        return _gradient(order, plan, step, device=device, way=way)
+    return _assess(order, plan)
+
+
+def _anchor(order: Order, plan: Plan, step: Step) -> Work:
+    shape = shape_of(plan.study)
+    check_like(order.tensors, prior_anchor(shape).tensors(), sender="the coordinator")
+    anchor = Anchor.from_tensors(dict(order.tensors))
+    if anchor.done != step.index:
+        raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
+
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        return statistics(anchor, shape, signal=windows, labels=labels).mean(dim=0)
+
+    return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=statistic_size(shape, step=step.index))
+
+
+def _train(
+    order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None, way: Way | None
+) -> Work:
+    study, shape, family = plan.study, shape_of(plan.study), family_of(plan.study.family)
+    phase = family.phases[step.phase(study)]
+    public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
+    rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
+    check_like(rest, public, sender="the coordinator")
+    if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
+        raise WireError("the coordinator sent label shares that are no shares")
+    parts = _parts(order, plan).to(device)
+    scale = Scale(
+        expected_units=float(study.cohort.expected_units),
+        seen_units=float(rest["seen_units"][0]),
+        label_shares=rest["label_shares"],
+    )
+    name = step.mechanism.purpose
+
+    def work(windows: Windows, allowance: Allowance) -> dict[str, Tensor]:
+        batch = _batch(windows, unit=study.privacy.unit, device=device)
+        told = None if progress is None else (lambda done, total: progress(f"{name}, steps at a site", done, total))
+        trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
+        chosen = way or choose_way(parts, phase=phase, batch=batch)
+        train(trainer, batch=batch, allowance=allowance, way=chosen, progress=told)
+        return dict(parts.state_dict())
+
+    return Work(work)
+
+
+def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device, way: Way | None) -> Work:
+    family = family_of(plan.study.family)
+    phase = family.phases[step.phase(plan.study)]
+    parts = _parts(order, plan).to(device)
+    if any(not name.startswith("parts.") for name in order.tensors):
+        raise WireError("the coordinator sent more than the parts that a gradient is taken of")
+
+    def work(windows: Windows, allowance: Allowance) -> PrivateSum:
+        batch = _batch(windows, unit=plan.study.privacy.unit, device=device)
+        chosen = way or choose_way(parts, phase=phase, batch=batch)
+        return gradient_sum(
+            family, parts, phase=phase, batch=batch, rows=batch.rows(), allowance=allowance, way=chosen
+        )
+
+    return Work(work, size=sum(parameter.numel() for parameter in private_parameters(parts, phase)))
+
+
+def _assess(order: Order, plan: Plan) -> Work:
+    study = plan.study
+    referee = Referee(len(study.signal.channels), len(study.labels.names))
+    check_like(order.tensors, referee.state_dict(), sender="the coordinator")
+    referee.load_state_dict(dict(order.tensors))
+    positive = study.labels.names.index(study.labels.positive)
+
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        given = answer(referee.eval(), windows.numpy())
+        return tallies(given, labels.numpy(), positive=positive).mean(dim=0)
+
+    return _sum_of_units(contribution, unit=study.privacy.unit, size=tally_size(len(study.labels.names)))
+
+
+def _sum_of_units(contribution: Callable[[Tensor, Tensor], Tensor], *, unit: PrivacyUnit, size: int) -> Work:
+    """Return the work of adding up what each unit contributes, shape (size,).
+
+    One unit at a time: kernels round a row differently in a batch of another size, so that evaluating people
+    together would let one of them move what another contributes. A unit whose contribution fails counts as zero,
+    because a failure that anybody can see would be an answer without noise.
+    """
+
+    def work(windows: Windows, allowance: Allowance) -> PrivateSum:
+        batch = _batch(windows, unit=unit, device=torch.device("cpu"))
+        rows = batch.rows()
+        step = allowance.step(n_units=len(rows), size=size)
+        for drawn in step.units:
+            mine = rows[int(drawn)]
+            try:
+                step.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
+            except Exception:
+                log.exception("a unit counts as zero")
+        return step.sum
+
+    return Work(work, size=size)
+
+
+def _batch(windows: Windows, *, unit: PrivacyUnit, device: torch.device) -> Batch:
+    return Batch(
+        windows=torch.from_numpy(windows.signal).to(device),
+        labels=torch.from_numpy(windows.labels).to(device),
+        units=torch.from_numpy(windows.units(unit)),
+    )
+
+
+def _parts(order: Order, plan: Plan) -> nn.ModuleDict:
+    """Return the family's parts as the coordinator sent them."""
+    shape = shape_of(plan.study)
+    parts = family_of(plan.study.family).build(shape, prior_anchor(shape))
+    state: Mapping[str, Tensor] = {
+        name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
+    }
+    check_like(state, parts.state_dict(), sender="the coordinator")
+    parts.load_state_dict(state)
+    return parts
