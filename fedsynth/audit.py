@@ -307,7 +307,8 @@ def _attack(
     plan: Plan, trail: list[_Asked], canaries: list[_Canary], others: Mapping[str, list[_Unit]], progress: Progress
 ) -> tuple[NDArray[np.float64], int]:
     """Score every canary by the noisy sums that it could be in; return scores and the number of sums used."""
-    trail = [asked for asked in trail if plan.steps[asked.order.step].mechanism.group == "train"]
+    homes = {canary.site for canary in canaries}
+    trail = [a for a in trail if plan.steps[a.order.step].mechanism.group == "train" and homes & {*a.sites}]
     who = {asked.sites: [n for n, one in enumerate(canaries) if one.site in asked.sites] for asked in trail}
     evidence = {sites: Evidence(len(mine)) for sites, mine in who.items()}
     gradients = dict.fromkeys(who, 0)
@@ -323,10 +324,10 @@ def _attack(
             some = people if step.mechanism.sampling_probability == 1 else people[:: 1 + len(people) // _SAMPLE]
             evidence[sites].add(
                 total.double().numpy(),
-                _clipped(contribution, [canaries[n].unit for n in who[sites]], step),
+                _clipped(contribution, [canaries[n].unit for n in who[sites]], step, size=len(total)),
                 sampling_probability=step.mechanism.sampling_probability,
                 noise_std=_noise_std(step, sites=len(sites)),
-                others=_clipped(contribution, some, step),
+                others=_clipped(contribution, some, step, size=len(total)),
                 n_others=len(people),
             )
         progress("looking for canaries, orders", done, len(trail))
@@ -377,9 +378,9 @@ def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, unit: _Unit) -
     return flat(torch.autograd.grad(loss, private, allow_unused=True), private)
 
 
-def _clipped(contribution: Contribution, units: list[_Unit], step: Step) -> NDArray[np.float64]:
+def _clipped(contribution: Contribution, units: list[_Unit], step: Step, *, size: int) -> NDArray[np.float64]:
     """Return what units contribute, clipped here and not by the code that is audited, shape (unit, size)."""
-    rows = np.stack([contribution(unit).detach().double().numpy() for unit in units])
+    rows = np.array([contribution(unit).detach().double().numpy() for unit in units]).reshape(len(units), size)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     clipped: NDArray[np.float64] = rows * np.minimum(1.0, step.mechanism.clipping_norm / np.maximum(norms, 1e-300))
     return clipped

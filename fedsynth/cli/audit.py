@@ -29,7 +29,7 @@ def audit(
     canaries: Annotated[int, typer.Option(min=2, help="made-up people, each in or out by a coin")] = 500,
     out: Annotated[Path | None, typer.Option(help="also write the answer to this file, as JSON")] = None,
     noise_off: Annotated[
-        bool, typer.Option("--noise-off", help="show what an audit sees where noise is forgotten; exit code 3")
+        bool, typer.Option("--noise-off", help="show what an audit sees where noise is forgotten")
     ] = False,
     seed_free: Annotated[
         bool, typer.Option("--seed-free", help="other canaries and coins each time, from the operating system")
@@ -94,6 +94,7 @@ def _answer(found: "Finding", *, noise_off: bool, inside: bool) -> None:
     for bound in found.bounds:
         write(f"{bound.method:<36}{bound.epsilon:>9.3f}{bound.ceiling:>9.3f}")
         write(f"{bound.guesses.made:>9}{bound.guesses.right:>7}\n")
-    write(f"\nThe ceiling is what {found.canaries} canaries show when every guess is right.\n{found.sentence()}\n")
+    write(f"\nThe ceiling is what {found.canaries} canaries show when every guess is right. ")
+    write(f"The second bound takes the pipeline for a Gaussian mechanism.\n{found.sentence()}\n")
     if inside:
         write(f"{_INSIDE}\n")

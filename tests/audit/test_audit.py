@@ -73,7 +73,7 @@ def test_a_sound_pipeline_stays_below_its_claim_and_shows_something_at_epsilon_e
 
 @pytest.mark.parametrize(("canaries", "seed"), [(60, 1), (240, 2)])
 def test_a_sound_pipeline_stays_below_its_claim_at_epsilon_one(one: Study, canaries: int, seed: int) -> None:
-    # Noise that can be repeated: about one audit in sixty of this claim is a false alarm, as it may be.
+    # Noise that can be repeated: one audit in twenty may be a false alarm.
     found = audit(Audit(one, canaries=canaries, seed=str(seed)), progress=silent, noise=noise_of(seed))
 
     for bound in found.bounds:
@@ -143,6 +143,12 @@ def test_clipping_windows_where_people_were_promised_is_noticed(
     found = audit(Audit(one, canaries=240), progress=silent, noise=noise_of(2))
 
     assert found.contradicted
+
+
+def test_sites_without_a_canary_take_part_and_are_not_looked_at(one: Study) -> None:
+    found = audit(Audit(one, canaries=3), progress=silent)
+
+    assert found.sums == 3 * 3
 
 
 def test_a_round_that_cannot_be_replayed_is_not_audited(eight: Study, monkeypatch: pytest.MonkeyPatch) -> None:

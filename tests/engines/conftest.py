@@ -17,6 +17,7 @@ from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.site.approval import approve
+from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import keep
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
@@ -63,7 +64,15 @@ windows_per_label = 20
 windows_per_subject = 5
 """
 
-MakeRun = Callable[[str], RunFolder]
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def study_of_secure_sums() -> str:
+    """Return the same study with secure aggregation among its three sites."""
+    return STUDY_TEXT.replace("delta = 1e-5", 'delta = 1e-5\ntrust = "aggregate"').replace(
+        "[cohort]", '[cohort]\nsites = ["east", "north", "west"]'
+    )
 
 
 @pytest.fixture(scope="session")
@@ -72,18 +81,28 @@ def plan() -> Plan:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, plan: Plan) -> MakeRun:
+def make_run(tmp_path: Path) -> MakeRun:
     """Return a function that makes a run's folder for an engine, as a rehearsal would."""
 
-    def make(engine: str) -> RunFolder:
+    def make(engine: str, study_text: str = STUDY_TEXT) -> RunFolder:
         # A quote in the path: Flower's own way of passing settings would end there.
         run = RunFolder(tmp_path / f"{engine}'s run")
-        name = secrets.token_hex(8)
+        name, asked = secrets.token_hex(8), plan_of(parse_study(study_text))
         for number, site in enumerate(SITES):
-            _make_site(run.site(site), site, seed=number, study=plan.study)
-            approve(run.site(site), run=name, plan=plan)
-        facts = RunFacts(run=name, engine=engine, cohort="toy", sites=SITES, composes="this run only")
-        run.begin(facts=facts, plan=plan, study_text=STUDY_TEXT)
+            _make_site(run.site(site), site, seed=number, study=asked.study)
+        together = asked.study.privacy.trust == "aggregate"
+        roster = {site: make_identity(run.site(site)) for site in SITES} if together else {}
+        for site in SITES:
+            approve(run.site(site), run=name, plan=asked, roster=roster)
+        facts = RunFacts(
+            run=name,
+            engine=engine,
+            cohort="toy",
+            sites=SITES,
+            composes="this run only",
+            roster={site: key.hex() for site, key in roster.items()},
+        )
+        run.begin(facts=facts, plan=asked, study_text=study_text)
         return run
 
     return make

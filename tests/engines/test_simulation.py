@@ -9,7 +9,7 @@ from fedsynth.engines.simulation import carry_out
 from fedsynth.errors import RefusedError
 from fedsynth.privacy.statement import PrivacyStatement
 
-MakeRun = Callable[[str], RunFolder]
+MakeRun = Callable[..., RunFolder]
 pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("nothing_stays")]
 
 
@@ -25,6 +25,17 @@ def test_the_statement_is_the_one_of_a_run_in_process(
     assert without_heads(run.statement()) == without_heads(in_process_statement())
     assert ("sites connected", 3, 3) in told
     assert ("statements", 3, 3) in told
+
+
+def test_secure_aggregation_runs_on_flower(make_run: MakeRun, study_of_secure_sums: str) -> None:
+    run = make_run("simulation", study_of_secure_sums)
+
+    carry_out(run.path, lambda *_: None)
+
+    statement = run.statement()
+    assert statement.trust == "aggregate"
+    assert {event.noise_shares for site in statement.sites for event in site.events} == {3}
+    assert statement.epsilon <= 8
 
 
 def test_sites_that_refuse_end_the_run_with_the_coordinator_s_words(make_run: MakeRun) -> None:

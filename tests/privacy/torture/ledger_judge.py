@@ -14,6 +14,7 @@ import pytest
 
 from fedsynth.errors import BudgetError, LedgerError
 from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.ledger_disk import Head, read_head
 from fedsynth.privacy.mechanism import Mechanism
 
 WORKER = [sys.executable, "-S", str(Path(__file__).with_name("ledger_worker.py"))]
@@ -43,11 +44,17 @@ def violations(place: Path, heard: Sequence[str], *, cap: float = 1000.0) -> lis
     """Return what is wrong with a ledger, given what was heard of it; nothing may be.
 
     It opens and its chain holds; whoever had a ticket or sent bytes was charged; an order has one ticket and one
-    answer, and a retry gives that answer and no ticket; nobody is above the cap; and the next charge works.
+    answer, and a retry gives that answer and no ticket; the head elsewhere is not behind any ticket, so that a backup
+    restored now would be noticed; nobody is above the cap; and the next charge works.
     """
     try:
+        head = read_head(place / "elsewhere" / "head") or Head(0, "")
         with open_ledger(place) as ledger:
-            found = _wrong(ledger, [line.split() for line in heard], cap=cap)
+            words = [line.split() for line in heard]
+            found = _wrong(ledger, words, cap=cap)
+            ticketed = {one[1] for one in words if one[0] == "ticket"}
+            if head.number < max((one.number for one in ledger.charges() if one.nonce in ticketed), default=0):
+                found.append("the head is behind a ticket")
             number = len(ledger)
             ledger.redeem(_charge(ledger, f"after {number}", people=[f"somebody new at {number}"]))
             ledger.keep_reply(f"after {number}", b"bytes")
