@@ -44,8 +44,8 @@ def violations(place: Path, heard: Sequence[str], *, cap: float = 1000.0) -> lis
     """Return what is wrong with a ledger, given what was heard of it; nothing may be.
 
     It opens and its chain holds; whoever had a ticket or sent bytes was charged; an order has one ticket and one
-    answer, and a retry gives that answer and no ticket; the head elsewhere is not behind any ticket, so that a backup
-    restored now would be noticed; nobody is above the cap; and the next charge works.
+    answer, and a retry gives that answer and no ticket; the head elsewhere is not behind any ticket, so that a
+    backup restored now would be noticed; nobody is above the cap; and the next charge works.
     """
     try:
         head = read_head(place / "elsewhere" / "head") or Head(0, "")
