@@ -141,7 +141,9 @@ class BudgetShares(_Page):
     `gradient_share` is the part of epsilon that DP-SGD may spend; the anchor takes what remains. With
     `rounds = 0` nothing is spent on gradients. `held_out` is the fraction of units that never train and are
     asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
-    all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017).
+    all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). `private_step` is
+    "isolated" where every unit's gradient is taken alone, and "together" where many are taken at once: faster with
+    few windows per unit, and safe only where the coordinator sends the parameters that training led to.
     """
 
     anchor: bool = True
@@ -152,6 +154,7 @@ class BudgetShares(_Page):
     gradient_clip: float = Field(default=1.0, ge=1e-4, le=1e4)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
     aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
+    private_step: Literal["isolated", "together"] = "isolated"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

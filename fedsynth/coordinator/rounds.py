@@ -25,6 +25,7 @@ from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV, epsilon_pld, epsilo
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.roster import Circle
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
+from fedsynth.study import Study
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import STATEMENT, Order
 from fedsynth.wire.plan import Plan, Step, circle_of
@@ -217,7 +218,7 @@ class _Run:
             second_accountant=PRV,
             composes=composes,
             overlap=_overlap(self.circle),
-            assumes=_assumes(self.circle),
+            assumes=_assumes(self.circle, self.study),
             sites=sites,
         )
         return statement, {site: update.ledger_length for site, update in updates.items()}
@@ -309,13 +310,20 @@ def _overlap(circle: Circle | None) -> str:
     )
 
 
-def _assumes(circle: Circle | None) -> str:
+def _assumes(circle: Circle | None, study: Study) -> str:
+    trusted = study.plan.private_step == "together" and study.plan.rounds > 0
+    also = "; the coordinator sends the parameters that training led to" if trusted else ""
     if circle is None:
-        return "each site's own code only; neither the coordinator nor another site has to behave"
+        nobody = "" if trusted else " only; neither the coordinator nor another site has to behave"
+        return f"each site's own code{nobody}{also}"
     return (
-        f"secure aggregation among {circle.n} sites: at most {circle.dishonest} of them tell the coordinator what "
-        f"they know, no total is opened with fewer than {circle.least_survivors} sites in it, and "
-        f"{circle.noise_sharers} honest shares make up the noise"
+        also.removeprefix("; ")
+        + "; " * trusted
+        + (
+            f"secure aggregation among {circle.n} sites: at most {circle.dishonest} of them tell the coordinator "
+            f"what they know, no total is opened with fewer than {circle.least_survivors} sites in it, and "
+            f"{circle.noise_sharers} honest shares make up the noise"
+        )
     )
 
 

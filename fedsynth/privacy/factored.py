@@ -31,6 +31,7 @@ __all__ = ["FactoredGradients", "choose", "factored_gradients", "unsupported"]
 
 _WINDOWS_FOR_A_LOOP = 16  # per unit and thread; measured with one and two, benchmarks/README.md
 _SETTLED = 2e-4  # below this share of |a|^2 |g|^2, rounding shows in a squared norm taken by Gram matrices
+_GRAM_ROUNDING = 16.0  # machine epsilons of |a|^2 |g|^2 by which a sum of Gram products may be off
 _ROUNDING = 8.0  # machine epsilons by which a scaled row, or a sum of products of |a| |g|, may be off
 
 
@@ -89,7 +90,10 @@ class FactoredGradients:
                     unsettled = True
         spread = torch.stack([piece.spread for piece in self._pieces]).sum(dim=0)
         epsilon = torch.finfo(self._parameters[0].dtype).eps
-        return squared.sqrt() * (1 + _ROUNDING * epsilon) + _ROUNDING * epsilon * spread.sqrt()
+        doubt = torch.stack([piece.doubt for piece in self._pieces]).sum(dim=0)
+        # What Gram matrices may have lost to cancellation is added back: a norm may be too long, never too short.
+        length = (squared + _GRAM_ROUNDING * epsilon * doubt).sqrt()
+        return length * (1 + _ROUNDING * epsilon) + _ROUNDING * epsilon * spread.sqrt()
 
 
 def factored_gradients(

@@ -20,8 +20,8 @@ class Policy(BaseModel):
     `ledger` is the folder of the ledger and `ledger_head` the second place of its head, best on another disk; both
     relative to the site's folder or absolute. `largest_epsilon` has no default. `largest_studies` bounds how many
     studies may ever ask about the same people. `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
-    `private_step` is "auto", or "loop" to take gradients one unit at a time always (docs/privacy.md, limits of
-    floating point). `kill_switch` names a file; while it exists nothing is answered.
+    `together` allows studies that take the gradients of many units at once, for which the coordinator must be
+    trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -32,7 +32,7 @@ class Policy(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     largest_epsilon: float = Field(gt=0)
     largest_delta: float = Field(default=1e-3, gt=0, lt=1)
-    private_step: Literal["auto", "loop"] = "auto"
+    together: bool = False
     least_subjects: int = Field(default=1, ge=1)
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
@@ -67,6 +67,10 @@ def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
     if family not in policy.families:
         raise ConsentError(
             f"family {family} is not allowed at this site, only {', '.join(policy.families) or 'none'} (families)"
+        )
+    if plan.study.plan.private_step == "together" and not policy.together:
+        raise ConsentError(
+            'plan.private_step = "together" trusts the coordinator\'s parameters; this site does not (together)'
         )
     for asks, least in (("this site", policy.least_subjects), ("the study", cohort.least_subjects)):
         if subjects < least:

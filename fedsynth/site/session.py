@@ -21,7 +21,7 @@ from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, o
 from fedsynth.site.desk import Desk
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
-from fedsynth.site.stepper import Way, choose_device
+from fedsynth.site.stepper import choose_device
 from fedsynth.site.work import Progress, prepare
 from fedsynth.wire.message import without_message
 from fedsynth.wire.order import SETUP, STATEMENT, Order
@@ -98,8 +98,7 @@ class SiteSession:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
         together = step.mechanism.noise_shares > 1
         plain = replace(order, tensors=without_message(order.tensors)) if together else order
-        way: Way | None = "loop" if policy.private_step == "loop" else None
-        work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress, way=way)
+        work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress)
         mask = desk.mask(order, size=work.size) if together else None
         ticket = ledger.charge(
             step.mechanism,

@@ -8,6 +8,7 @@ a unit's gradient out. Both are exact; `docs/decisions/0009-two-ways-to-a-gradie
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from fedsynth.families.trainer import Trainer, flat, private_parameters
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.factored import choose, factored_gradients, unsupported
 from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.study import Study
 
 log = logging.getLogger("fedsynth.site")
 Progress = Callable[[int, int], None]
@@ -52,13 +54,22 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_way(parts: nn.ModuleDict, *, phase: Phase, batch: Batch) -> Way:
-    """Return the faster way to a gradient sum that knows all layers of the private part."""
+def choose_way(parts: nn.ModuleDict, *, phase: Phase, study: Study) -> Way:
+    """Return the way to a gradient sum, from public facts alone.
+
+    The two ways round differently, so nothing that one unit could change may choose between them: neither how many
+    units or windows there are, nor whether something failed.
+    """
+    if study.plan.private_step == "isolated":
+        return "loop"
     unknown = unsupported(parts[phase.private_part], private_parameters(parts, phase))
     if unknown:
         log.info("no book-keeping for %s: one unit at a time", ", ".join(unknown))
         return "loop"
-    return choose(n_windows=len(batch.units), n_units=batch.n_units, device=batch.windows.device)
+    windows = 1 if study.privacy.unit == "window" else study.windows.per_recording
+    units = study.cohort.expected_units
+    device = private_parameters(parts, phase)[0].device
+    return choose(n_windows=windows * units, n_units=units, device=device)
 
 
 def train(
@@ -83,11 +94,16 @@ def train(
             rows=rows,
             allowance=allowance,
             way=way,
-            check=step == 0,
+            check=due(step),
         )
         trainer.step(sums.read())
         if progress:
             progress(step + 1, steps)
+
+
+def due(step: int) -> bool:
+    """Whether book-keeping shall be held against autograd at this step; a flat network shows nothing at first."""
+    return step % 10 == 0
 
 
 def gradient_sum(
@@ -111,18 +127,33 @@ def gradient_sum(
         rows: for each unit the indices of its windows.
         allowance: one step of it is taken.
         way: one unit at a time, or by book-keeping.
-        check: hold book-keeping against autograd for some of the units first; it costs a second backward there.
+        check: hold book-keeping against autograd first, on made-up windows.
     """
     private = private_parameters(parts, phase)
     size = sum(parameter.numel() for parameter in private)
     step = allowance.step(n_units=len(rows), size=size, device=private[0].device)
     drawn = [rows[int(unit)] for unit in step.units]
-    if way == "factored":
-        for number, some in enumerate(_parcels(drawn)):
-            _add_factored(step.sum, family, parts, phase=phase, batch=batch, rows=some, check=check and number == 0)
+    if way == "factored" and not (check and _differs(family, parts, phase=phase, like=batch)):
+        for some in _parcels(drawn):
+            _add_factored(step.sum, family, parts, phase=phase, batch=batch, rows=some)
     else:
         _add_one_by_one(step.sum, family, parts, phase=phase, batch=batch, rows=drawn)
     return step.sum
+
+
+def _differs(family: Family, parts: nn.ModuleDict, *, phase: Phase, like: Batch) -> bool:
+    """Whether book-keeping and autograd disagree on made-up windows: a fact about parameters, not people."""
+    windows = 20 * torch.randn(8, *like.windows.shape[1:]).to(like.windows)
+    labels = torch.zeros(8, dtype=like.labels.dtype, device=like.labels.device)
+    units = torch.arange(8, device=like.labels.device) // 2
+    module, private = parts[phase.private_part], private_parameters(parts, phase)
+    try:
+        loss = partial(family.example_loss, parts, phase, windows, labels)
+        factored_gradients(module, private, loss, units, check=True)
+    except PrivacyError as error:
+        log.warning("%s", error)
+        return True
+    return False
 
 
 def _add_one_by_one(
@@ -133,33 +164,23 @@ def _add_one_by_one(
         try:
             loss = family.example_loss(parts, phase, batch.windows[mine], batch.labels[mine]).mean()
             sums.add(flat(torch.autograd.grad(loss, private, allow_unused=True), private)[None])
-        except RuntimeError:
+        except Exception:
             # A failure that the coordinator could see would be an answer without noise: the unit counts as zero.
             log.exception("a unit counts as zero")
 
 
 def _add_factored(
-    sums: PrivateSum,
-    family: Family,
-    parts: nn.ModuleDict,
-    *,
-    phase: Phase,
-    batch: Batch,
-    rows: list[Tensor],
-    check: bool,
+    sums: PrivateSum, family: Family, parts: nn.ModuleDict, *, phase: Phase, batch: Batch, rows: list[Tensor]
 ) -> None:
     picked = torch.cat(rows)
     units = torch.cat([torch.full_like(mine, number) for number, mine in enumerate(rows)])
-
-    def loss() -> Tensor:
-        return family.example_loss(parts, phase, batch.windows[picked], batch.labels[picked])
-
-    module, private = parts[phase.private_part], private_parameters(parts, phase)
+    loss = partial(family.example_loss, parts, phase, batch.windows[picked], batch.labels[picked])
     try:
-        sums.add_rows(factored_gradients(module, private, loss, units.to(picked), check=check))
-    except (RuntimeError, PrivacyError) as error:
-        log.warning("book-keeping failed (%s): these units one at a time", type(error).__name__)
-        _add_one_by_one(sums, family, parts, phase=phase, batch=batch, rows=rows)
+        module, private = parts[phase.private_part], private_parameters(parts, phase)
+        sums.add_rows(factored_gradients(module, private, loss, units.to(picked)))
+    except Exception:
+        # Never one by one instead: a unit that makes its company be computed another way would move all of it.
+        log.exception("a parcel of units counts as zero")
 
 
 def _parcels(rows: list[Tensor]) -> list[list[Tensor]]:

@@ -15,13 +15,14 @@ from fedsynth.errors import WireError
 from fedsynth.evaluation.tally import tallies, tally_size
 from fedsynth.evaluation.transfer import Referee, answer
 from fedsynth.families.anchor import Anchor, prior_anchor, statistic_size, statistics
+from fedsynth.families.protocol import Phase
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
 from fedsynth.families.trainer import Scale, Trainer, private_parameters
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.signals.recording import Windows
-from fedsynth.site.stepper import Batch, Way, choose_way, gradient_sum, train
+from fedsynth.site.stepper import Batch, choose_way, due, gradient_sum, train
 from fedsynth.study import PrivacyUnit
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import Order
@@ -47,7 +48,6 @@ def prepare(
     *,
     device: torch.device,
     progress: Progress | None = None,
-    way: Way | None = None,
 ) -> Work:
     """Check what came with the order; return what to do with the windows.
 
@@ -57,7 +57,6 @@ def prepare(
         step: the order's.
         device: for gradients.
         progress: called with (what, done, all).
-        way: to a gradient sum; None takes the faster one.
 
     Raises:
         WireError: tensors that are not what the step needs.
@@ -65,9 +64,9 @@ def prepare(
     if step.kind == "anchor":
         return _anchor(order, plan, step)
     if step.kind == "train":
-        return _train(order, plan, step, device=device, progress=progress, way=way)
+        return _train(order, plan, step, device=device, progress=progress)
     if step.kind == "gradient":
-        return _gradient(order, plan, step, device=device, way=way)
+        return _gradient(order, plan, step, device=device)
     return _assess(order, plan)
 
 
@@ -84,9 +83,7 @@ def _anchor(order: Order, plan: Plan, step: Step) -> Work:
     return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=statistic_size(shape, step=step.index))
 
 
-def _train(
-    order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None, way: Way | None
-) -> Work:
+def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> Work:
     study, shape, family = plan.study, shape_of(plan.study), family_of(plan.study.family)
     phase = family.phases[step.phase(study)]
     public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
@@ -94,7 +91,8 @@ def _train(
     check_like(rest, public, sender="the coordinator")
     if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
         raise WireError("the coordinator sent label shares that are no shares")
-    parts = _parts(order, plan).to(device)
+    parts = _parts(order, plan, phase).to(device)
+    way = choose_way(parts, phase=phase, study=study)
     scale = Scale(
         expected_units=float(study.cohort.expected_units),
         seen_units=float(rest["seen_units"][0]),
@@ -106,25 +104,31 @@ def _train(
         batch = _batch(windows, unit=study.privacy.unit, device=device)
         told = None if progress is None else (lambda done, total: progress(f"{name}, steps at a site", done, total))
         trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
-        chosen = way or choose_way(parts, phase=phase, batch=batch)
-        train(trainer, batch=batch, allowance=allowance, way=chosen, progress=told)
+        train(trainer, batch=batch, allowance=allowance, way=way, progress=told)
         return dict(parts.state_dict())
 
     return Work(work)
 
 
-def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device, way: Way | None) -> Work:
+def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> Work:
     family = family_of(plan.study.family)
     phase = family.phases[step.phase(plan.study)]
-    parts = _parts(order, plan).to(device)
+    parts = _parts(order, plan, phase).to(device)
+    way = choose_way(parts, phase=phase, study=plan.study)
     if any(not name.startswith("parts.") for name in order.tensors):
         raise WireError("the coordinator sent more than the parts that a gradient is taken of")
 
     def work(windows: Windows, allowance: Allowance) -> PrivateSum:
         batch = _batch(windows, unit=plan.study.privacy.unit, device=device)
-        chosen = way or choose_way(parts, phase=phase, batch=batch)
         return gradient_sum(
-            family, parts, phase=phase, batch=batch, rows=batch.rows(), allowance=allowance, way=chosen
+            family,
+            parts,
+            phase=phase,
+            batch=batch,
+            rows=batch.rows(),
+            allowance=allowance,
+            way=way,
+            check=due(step.index),
         )
 
     return Work(work, size=sum(parameter.numel() for parameter in private_parameters(parts, phase)))
@@ -175,13 +179,21 @@ def _batch(windows: Windows, *, unit: PrivacyUnit, device: torch.device) -> Batc
     )
 
 
-def _parts(order: Order, plan: Plan) -> nn.ModuleDict:
-    """Return the family's parts as the coordinator sent them."""
-    shape = shape_of(plan.study)
-    parts = family_of(plan.study.family).build(shape, prior_anchor(shape))
+def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:
+    """Return the family's parts as the coordinator sent them.
+
+    Raises:
+        WireError: of other names or shapes, or a private part outside the set that the family keeps it in.
+    """
+    shape, family = shape_of(plan.study), family_of(plan.study.family)
+    parts = family.build(shape, prior_anchor(shape))
     state: Mapping[str, Tensor] = {
         name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
     }
     check_like(state, parts.state_dict(), sender="the coordinator")
     parts.load_state_dict(state)
+    family.constrain(parts, phase)
+    for name, value in parts.state_dict().items():
+        if not torch.equal(value, state[name]):
+            raise WireError(f"the coordinator sent {name} outside the set that {family.name} keeps it in")
     return parts

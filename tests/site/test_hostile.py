@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from fedsynth.coordinator.generator import at_prior
 from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
 from fedsynth.evaluation.transfer import Referee
 from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.shape import shape_of
+from fedsynth.families.cwgan import Cwgan
+from fedsynth.families.shape import Shape, shape_of
+from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.noise import NoiseSource, system_noise
@@ -21,6 +24,7 @@ from fedsynth.site import work
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, tokens_of
 from fedsynth.site.session import SiteSession
+from fedsynth.site.stepper import Batch, choose_way, gradient_sum
 from fedsynth.study import Study
 from fedsynth.wire.order import Order
 from fedsynth.wire.plan import Plan, plan_of
@@ -197,3 +201,81 @@ def test_a_ledger_that_was_deleted_after_the_approval_freezes_the_site(
         path.unlink()
 
     assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == LedgerError.__name__
+
+
+def train_order(plan: Plan, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    parts = {f"parts.{name}": value.clone() for name, value in at_prior(plan.study).state.items()}
+    public = {"seen_units": torch.tensor([10.0]), "label_shares": torch.tensor([0.5, 0.5])}
+    return {**parts, **public, **changes}
+
+
+def test_parameters_that_training_cannot_have_led_to_are_refused_uncharged(
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+) -> None:
+    """A bias of 1e25 made a float32 norm overflow, one way of computing and not the other."""
+    folder = site(tmp_path / "a", make_people(14, seed=1), plan, make_site)
+    bias = torch.full_like(at_prior(plan.study).state["critic.head.2.bias"], 1e25)
+
+    assert answer(folder, plan, 3, train_order(plan, **{"parts.critic.head.2.bias": bias})).refused == "WireError"
+    with Ledger(folder / "ledger") as ledger:
+        assert len(ledger) == 0
+    assert answer(folder, plan, 3, train_order(plan)).refused == ""
+
+
+@pytest.mark.parametrize("loud", [torch.inf, 1e30, 3e3], ids=["infinite", "overflowing", "loud"])
+def test_no_unit_makes_its_company_be_computed_another_way(loud: float) -> None:
+    """Book-keeping failed on one unit once, and up to 256 windows of others were computed anew, one by one."""
+    shape = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+    family = Cwgan(latent=8)
+    phase, parts = family.phases[0], family.build(shape, prior_anchor(shape))
+    with torch.no_grad():
+        parts["critic"].head[0].weight[0, 40] = 1e38
+        parts["critic"].head[2].weight.zero_()
+        parts["critic"].head[2].bias.fill_(1e25)
+        parts["critic"].head[4].weight.fill_(1e-20)
+    quiet = 10 * torch.randn(6, 2, 128, generator=torch.Generator().manual_seed(1))
+    windows = torch.cat([quiet, torch.full((1, 2, 128), loud) * torch.sign(quiet[:1])])
+    batch = Batch(windows, torch.zeros(7, dtype=torch.long), torch.arange(7))
+    mechanism = Mechanism("gradients", 1.0, 1.0, 1, 1.0)
+
+    without, everybody = (
+        gradient_sum(
+            family,
+            parts,
+            phase=phase,
+            batch=batch,
+            rows=batch.rows()[:count],
+            allowance=Allowance(mechanism, noise=silence),
+            way="factored",
+        ).read()
+        for count in (6, 7)
+    )
+
+    assert float((everybody - without).norm()) <= 1 + 1e-4
+
+
+def test_the_way_to_a_gradient_sum_is_chosen_by_the_study_alone(tiny: Study) -> None:
+    shape = shape_of(tiny)
+    parts = Cwgan().build(shape, prior_anchor(shape))
+    phase = Cwgan().phases[0]
+    windows = tiny.model_copy(
+        update={
+            "privacy": tiny.privacy.model_copy(update={"unit": "window"}),
+            "plan": tiny.plan.model_copy(update={"private_step": "together"}),
+        }
+    )
+
+    assert choose_way(parts, phase=phase, study=tiny) == "loop"
+    assert choose_way(parts, phase=phase, study=windows) == "factored"
+
+
+def test_a_site_takes_units_together_only_where_its_policy_trusts_the_coordinator(
+    tmp_path: Path, tiny: Study, make_site: MakeSite, make_people: People
+) -> None:
+    study = tiny.model_copy(update={"plan": tiny.plan.model_copy(update={"private_step": "together"})})
+    make_site(tmp_path / "a", make_people(14, seed=1), study=study)
+    make_site(tmp_path / "b", make_people(14, seed=1), policy="together = true", study=study)
+
+    with pytest.raises(ConsentError, match="trusts the coordinator"):
+        approve(tmp_path / "a", run="run", plan=plan_of(study))
+    approve(tmp_path / "b", run="run", plan=plan_of(study))

@@ -31,6 +31,7 @@ from fedsynth.wire.order import SETUP, STAGES, STATEMENT, Order
 from fedsynth.wire.plan import Plan, plan_of
 
 SITES = ("east", "north", "south", "west")
+GOOD = ("statement", "keys", "anchor", "scores", "retry")
 SITE = """
 import json, logging, sys
 from pathlib import Path
@@ -324,9 +325,6 @@ def test_the_charge_and_its_head_are_on_the_disk_before_the_windows_open(seen: d
     assert subsequence(["charge or use", "head written", "head in place"], before), story
     assert story.count("windows") == 1
     assert "charge or use" in story[story.index("windows") :]  # the answer, before it leaves
-
-
-GOOD = ("statement", "keys", "anchor", "scores", "retry")
 
 
 def chapter(call: str, text: str) -> str:
