@@ -1,7 +1,9 @@
 """What was done to private data, apart from what it costs (`fedsynth.privacy.accountant`)."""
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fedsynth.errors import PrivacyError
@@ -74,3 +76,24 @@ class Mechanism:
             unit=str(raw["unit"]),
             noise_shares=raw["noise_shares"],
         )
+
+
+def trainings(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
+    """Join the steps of one training that were charged one by one, for a reader; the price is the same.
+
+    >>> steps = [Mechanism(f"gradients: critic, step {n}", 3.0, 0.2, 1, 1.0) for n in (1, 2, 3)]
+    >>> [(joined.purpose, joined.steps) for joined in trainings(steps)]
+    [('gradients: critic', 3)]
+    """
+    out: list[Mechanism] = []
+    for mechanism in mechanisms:
+        training = re.sub(r", step \d+$", "", mechanism.purpose)
+        if training == mechanism.purpose:
+            out.append(mechanism)
+            continue
+        same = replace(mechanism, purpose=training)
+        if out and replace(out[-1], steps=same.steps) == same:
+            out[-1] = replace(same, steps=out[-1].steps + same.steps)
+        else:
+            out.append(same)
+    return tuple(out)

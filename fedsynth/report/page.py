@@ -21,7 +21,7 @@ from markupsafe import Markup
 from fedsynth.errors import PrivacyError
 from fedsynth.evaluation.score import Score
 from fedsynth.families.synthetic import SyntheticWindows
-from fedsynth.privacy.mechanism import Group, Mechanism
+from fedsynth.privacy.mechanism import Group, Mechanism, trainings
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report import figures
 from fedsynth.study import Study
@@ -265,7 +265,7 @@ def _by_history(sites: Sequence[SiteStatement]) -> dict[_History, list[str]]:
     """Put sites that did the same things together, so that a thousand equal sites are one table."""
     found: dict[_History, list[str]] = {}
     for site in sites:
-        found.setdefault((site.events, site.held_out), []).append(site.site)
+        found.setdefault((trainings(site.events), trainings(site.held_out)), []).append(site.site)
     return found
 
 
