@@ -46,8 +46,10 @@ class Order:
             WireError: malformed, a field too many, or a stage that nobody knows.
         """
         header, payload = unseal(data)
-        if set(header) != {"run", "plan", "step", "stage"} or type(header["step"]) is not int:
-            raise WireError("an order must hold run, plan, step, stage and nothing else")
+        odd = sorted(set(header) ^ {"run", "plan", "step", "stage"})
+        if odd or type(header["step"]) is not int:
+            named = ", ".join(repr(name[:40]) for name in odd[:5]) or "step is no whole number"
+            raise WireError(f"an order must hold run, plan, step, stage and nothing else: {named}")
         if header["stage"] not in STAGES:
             raise WireError(f"an order names a stage that is none of the {len(STAGES)} known")
         return cls(
