@@ -127,13 +127,14 @@ class _Run:
         self.generator = untrained(self.study, anchor)
 
     def _train(self, number: int, step: Step) -> None:
-        parts = {f"parts.{name}": value for name, value in self.generator.state.items()}
+        sent = {f"parts.{name}": value for name, value in self.generator.state.items()}
         orders = {
-            site: {**parts, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
+            site: {**sent, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
             for site in self.alive
         }
         answers = self._ask(number, orders, step, self.generator.state)
-        phase = family_of(self.study.family).phases[step.phase(self.study)]
+        family = family_of(self.study.family)
+        phase = family.phases[step.phase(self.study)]
         size = sum(value.numel() for value in self.generator.state.values())
         answers, strange = within(
             answers,
@@ -141,8 +142,11 @@ class _Run:
             largest_move=largest_move(phase, steps=step.mechanism.steps, size=size),
         )
         self._keep_alive(answers, strange)
-        state = join(answers, weights=self.units, rule=self.study.plan.aggregation)
-        self.generator = Generator(self.study, state, self.generator.anchor)
+        parts = family.build(self.shape, self.generator.anchor)
+        parts.load_state_dict(join(answers, weights=self.units, rule=self.study.plan.aggregation))
+        # A mean of weights at their bound can round to just beyond it, and sites refuse what lies beyond.
+        family.constrain(parts, phase)
+        self.generator = Generator(self.study, parts.state_dict(), self.generator.anchor)
 
     def _gradient(self, number: int, step: Step) -> None:
         """Take one step of private training here, on the total over all sites."""

@@ -141,3 +141,37 @@ def test_sums_add_and_states_average_by_public_weight() -> None:
     assert total.values.tolist() == [4.0, 8.0]
     assert total.noise_std == pytest.approx(1.5 * 2**0.5)
     assert mean_state({"a": one, "b": two}, weights={"a": 3.0, "b": 1.0})["sum"].tolist() == [1.5, 3.0]
+
+
+def test_joined_weights_are_brought_back_into_the_family_s_set(
+    tmp_path: Path, tiny: Study, make_site: Callable[..., Holdings], make_people: Callable[..., list[Recording]]
+) -> None:
+    """Sites refuse parameters outside it, and a mean of weights at their bound can round to just beyond."""
+    plan = plan_of(tiny.model_copy(update={"plan": tiny.plan.model_copy(update={"rounds": 2})}))
+    sent: list[float] = []
+
+    def beyond_the_bound(handler: Handler) -> Handler:
+        def handle(data: bytes) -> bytes:
+            order, answer = Order.from_bytes(data), handler(data)
+            if not any(name.startswith("parts.") for name in order.tensors):
+                return answer
+            sent.append(
+                max(float(v.abs().max()) for n, v in order.tensors.items() if n.startswith("parts.critic."))
+            )
+            told = Update.from_bytes(answer)
+            assert told.refused == ""
+            state = {n: v.sign() * 0.06 if n.startswith("critic.") else v for n, v in told.tensors.items()}
+            return Update(state, "", told.ledger_head, told.ledger_length).to_bytes()
+
+        return handle
+
+    handlers = {}
+    for seed, name in enumerate(("east", "north", "west")):
+        make_site(tmp_path / name, make_people(14, seed=seed), study=plan.study)
+        approve(tmp_path / name, run="run", plan=plan)
+        handlers[name] = beyond_the_bound(SiteSession(tmp_path / name).handle)
+
+    run(plan, handlers)
+
+    assert len(sent) == 6
+    assert max(sent) <= float(torch.tensor(0.05))
