@@ -6,7 +6,7 @@ export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-long test-engines check docs clean
+.PHONY: help demo test test-long test-engines check priors docs clean
 
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
 	@echo "make test-long     the tests that take more than a minute"
 	@echo "make check         format, lint, types, floors, doctests"
+	@echo "make priors        rebuild the pretrained public priors from simulated signals (about 25 minutes)"
 	@echo "make docs          build the documentation into build/site"
 	@echo "make clean         remove what the other targets made"
 
@@ -41,6 +42,9 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules fedsynth
+
+priors: .venv/installed
+	$(BIN)/python -m fedsynth.families.pretraining fedsynth/priors
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --site-dir build/site

@@ -1,7 +1,7 @@
 """Deal a folder of recordings to made-up hospitals, so that a public data set can be rehearsed as a federation.
 
-Two kinds of folders are understood: text files whose names begin with the label (`Z001.txt`, in sets or flat), and
-EDF files beside a participants.tsv (the person is the file name up to the first "_"). Nobody is at two hospitals.
+The folders that are understood are described in layouts.py: Bonn, EDF with a participants.tsv, CinC 2017, PTB-XL
+and MIT-BIH. Nobody is at two hospitals, and nobody is both held out and at a hospital.
 
     python examples/deal.py bonn dealt --hospitals 4 --skew 0.5 --hold-out 0.2
 """
@@ -9,37 +9,17 @@ EDF files beside a participants.tsv (the person is the file name up to the first
 import argparse
 import math
 import random
-import re
 import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-_LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -I leaves the script's own folder out
+
+from layouts import DealError, Person, Table, read_people
+
 _SIZE_SPREAD = 0.6  # at skew 1, the largest hospital is four times the smallest
-
-
-class DealError(Exception):
-    """Something about the folders or the numbers that a user can put right."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """One person: a name, a label, and the person's files."""
-
-    name: str
-    label: str
-    files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A participants.tsv: its first line, and the line of every participant."""
-
-    head: str
-    rows: dict[str, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,31 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
             shares = ", ".join(
                 f"{label} {count}" for label, count in sorted(Counter(p.label for p in group).items())
             )
-            print(f"{place}: {len(group)} people, {sum(len(p.files) for p in group)} recordings ({shares})")
+            recordings = {path.with_suffix("") for person in group for path in person.files}
+            print(f"{place}: {len(group)} people, {len(recordings)} recordings ({shares})")
     except (DealError, OSError) as error:
         print(f"deal: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def read_people(source: Path, *, column: str) -> tuple[list[Person], Table | None]:
-    """Find the people of a folder and their labels; files whose names begin with a dot are passed over.
-
-    Raises:
-        DealError: no recordings, a file that belongs to nobody, or a person with two labels.
-    """
-    if not source.is_dir():
-        raise DealError(f"{source} is not a folder")
-    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    edf = [path for path in files if path.suffix.lower() in (".edf", ".bdf")]
-    if edf:
-        table, labels = _read_table(source / "participants.tsv", column=column)
-        return _people(edf, {path: labels.get(path.stem.split("_")[0]) for path in edf}, stem=False), table
-    text = [path for path in files if path.suffix.lower() == ".txt"]
-    if not text:
-        raise DealError(f"{source} holds neither text files (*.txt) nor EDF files (*.edf)")
-    found = {path: _LETTERS_THEN_DIGIT.match(path.stem) for path in text}
-    return _people(text, {path: match[1] if match else None for path, match in found.items()}, stem=True), None
 
 
 def hold_out(people: list[Person], *, fraction: float, seed: int) -> tuple[list[Person], list[Person]]:
@@ -146,47 +107,6 @@ def _by_label(people: list[Person]) -> dict[str, list[Person]]:
     return dict(sorted(groups.items()))
 
 
-def _people(files: list[Path], labels: dict[Path, str | None], *, stem: bool) -> list[Person]:
-    nobodys = sum(label is None for label in labels.values())
-    if nobodys:
-        reason = "has no letters before its digits" if stem else "has no row in participants.tsv"
-        raise DealError(f"{nobodys} of {len(files)} files cannot be dealt: the name {reason}. Nothing was written")
-    of_person: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        of_person[path.stem if stem else path.stem.split("_")[0]].append(path)
-    people = []
-    for name, mine in of_person.items():
-        found = {labels[path] for path in mine}
-        if len(found) > 1:
-            raise DealError("two files of one person have different labels. Nothing was written")
-        people.append(Person(name, str(found.pop()), tuple(mine)))
-    return people
-
-
-def _read_table(path: Path, *, column: str) -> tuple[Table, dict[str, str]]:
-    """Read a participants.tsv, and the label of every participant."""
-    if not path.is_file():
-        raise DealError(f"{path} is missing; EDF files are dealt by its rows")
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    except UnicodeDecodeError:
-        raise DealError(f"{path} is not UTF-8 text") from None
-    heads = [cell.strip() for cell in lines[0].split("\t")] if lines else []
-    for wanted in ("participant_id", column):
-        if wanted not in heads:
-            raise DealError(f"{path} has no column {wanted!r}; it has: {', '.join(heads)}")
-    rows, labels = {}, {}
-    for number, line in enumerate(lines[1:], start=2):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) != len(heads):
-            raise DealError(f"{path}: row {number} has {len(cells)} cells instead of {len(heads)}")
-        name = cells[heads.index("participant_id")]
-        if name in rows:
-            raise DealError(f"{path}: row {number} repeats a participant")
-        rows[name], labels[name] = line, cells[heads.index(column)]
-    return Table(lines[0], rows), labels
-
-
 def _check_places(options: argparse.Namespace, held_out: list[Person]) -> None:
     places = [options.dest] + ([options.dest.with_name(f"{options.dest.name}.holdout")] if held_out else [])
     for place in places:
@@ -209,8 +129,8 @@ def _write(place: Path, people: list[Person], table: Table | None, *, source: Pa
             else:
                 shutil.copyfile(path, target)
     if table is not None:
-        lines = [table.head, *(table.rows[person.name] for person in people)]
-        (place / "participants.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = [table.head, *(row for person in people for row in person.rows)]
+        (place / table.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -218,8 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="deal.py",
         description="Deal a folder of recordings to made-up hospitals: DEST/hospital-1, DEST/hospital-2, …; nobody "
         "is at two of them.",
-        epilog="SOURCE holds text files named by label and number (Z001.txt, in folders or flat), or EDF files "
-        "with a participants.tsv. Then: fedsynth rehearse STUDY.toml --sites DEST --out RUN",
+        epilog="SOURCE holds text files named by label and number (Z001.txt, in folders or flat), EDF files with a "
+        "participants.tsv, or WFDB records as CinC 2017, PTB-XL and MIT-BIH publish them. "
+        "Then: fedsynth rehearse STUDY.toml --sites DEST --out RUN",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of recordings; only read")
     parser.add_argument("dest", type=Path, metavar="DEST", help="folder to be made; refused when it is not empty")
@@ -241,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "people whom no hospital has (default 0)",
     )
     parser.add_argument(
-        "--column", default="group", help="the column of participants.tsv that holds the label (default group)"
+        "--column", default="group", help="the column of the table that holds the label (default group)"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", dest="link", action="store_false", default=False, help="copy files (default)")

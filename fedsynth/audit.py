@@ -6,7 +6,6 @@ The adversary is the one that the accountant assumes: it sees every noisy sum, k
 canary would contribute, and the parameters at which it was asked. It never sees a Poisson draw.
 """
 
-import hashlib
 import math
 import secrets
 import tempfile
@@ -20,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedsynth.canaries import Canary, Unit, make_canaries, units_of
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RecordingError, RunError, StudyError
 from fedsynth.evaluation.audit import METHODS, Evidence, Finding, Method, bounds, ceiling
-from fedsynth.families.anchor import Anchor, natural, prior_anchor, statistics
-from fedsynth.families.features import N_SHAPE, band_bins, n_features, split_features
+from fedsynth.families.anchor import Anchor
+from fedsynth.families.estimator import Estimator, estimator_of
 from fedsynth.families.protocol import Family, Phase
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import Shape, shape_of
@@ -33,15 +33,15 @@ from fedsynth.families.trainer import Scale, Trainer, flat, private_parameters
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.rng import numpy_generator
-from fedsynth.signals.gate import check_recording
 from fedsynth.signals.readers import read_site
-from fedsynth.signals.recording import Recording, Windows
+from fedsynth.signals.recording import Recording
 from fedsynth.signals.toy import SITES, write_toy_cohort
 from fedsynth.signals.windows import windows_of
 from fedsynth.site.approval import approve
 from fedsynth.site.desk import make_identity
-from fedsynth.site.holdings import group_of_person, groups_of, keep
+from fedsynth.site.holdings import keep
 from fedsynth.site.session import SiteSession
+from fedsynth.site.stepper import Luck
 from fedsynth.study import Study
 from fedsynth.wire.message import without_message
 from fedsynth.wire.order import Order
@@ -51,7 +51,6 @@ from fedsynth.wire.update import Update
 Progress = Callable[[str, int, int], None]
 _GRADIENT_SUMS = 24  # of one site that are looked at, evenly spread; the others are let go for time
 _SAMPLE = 24  # other people who stand for all, where sampling hides who was drawn anyway
-_LOUD = 4.0  # canaries' features in spreads of the public prior, where the anchor cuts them off
 _TOY_SITE = 100  # people at the smallest site of a toy cohort of scale 1
 
 
@@ -85,7 +84,7 @@ def audit(what: Audit, *, progress: Progress, noise: NoiseSource = system_noise)
     plan = dry_audit(what)[0]
     with tempfile.TemporaryDirectory(prefix="fedsynth-audit-") as folder:
         others = _cohort(what, Path(folder) / "toy", progress)
-        canaries = _canaries(what, tuple(others))
+        canaries = make_canaries(what.study, count=what.canaries, seed=what.seed, sites=tuple(others))
         coins = numpy_generator("audit coins", what.seed).random(len(canaries)) < 0.5
         there = [canary for canary, coin in zip(canaries, coins, strict=True) if coin]
         everybody = {
@@ -93,7 +92,7 @@ def audit(what: Audit, *, progress: Progress, noise: NoiseSource = system_noise)
             for site, people in others.items()
         }
         trail = _carry_out(plan, Path(folder), everybody, noise=noise, progress=progress)
-    known = {site: _units(people, what.study) for site, people in others.items()}
+    known = {site: units_of(people, what.study) for site, people in others.items()}
     scores, sums = _attack(plan, trail, canaries, known, progress)
     privacy = what.study.privacy
     return Finding(
@@ -123,22 +122,7 @@ def dry_audit(what: Audit) -> tuple[Plan, dict[Method, float]]:
     return plan_of(what.study), ceilings
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """What a privacy unit holds: windows in microvolts, shape (window, channel, time), and labels (window,)."""
-
-    signal: Tensor
-    labels: Tensor
-
-
-Contribution = Callable[[_Unit], Tensor]
-
-
-@dataclass(frozen=True)
-class _Canary:
-    site: str
-    recordings: list[Recording]
-    unit: _Unit
+Contribution = Callable[[Unit], Tensor]
 
 
 @dataclass
@@ -205,76 +189,6 @@ def _cohort(what: Audit, folder: Path, progress: Progress) -> dict[str, list[Rec
     }
 
 
-def _canaries(what: Audit, sites: tuple[str, ...]) -> list[_Canary]:
-    """Make canaries up, loud and unlike one another, in the group that trains; sites and labels take turns."""
-    study, found = what.study, []
-    for number in range(what.canaries):
-        rng = numpy_generator("canary", what.seed, number)
-        label = study.labels.names[number // len(sites) % len(study.labels.names)]
-        pattern = _pattern(rng, shape_of(study))
-        pieces = 2 if study.privacy.unit == "subject" else 1
-        n_windows = 1 if study.privacy.unit == "window" else min(3, study.windows.per_recording)
-        recordings = [
-            _recording(rng, pattern, study, label=label, subject=_name(number, study), n_windows=n_windows)
-            for _ in range(pieces)
-        ]
-        [unit] = _units(recordings, study)
-        found.append(_Canary(sites[number % len(sites)], recordings, unit))
-    return found
-
-
-def _name(number: int, study: Study) -> str:
-    """Return a name that puts a canary into the group that trains."""
-    names = (f"canary{number}x{again}" for again in range(10_000))
-    return next(name for name in names if group_of_person(name, held_out=study.plan.held_out) == "train")
-
-
-def _pattern(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
-    """Return log10 microvolts squared for each channel and band, each public feature far up or far down."""
-    signs = torch.from_numpy(rng.choice([-_LOUD, _LOUD], size=(1, n_features(shape))))
-    signs[:, -N_SHAPE:] = 0
-    powers, _ = split_features(natural(signs, shape), shape)
-    return powers[0].double().numpy()
-
-
-def _recording(
-    rng: np.random.Generator,
-    pattern: NDArray[np.float64],
-    study: Study,
-    *,
-    label: str,
-    subject: str,
-    n_windows: int,
-) -> Recording:
-    """Return a sum of sinusoids, one for each channel and band, inside the study's range."""
-    shape = shape_of(study)
-    centres = np.array([(first + last - 1) / 2 for first, last in band_bins(shape)]) * shape.sfreq / shape.n_times
-    amplitudes = np.sqrt(2 * 10**pattern)
-    loudest = amplitudes.sum(axis=1).max()
-    amplitudes *= min(1.0, 0.9 * study.signal.range_uv / loudest)
-    seconds = np.arange(n_windows * shape.n_times) / shape.sfreq
-    phases = rng.uniform(0, 2 * math.pi, (*amplitudes.shape, 1))
-    waves = amplitudes[..., None] * np.sin(2 * math.pi * centres[:, None] * seconds + phases)
-    noise = rng.normal(0, 0.05, (len(shape.channels), len(seconds)))
-    signal = (waves.sum(axis=1) + noise).astype(np.float32)
-    digest = hashlib.sha256(signal.tobytes()).hexdigest()
-    recording = Recording(signal, shape.sfreq, shape.channels, subject, label, digest)
-    check_recording(recording, n_times=shape.n_times)
-    return recording
-
-
-def _units(recordings: list[Recording], study: Study) -> list[_Unit]:
-    """Return the privacy units of the group that trains."""
-    windows: Windows = windows_of(recordings, study=study)
-    trains = np.array(
-        [group == "train" for group in groups_of(recordings, held_out=study.plan.held_out)], dtype=bool
-    )
-    rows = np.flatnonzero(trains[windows.recordings])
-    units = windows.units(study.privacy.unit)[rows]
-    mine = [rows[units == unit] for unit in np.unique(units)]
-    return [_Unit(torch.from_numpy(windows.signal[one]), torch.from_numpy(windows.labels[one])) for one in mine]
-
-
 def _carry_out(
     plan: Plan, folder: Path, there: Mapping[str, list[Recording]], *, noise: NoiseSource, progress: Progress
 ) -> list[_Asked]:
@@ -304,7 +218,7 @@ def _make_site(folder: Path, name: str, recordings: list[Recording], study: Stud
 
 
 def _attack(
-    plan: Plan, trail: list[_Asked], canaries: list[_Canary], others: Mapping[str, list[_Unit]], progress: Progress
+    plan: Plan, trail: list[_Asked], canaries: list[Canary], others: Mapping[str, list[Unit]], progress: Progress
 ) -> tuple[NDArray[np.float64], int]:
     """Score every canary by the noisy sums that it could be in; return scores and the number of sums used."""
     homes = {canary.site for canary in canaries}
@@ -342,12 +256,13 @@ def _sums(plan: Plan, step: Step, asked: _Asked) -> Iterator[tuple[Contribution,
     shape, family = shape_of(plan.study), family_of(plan.study.family)
     tensors = asked.order.tensors
     if step.kind == "anchor":
-        yield partial(_statistic, Anchor.from_tensors(dict(tensors)), shape), asked.totals[0]
+        anchor = Anchor.from_tensors(dict(tensors))
+        yield partial(_statistic, estimator_of(plan.study), anchor, shape), asked.totals[0]
         return
     phase = family.phases[step.phase(plan.study)]
-    parts = family.build(shape, prior_anchor(shape))
+    parts = family.build(shape, estimator_of(plan.study).prior(shape))
     parts.load_state_dict({n.removeprefix("parts."): v for n, v in tensors.items() if n.startswith("parts.")})
-    contribution = partial(_gradient, family, parts, phase)
+    contribution = partial(_gradient, family, parts, phase, shape)
     if step.kind == "gradient":
         yield contribution, asked.totals[0]
         return
@@ -363,22 +278,21 @@ def _sums(plan: Plan, step: Step, asked: _Asked) -> Iterator[tuple[Contribution,
             torch.set_rng_state(luck)
             trainer.step(total)
     if not all(torch.equal(value, asked.answer[name]) for name, value in parts.state_dict().items()):
-        raise RunError(
-            "a round replayed from its noisy sums does not end where the site did: the audit saw not all"
-        )
+        raise RunError("a round replayed from its noisy sums does not end where the site did: something was missed")
 
 
-def _statistic(anchor: Anchor, shape: Shape, unit: _Unit) -> Tensor:
-    return statistics(anchor, shape, signal=unit.signal, labels=unit.labels).mean(dim=0)
+def _statistic(estimator: Estimator, anchor: Anchor, shape: Shape, unit: Unit) -> Tensor:
+    return estimator.statistics(anchor, shape, signal=unit.signal, labels=unit.labels)
 
 
-def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, unit: _Unit) -> Tensor:
+def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, shape: Shape, unit: Unit) -> Tensor:
     private = private_parameters(parts, phase)
-    loss = family.example_loss(parts, phase, unit.signal, unit.labels).mean()
+    noise = Luck.of(private, width=family.example_noise_width(shape, phase)).draw(unit.signal)
+    loss = family.example_loss(parts, phase, unit.signal, unit.labels, noise).mean()
     return flat(torch.autograd.grad(loss, private, allow_unused=True), private)
 
 
-def _clipped(contribution: Contribution, units: list[_Unit], step: Step, *, size: int) -> NDArray[np.float64]:
+def _clipped(contribution: Contribution, units: list[Unit], step: Step, *, size: int) -> NDArray[np.float64]:
     """Return what units contribute, clipped here and not by the code that is audited, shape (unit, size)."""
     rows = np.array([contribution(unit).detach().double().numpy() for unit in units]).reshape(len(units), size)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -59,9 +59,10 @@ def publish(
     if done is not None:
         return Publication(statement, total, done)
     facts = run.facts()
-    windows = run.generator().draw(
+    windows = run.generator().stream(
         per_label=study.release.windows_per_label,
         seed=f"release {study.release.draw_seed}",
+        windows_per_subject=study.release.windows_per_subject,
         progress=lambda n, of: progress("drawing windows", n, of),
     )
     steps = 6  # that `build_release` tells of
@@ -90,6 +91,7 @@ def publish(
         ledger_lengths=lengths,
         signing_key=signing_key,
         progress=tell,
+        files=lambda n, of: progress("writing subjects", n, of),
     )
     return Publication(statement, total, public_of(load_private_key(signing_key)).fingerprint)
 

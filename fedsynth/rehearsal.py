@@ -202,7 +202,9 @@ def _reference(held: list[tuple[list[Recording], Windows]], study: Study) -> Ref
     train = np.concatenate([_trains(recordings, windows, study) for recordings, windows in held])
     signal = np.concatenate([windows.signal for _, windows in held])
     labels = np.concatenate([windows.labels for _, windows in held])
-    return Reference(signal[train], labels[train], signal[~train], labels[~train])
+    before = np.cumsum([0, *(int(windows.subjects.max(initial=-1)) + 1 for _, windows in held)])
+    people = np.concatenate([windows.subjects + first for (_, windows), first in zip(held, before, strict=False)])
+    return Reference(signal[train], labels[train], signal[~train], labels[~train], people[~train])
 
 
 def _trains(recordings: list[Recording], windows: Windows, study: Study) -> NDArray[np.bool_]:

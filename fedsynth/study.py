@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from fedsynth.errors import StudyError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
+_LARGEST_RATIO = 100_000
 
 
 class _Page(BaseModel):
@@ -27,29 +29,52 @@ class _Page(BaseModel):
 class SignalPlan(_Page):
     """What a recording must look like, and the filter applied to it before windows are cut.
 
-    `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in microvolts: a public constant,
-    which also becomes the physical range of the EDF files of a release.
+    `sfreq` is the rate of the windows and `recorded_sfreq` that of the recordings, both in Hz; they are equal
+    unless the study says otherwise. `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in
+    microvolts: a public constant, which also becomes the physical range of the files of a release. `missing` says
+    what becomes of a recording without one of the channels.
     """
 
-    modality: Literal["eeg"]
-    format: Literal["edf", "text"]
+    modality: Literal["eeg", "ecg"]
+    format: Literal["edf", "text", "wfdb"]
     channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
     sfreq: float = Field(ge=50, le=1024)
+    recorded_sfreq: float | None = Field(default=None, ge=50, le=32_768)
+    missing: Literal["refuse", "leave out"] = "refuse"
     bandpass: tuple[float, float] = (0.5, 40.0)
     range_uv: float = Field(default=1000.0, gt=0, le=100_000)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         low, high = self.bandpass
-        if not 0 < low < high < self.sfreq / 2:
-            raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {self.sfreq / 2:g} Hz")
+        half = min(self.sfreq, self.rate_as_recorded) / 2
+        if not 0 < low < high < half:
+            raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {half:g} Hz")
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("a channel is listed twice")
+        if max(self.resampling) > _LARGEST_RATIO:
+            raise ValueError(
+                f"recorded_sfreq {self.rate_as_recorded!r} and sfreq {self.sfreq!r} have no ratio of whole numbers "
+                f"up to {_LARGEST_RATIO}; choose an sfreq that has one"
+            )
         return self
+
+    @property
+    def rate_as_recorded(self) -> float:
+        """The sampling frequency that a recording must have, in Hz."""
+        return self.sfreq if self.recorded_sfreq is None else self.recorded_sfreq
+
+    @property
+    def resampling(self) -> tuple[int, int]:
+        """The whole numbers (up, down) by whose ratio recordings are resampled; (1, 1) where they are not."""
+        return rate_ratio(self.rate_as_recorded, self.sfreq)
 
 
 class WindowPlan(_Page):
-    """Windows of `n_times` samples, at most `per_recording` of them, spread evenly over each recording."""
+    """Windows of `n_times` samples, at most `per_recording` of them, spread evenly over each recording.
+
+    With beats for labels, at most `per_recording` windows of each label, spread evenly over its beats.
+    """
 
     n_times: int = Field(ge=64, le=8192)
     per_recording: int = Field(default=16, ge=1, le=1000)
@@ -58,14 +83,16 @@ class WindowPlan(_Page):
 class LabelPlan(_Page):
     """The labels of a study, where each recording's label stands, and what the raw value is called here.
 
-    `source` is "file name" (the letters before the digits: `Z001.txt` is Z) or "participants.tsv", whose
-    `column` holds the label of each participant. `rename` maps raw values to names; a raw value that gives no
-    name of this study is refused, or left out where `others` says so. `positive` is the label whose AUROC
-    against all the others is reported.
+    `source` is "file name" (the letters before the digits: `Z001.txt` is Z), "participants.tsv", whose `column`
+    holds the label of each participant, "recordings.tsv", whose rows name a recording, its participant and, in
+    `column`, its label, or "beats": each window is centred on a beat of the recording's annotations, and the
+    beat's symbol is the label. `rename` maps raw values to names; a raw value that gives no name of this study is
+    refused, or left out where `others` says so. `positive` is the label whose AUROC against all the others is
+    reported.
     """
 
     names: tuple[Name, ...] = Field(min_length=2, max_length=20)
-    source: Literal["file name", "participants.tsv"]
+    source: Literal["file name", "participants.tsv", "recordings.tsv", "beats"]
     column: str = "group"
     rename: dict[str, Name] = Field(default_factory=dict)
     others: Literal["refuse", "leave out"] = "refuse"
@@ -138,8 +165,9 @@ class FamilyPlan(_Page):
 class BudgetShares(_Page):
     """How rounds are cut and how epsilon is shared; public constants, chosen on simulated cohorts.
 
-    `gradient_share` is the part of epsilon that DP-SGD may spend; the anchor takes what remains. With
-    `rounds = 0` nothing is spent on gradients. `held_out` is the fraction of units that never train and are
+    `estimator` is the way from private sums to the anchor. `gradient_share` is the part of epsilon that DP-SGD may
+    spend; the anchor takes what remains. With `rounds = 0` nothing is spent on gradients; "auto" leaves it to
+    `Study.n_rounds`. `held_out` is the fraction of units that never train and are
     asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
     all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). `private_step` is
     "isolated" where every unit's gradient is taken alone, and "together" where many are taken at once: faster with
@@ -147,7 +175,8 @@ class BudgetShares(_Page):
     """
 
     anchor: bool = True
-    rounds: int = Field(default=2, ge=0, le=1000)
+    estimator: Literal["moments", "mean-embedding", "evolution"] = "moments"
+    rounds: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
     local_steps: int = Field(default=30, ge=1, le=100_000)
     sampling_probability: float = Field(default=0.2, gt=0, le=1)
     gradient_share: float = Field(default=0.25, gt=0, lt=1)
@@ -196,6 +225,8 @@ class Study(_Page):
     def _consistent(self) -> Self:
         if self.signal.format == "text" and len(self.signal.channels) != 1:
             raise ValueError("text recordings hold one channel")
+        if self.labels.source == "beats" and self.signal.format != "wfdb":
+            raise ValueError('labels.source = "beats" needs signal.format = "wfdb": its annotations name the beats')
         if self.privacy.trust == "aggregate":
             if not self.cohort.sites:
                 raise ValueError(
@@ -209,9 +240,34 @@ class Study(_Page):
         return self
 
     @property
+    def n_rounds(self) -> int:
+        """Rounds of private training; "auto" spends on gradients only where public facts promise a gain.
+
+        At a few hundred units gradients moved the anchor by no more than the noise (docs/log.md). So, with an
+        anchor: none below 5000 declared units or below epsilon 4.
+        """
+        rounds, cohort = self.plan.rounds, self.cohort
+        if rounds != "auto":
+            return rounds
+        units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
+        return 2 if not self.plan.anchor or (units >= 5000 and self.privacy.epsilon >= 4) else 0
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the effective configuration (defaults filled in), as 64 hexadecimal digits."""
         return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
+
+
+def rate_ratio(before: float, after: float) -> tuple[int, int]:
+    """Return (up, down), without a common divisor, so that `before` times up / down is `after`.
+
+    Rates count as the decimals that are written, so that 173.61 is 17361 hundredths.
+
+    >>> rate_ratio(360.0, 180.0), rate_ratio(173.61, 128.0)
+    ((1, 2), (12800, 17361))
+    """
+    ratio = Fraction(repr(after)) / Fraction(repr(before))
+    return ratio.numerator, ratio.denominator
 
 
 def canonical(value: Any) -> str:

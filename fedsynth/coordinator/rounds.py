@@ -17,7 +17,7 @@ from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally import scores_of, tally_size
 from fedsynth.evaluation.transfer import train_referee
-from fedsynth.families.anchor import advance, statistic_size
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
 from fedsynth.families.trainer import Scale, Trainer, largest_move, private_parameters
@@ -88,6 +88,7 @@ class _Run:
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
         self.study, self.shape = plan.study, shape_of(plan.study)
+        self.estimator = estimator_of(plan.study)
         self.alive = list(transport.sites())
         self.generator = at_prior(self.study)
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
@@ -115,15 +116,15 @@ class _Run:
         return Result(self.generator, self.scores, statement, lengths)
 
     def _anchor(self, number: int, step: Step) -> None:
-        before, size = self.generator.anchor, statistic_size(self.shape, step=step.index)
+        before, size = self.generator.anchor, self.estimator.statistic_size(self.shape, step=step.index)
         total = self._sum(number, step, before.tensors(), size=size)
         if step.index == 0 and total.by_site:
             # Every site's own noisy count is public by now, and sizes its share of what follows.
             self.units = {
-                site: float(advance(before, self.shape, total=one, noise_std=0).counts.sum())
+                site: float(self.estimator.advance(before, self.shape, total=one, noise_std=0).counts.sum())
                 for site, one in total.by_site.items()
             }
-        anchor = advance(before, self.shape, total=total.values, noise_std=total.noise_std)
+        anchor = self.estimator.advance(before, self.shape, total=total.values, noise_std=total.noise_std)
         self.generator = untrained(self.study, anchor)
 
     def _train(self, number: int, step: Step) -> None:
@@ -315,7 +316,7 @@ def _overlap(circle: Circle | None) -> str:
 
 
 def _assumes(circle: Circle | None, study: Study) -> str:
-    trusted = study.plan.private_step == "together" and study.plan.rounds > 0
+    trusted = study.plan.private_step == "together" and study.n_rounds > 0
     also = "; the coordinator sends the parameters that training led to" if trusted else ""
     if circle is None:
         nobody = "" if trusted else " only; neither the coordinator nor another site has to behave"

@@ -19,6 +19,7 @@ from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.study import Study
 
 WINDOWS_PER_LABEL = 800
+_RESAMPLINGS = 200
 Progress = Callable[[str, int, int], None]
 
 
@@ -31,65 +32,119 @@ class Draws(Protocol):
         ...
 
     def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
-        """Draw windows."""
+        """Draw windows, each of another made-up subject."""
         ...
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Real windows: microvolts, shape (window, channel, time), and labels (window,); no subject in both halves."""
+    """Real windows: microvolts, shape (window, channel, time), and labels (window,); no subject in both halves.
+
+    `test_units` (window,) number the people that are tested: their windows are resampled together.
+    """
 
     train_signal: NDArray[np.float32]
     train_labels: NDArray[np.int64]
     test_signal: NDArray[np.float32]
     test_labels: NDArray[np.int64]
+    test_units: NDArray[np.int64]
 
 
-def reference_scores(generator: Draws, real: Reference, *, source: Source, progress: Progress) -> list[Score]:
-    """Return AUROC and macro-F1 for synthetic, anchor-only and real training data.
+def reference_scores(
+    generator: Draws, real: Reference, *, source: Source, progress: Progress, referees: int = 1
+) -> list[Score]:
+    """Return AUROC, macro-AUROC and macro-F1 for synthetic, anchor-only and real training data.
 
-    Intervals are bootstraps over test windows; windows of one person are alike, so they are on the narrow side.
+    Values are means over the referees. Intervals are bootstraps over held-out people with all their windows, since
+    windows of one person are alike; they do not cover another draw or another referee.
+
+    Args:
+        generator: draws the synthetic windows.
+        real: windows to train and test on.
+        source: what the scores are said to come from.
+        progress: called with (what, done, all).
+        referees: how many are trained, each from another seed on another draw.
     """
     names = generator.study.labels.names
-    synthetic = generator.draw(per_label=WINDOWS_PER_LABEL, seed="reference")
-    trained_on = [("synthetic", synthetic.signal, synthetic.labels)]
-    if generator.study.plan.rounds:
-        anchor = generator.draw(per_label=WINDOWS_PER_LABEL, seed="reference", untrained=True)
-        trained_on.append(("synthetic, anchor only", anchor.signal, anchor.labels))
-    trained_on.append(("real", real.train_signal, real.train_labels))
     scores: list[Score] = []
-    for what, signal, labels in trained_on:
-        referee = train_referee(
-            signal,
-            labels,
-            n_labels=len(names),
-            seed=1,
-            progress=partial(progress, f"referee on {what} windows"),
-        )
-        given = answer(referee, real.test_signal)
-        scores += _scores(what, given, real.test_labels, generator.study, source)
+    for what, untrained in _kinds(generator.study):
+        given = []
+        for seed in range(1, referees + 1):
+            if untrained is None:
+                signal, labels = real.train_signal, real.train_labels
+            else:
+                name = "reference" if seed == 1 else f"reference {seed}"
+                drawn = generator.draw(per_label=WINDOWS_PER_LABEL, seed=name, untrained=untrained)
+                signal, labels = drawn.signal, drawn.labels
+            referee = train_referee(
+                signal,
+                labels,
+                n_labels=len(names),
+                seed=seed,
+                progress=partial(progress, f"referee on {what} windows" + f" ({seed})" * (referees > 1)),
+            )
+            given.append(answer(referee, real.test_signal))
+        scores += _scores(what, given, real, generator.study, source)
     return scores
 
 
+def macro_auroc(labels: NDArray[np.int64], answers: NDArray[np.float64]) -> float:
+    """Return the mean over labels of the AUROC of one against the rest; not a number where a label is missing.
+
+    Args:
+        labels: the true ones, shape (window,).
+        answers: probabilities or scores, shape (window, label).
+    """
+    return float(np.mean([_auroc(labels == label, answers[:, label]) for label in range(answers.shape[1])]))
+
+
+def resampled(units: NDArray[np.int64], *, times: int) -> list[NDArray[np.int64]]:
+    """Return rows of windows for `times` bootstraps over units: a unit's windows come together or not at all."""
+    rng = np.random.default_rng(0)
+    _, unit = np.unique(units, return_inverse=True)
+    rows_of = np.split(np.argsort(unit, kind="stable"), np.cumsum(np.bincount(unit))[:-1])
+    draws = rng.integers(0, len(rows_of), (times, len(rows_of)))
+    return [np.concatenate([rows_of[chosen] for chosen in draw]) for draw in draws]
+
+
+def _kinds(study: Study) -> list[tuple[str, bool | None]]:
+    """Return what referees are trained on, and whether it is drawn from the anchor alone; None for real windows."""
+    synthetic: list[tuple[str, bool | None]] = [("synthetic", False)]
+    if study.n_rounds:
+        synthetic.append(("synthetic, anchor only", True))
+    return [*synthetic, ("real", None)]
+
+
 def _scores(
-    what: str, given: NDArray[np.float64], labels: NDArray[np.int64], study: Study, source: Source
+    what: str, given: list[NDArray[np.float64]], real: Reference, study: Study, source: Source
 ) -> list[Score]:
     names, positive = study.labels.names, study.labels.names.index(study.labels.positive)
-    rng = np.random.default_rng(0)
-    draws = [np.arange(len(labels)), *rng.integers(0, len(labels), (200, len(labels)))]
-    auroc = [_auroc(labels[rows] == positive, given[rows, positive]) for rows in draws]
-    f1 = [
-        float(f1_score(labels[rows], given[rows].argmax(axis=1), average="macro", labels=np.arange(len(names))))
-        for rows in draws
-    ]
-    # A tiny hold-out may lack a label; then there is no AUROC to report.
-    auroc = [value for value in auroc if np.isfinite(value)] if np.isfinite(auroc[0]) else []
+    everybody = np.arange(len(real.test_labels))
+    draws = [everybody, *resampled(real.test_units, times=_RESAMPLINGS)]
+
+    def auroc(labels: NDArray[np.int64], answers: NDArray[np.float64]) -> float:
+        return _auroc(labels == positive, answers[:, positive])
+
+    def f1(labels: NDArray[np.int64], answers: NDArray[np.float64]) -> float:
+        known = np.arange(len(names))
+        return float(f1_score(labels, answers.argmax(axis=1), average="macro", labels=known, zero_division=0))
+
+    named = [(f"AUROC, {names[positive]} against the rest, trained on {what}", auroc)]
+    if len(names) > 2:
+        named.append((f"macro-AUROC, {len(names)} labels, trained on {what}", macro_auroc))
+    named.append((f"macro-F1, {len(names)} labels, trained on {what}", f1))
     about = f"exact, trained on {what}, tested on real windows of held-out people"
-    named = [
-        (f"AUROC, {names[positive]} against the rest, trained on {what}", auroc),
-        (f"macro-F1, {len(names)} labels, trained on {what}", f1),
-    ]
-    return [_score(name, values, source, about) for name, values in named if len(values) > 1]
+    about += f"; mean of {len(given)} referees" * (len(given) > 1)
+    found = []
+    for name, measure in named:
+        values = [
+            float(np.mean([measure(real.test_labels[rows], answers[rows]) for answers in given])) for rows in draws
+        ]
+        # A tiny hold-out may lack a label; then there is no AUROC to report.
+        finite = [value for value in values if np.isfinite(value)] if np.isfinite(values[0]) else []
+        if len(finite) > 1:
+            found.append(_score(name, finite, source, about))
+    return found
 
 
 def _score(name: str, values: list[float], source: Source, about: str) -> Score:

@@ -6,6 +6,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+_REAL = 0.9  # what a discriminator should say of a real window
+_LARGEST_LOGIT = 5.0
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """Turn every parameter and buffer of a module into a non-persistent buffer, and return the module.
+
+    For parts that were pretrained on public simulations: they take no gradient, and are in no state and no message.
+
+    >>> layer = frozen(nn.Linear(2, 1))
+    >>> len(list(layer.parameters())), len(layer.state_dict()), layer(torch.zeros(1, 2)).requires_grad
+    (0, 0, False)
+    """
+    for layer in module.modules():
+        for name, parameter in list(layer._parameters.items()):
+            if parameter is not None:
+                del layer._parameters[name]
+                layer.register_buffer(name, parameter.detach(), persistent=False)
+        layer._non_persistent_buffers_set.update(layer._buffers)
+    return module.eval()
+
 
 def dense(widths: Sequence[int], *, zero_last: bool = False) -> nn.Sequential:
     """Return linear layers with leaky rectifiers between; the last may start at zero."""
@@ -53,6 +74,32 @@ def around(channels: Sequence[int], *, kernel: int = 9) -> nn.Sequential:
     stack = nn.Sequential(*layers[:-1])
     _zero(stack[-1])
     return stack
+
+
+def judged_real(logits: Tensor) -> Tensor:
+    """Return the cross-entropy of calling windows real, shape (window,).
+
+    Against 0.9 instead of 1 (one-sided smoothing, Salimans et al. 2016, section 3.4), and with bounded logits: a
+    window that is judged rightly by far still says little, and none can say more than its share of the clip.
+    """
+    bounded = _bounded(logits)
+    return nn.functional.binary_cross_entropy_with_logits(
+        bounded, torch.full_like(bounded, _REAL), reduction="none"
+    )
+
+
+def judged_synthetic(logits: Tensor) -> Tensor:
+    """Return the cross-entropy of calling windows synthetic, shape (window,)."""
+    return nn.functional.softplus(_bounded(logits))
+
+
+def fooling(logits: Tensor) -> Tensor:
+    """Return a generator's non-saturating loss -log D, shape (window,) (Goodfellow et al. 2014, section 3)."""
+    return nn.functional.softplus(-_bounded(logits))
+
+
+def _bounded(logits: Tensor) -> Tensor:
+    return _LARGEST_LOGIT * torch.tanh(logits / _LARGEST_LOGIT)
 
 
 def _zero(layer: nn.Module) -> None:

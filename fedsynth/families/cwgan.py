@@ -13,15 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedsynth.families.anchor import Anchor, factors, natural, standardise
-from fedsynth.families.blocks import LabelledNoise, around, dense, down
-from fedsynth.families.decoder import Decoder
-from fedsynth.families.features import features, n_features
+from fedsynth.families import anchored
+from fedsynth.families.anchor import Anchor
+from fedsynth.families.anchored import AnchoredGenerator, DenseResidual, Judge, dense_view
+from fedsynth.families.blocks import around, down
 from fedsynth.families.protocol import Phase
 from fedsynth.families.shape import Shape
 from fedsynth.rng import public_seed
-
-_MICROVOLTS = 20.0  # amplitudes enter the critic as asinh(x / 20 microvolts), a public compression
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,36 @@ class Cwgan:
 
     def build(self, shape: Shape, anchor: Anchor) -> nn.ModuleDict:
         """Return generator and critic; initial weights come from a public seed."""
+        dense = self.architecture == "dense"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(public_seed("cwgan", self.architecture, self.latent) % 2**32)
-            parts = nn.ModuleDict({"generator": Generator(self, shape, anchor), "critic": Critic(self, shape)})
+            residual = (DenseResidual if dense else ConvolutionalResidual)(shape, latent=self.latent)
+            view = dense_view(shape) if dense else convolutional_view(shape)
+            generator = AnchoredGenerator(shape, anchor, residual, latent=self.latent)
+            parts = nn.ModuleDict({"generator": generator, "critic": Judge(shape, view)})
         self.constrain(parts, self.phases[0])
         return parts
 
-    def noise_width(self, shape: Shape) -> int:
-        """Return the width: features, the decoder's choices, the residuals' latent."""
-        return n_features(shape) + 1 + len(shape.channels) + self.latent
+    def example_noise_width(self, shape: Shape, phase: Phase) -> int:  # noqa: ARG002
+        """Return 0: the value of a real window draws nothing."""
+        return 0
 
-    def example_loss(self, parts: nn.ModuleDict, phase: Phase, windows: Tensor, labels: Tensor) -> Tensor:
+    def noise_width(self, shape: Shape) -> int:
+        """Return how many standard normal numbers one synthetic window takes."""
+        return anchored.noise_width(shape, latent=self.latent)
+
+    def subject_width(self, shape: Shape) -> int:
+        """Return how many of the first numbers of the noise windows of one synthetic subject share."""
+        return anchored.subject_width(shape)
+
+    def example_loss(
+        self,
+        parts: nn.ModuleDict,
+        phase: Phase,
+        windows: Tensor,
+        labels: Tensor,
+        noise: Tensor,  # noqa: ARG002
+    ) -> Tensor:
         """Return minus the critic's value of each real window."""
         return -parts[phase.private_part](windows, labels)
 
@@ -91,64 +108,23 @@ class Cwgan:
         return parts["generator"](labels, noise)
 
 
-class Generator(nn.Module):
-    """Anchor, feature residual, decoder, signal residual."""
+class ConvolutionalResidual(nn.Module):
+    """Convolutions over the anchor's window, steered by eight numbers of the context."""
 
-    def __init__(self, family: Cwgan, shape: Shape, anchor: Anchor) -> None:
-        """Start at the anchor: both residuals are zero."""
+    def __init__(self, shape: Shape, *, latent: int) -> None:
+        """Build for a context of 2 `latent` numbers."""
         super().__init__()
-        self.shape, self.latent, self.dense = shape, family.latent, family.architecture == "dense"
-        size, channels = n_features(shape), len(shape.channels)
-        self.register_buffer("means", anchor.means.to(torch.float32))
-        self.register_buffer("factors", factors(anchor).to(torch.float32))
-        self.decoder = Decoder(shape)
-        self.label = LabelledNoise(shape.n_labels, family.latent)
-        self.feature_residual = dense((2 * family.latent + size, 256, 256, size), zero_last=True)
-        if self.dense:
-            widths = (2 * family.latent, 256, 512, 1024, channels * shape.n_times)
-            self.signal_residual: nn.Module = dense(widths, zero_last=True)
-        else:
-            self.project = nn.Linear(2 * family.latent, 8)
-            self.signal_residual = around((channels + 8, 32, 32, channels))
+        channels = len(shape.channels)
+        self.project = nn.Linear(2 * latent, 8)
+        self.layers = around((channels + 8, 32, 32, channels))
 
-    def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
-        """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
-        means, spread = self.get_buffer("means"), self.get_buffer("factors")
-        size = means.shape[1]
-        normal, choices, latent = noise.split([size, self.decoder.noise_width, self.latent], dim=1)
-        drawn = means[labels] + torch.einsum("wij,wj->wi", spread[labels], normal)
-        context = self.label(latent, labels)
-        drawn = (drawn + self.feature_residual(torch.cat([context, normal], dim=1))).clamp(-4.5, 4.5)
-        base = self.decoder(natural(drawn, self.shape), choices)
-        scale = base.square().mean(dim=(1, 2), keepdim=True).add(1e-2).sqrt()
-        if self.dense:
-            residual = 0.2 * torch.tanh(self.signal_residual(context)).view_as(base)
-        else:
-            control = self.project(context)[:, :, None].expand(-1, -1, self.shape.n_times)
-            residual = torch.tanh(self.signal_residual(torch.cat([base / scale, control], dim=1)))
-        return base + scale * residual
+    def forward(self, base: Tensor, context: Tensor) -> Tensor:
+        """Return the residual, shape (window, channel, time), within one root mean square."""
+        control = self.project(context)[:, :, None].expand(-1, -1, base.shape[-1])
+        return torch.tanh(self.layers(torch.cat([base, control], dim=1)))
 
 
-class Critic(nn.Module):
-    """A value for each window and label, from the signal and from its public features."""
-
-    def __init__(self, family: Cwgan, shape: Shape) -> None:
-        """Build either view of the signal: convolutions, or the dense layers of the source."""
-        super().__init__()
-        self.shape = shape
-        channels, size = len(shape.channels), n_features(shape)
-        if family.architecture == "dense":
-            self.view: nn.Module = nn.Sequential(nn.Flatten(), dense((channels * shape.n_times, 64, 32)))
-        else:
-            self.view = nn.Sequential(down((channels, 16, 32, 32)), nn.AdaptiveAvgPool1d(1), nn.Flatten())
-        self.label = nn.Embedding(shape.n_labels, 16)
-        # A critic that starts flat pushes the generator nowhere until it has learned something.
-        self.head = dense((32 + size + 16 + size * shape.n_labels, 64, 32, 1), zero_last=True)
-
-    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:
-        """Return values, shape (window,), for microvolts of shape (window, channel, time)."""
-        signal = self.view(torch.asinh(windows / _MICROVOLTS))
-        vector = standardise(features(windows, self.shape), self.shape).to(signal.dtype)
-        onehot = nn.functional.one_hot(labels, self.shape.n_labels).to(vector)
-        crossed = (onehot[:, :, None] * vector[:, None, :]).flatten(1)
-        return self.head(torch.cat([signal, vector, self.label(labels), crossed], dim=1))[:, 0]
+def convolutional_view(shape: Shape) -> nn.Module:
+    """Return strided convolutions from a window of any length to `VIEW` numbers."""
+    layers = down((len(shape.channels), 16, 32, anchored.VIEW))
+    return nn.Sequential(layers, nn.AdaptiveAvgPool1d(1), nn.Flatten())

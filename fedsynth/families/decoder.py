@@ -1,40 +1,47 @@
-"""The public decoder: from a feature vector to a waveform that has those features.
+"""The public decoder of EEG: from a feature vector to a waveform that has those features.
 
-A waveform of the public prior with a similar spectrum and shape is looked up and then equalised, band by band,
-to the powers asked for. Differentiable in the features (not in the choice). Nothing here saw a recording.
+Waveforms of the public prior with a similar spectrum and shape are looked up and equalised, band by band, to the
+powers asked for; of those, one whose shape is closest after equalising is kept. Differentiable in the features, not
+in the choice. Nothing here saw a recording.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from fedsynth.families.anchor import uniform_of
 from fedsynth.families.features import (
     band_bins,
     band_powers,
+    shape_by_channel,
     split_features,
-    waveform_shape,
 )
-from fedsynth.families.prior import feature_scale, waveforms
+from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 
-_COUNT = 6000
-_CANDIDATES = 8
+_COUNT = 12000
+_CANDIDATES = 16  # looked up by spectrum and shape, then compared after equalising
+_KEPT = 2
+_LOCAL = 64
 _SHARED = 0.8  # of each channel's standard deviation comes from one source: volume conduction, a public constant
-_SHAPE_WEIGHT = 2.0
+_SHAPE_WEIGHT = 0.6
+_MICROVOLTS = 30.0  # at which the bank's own features are taken
+_ROWS = 256  # at once: candidates of so many windows fit in a cache
 
 
 class Decoder(nn.Module):
-    """Looks up and equalises. It has no parameters; its buffers are public and are not part of any message."""
+    """Looks up, equalises and chooses. It has no parameters; its buffers are public and part of no message."""
 
     def __init__(self, shape: Shape) -> None:
-        """Simulate the bank of waveforms for windows of this shape."""
+        """Take the bank of waveforms for windows of this shape."""
         super().__init__()
         self.shape = shape
-        bank = waveforms(shape, count=_COUNT)
-        powers = band_powers(bank[:, None] * 30.0, shape)[:, 0]
+        bank, keys, spread = _bank(shape)
         self.register_buffer("bank", bank, persistent=False)
-        self.register_buffer("keys", self._key(powers, waveform_shape(bank[:, None] * 30.0)), persistent=False)
+        self.register_buffer("keys", keys, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)
 
     @property
     def noise_width(self) -> int:
@@ -49,29 +56,49 @@ class Decoder(nn.Module):
             noise: standard normal, shape (window, noise_width).
         """
         powers, waveform = split_features(vector, self.shape)
-        source = self._excitation(powers.detach(), waveform.detach(), noise)
+        with torch.no_grad():
+            rows = zip(powers.split(_ROWS), waveform.split(_ROWS), noise.split(_ROWS), strict=True)
+            source = torch.cat([self._excitation(*some) for some in rows])
         return equalise(source, powers, self.shape)
 
     def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor) -> Tensor:
-        bank, keys = self.get_buffer("bank"), self.get_buffer("keys")
-        near = torch.cdist(self._key(powers.mean(dim=1), waveform), keys).topk(64, largest=False).indices
-        uniform = 0.5 * (1 + torch.erf(noise / math.sqrt(2)))
-        pick = (uniform[:, :1] * _CANDIDATES).long().clamp(max=_CANDIDATES - 1)
-        shared = bank[near.gather(1, pick)]
-        if len(self.shape.channels) == 1:
+        bank, keys, spread = self.get_buffer("bank"), self.get_buffer("keys"), self.get_buffer("spread")
+        mean = powers.mean(dim=1)
+        several = len(self.shape.channels) > 1
+        asked = _key(mean, waveform, spread)
+        # |a - b|^2 without |a|^2, which is the same for every waveform of the bank.
+        distance = keys.square().sum(dim=1) - 2 * asked @ keys.T
+        near = distance.topk(_LOCAL if several else _CANDIDATES, largest=False).indices
+        uniform = uniform_of(noise)
+        first = near[:, :_CANDIDATES]
+        tried = equalise(bank[first], mean[:, None].expand(-1, _CANDIDATES, -1), self.shape, turns=2)
+        miss = (shape_by_channel(tried, self.shape) - waveform[:, None]) / spread
+        best = miss.square().sum(dim=-1).topk(_KEPT, largest=False).indices
+        pick = (uniform[:, :1] * _KEPT).long().clamp(max=_KEPT - 1)
+        shared = bank[first.gather(1, best.gather(1, pick))]
+        if not several:
             return shared
-        others = (uniform[:, 1:] * 64).long().clamp(max=63)
-        local = bank[near.gather(1, others)]
-        return _SHARED * shared + math.sqrt(1 - _SHARED**2) * local
-
-    def _key(self, powers: Tensor, waveform: Tensor) -> Tensor:
-        """Return what two waveforms are compared by: the relative spectrum and the waveform's shape."""
-        relative = powers - powers.mean(dim=-1, keepdim=True)
-        spread = feature_scale(self.shape)[1][-waveform.shape[1] :].to(waveform)
-        return torch.cat([relative, waveform / spread * _SHAPE_WEIGHT * 0.3], dim=-1)
+        others = (uniform[:, 1:] * _LOCAL).long().clamp(max=_LOCAL - 1)
+        return _SHARED * shared + math.sqrt(1 - _SHARED**2) * bank[near.gather(1, others)]
 
 
-def equalise(source: Tensor, powers: Tensor, shape: Shape) -> Tensor:
+@lru_cache(maxsize=4)
+def _bank(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """Return waveforms (waveform, time), what they are found by (waveform, key), and the spread of shapes."""
+    bank = waveforms(shape, count=_COUNT)
+    loud = _MICROVOLTS * bank[:, None]
+    waveform = shape_by_channel(loud, shape)[:, 0]
+    spread = waveform.std(dim=0).clamp_min(0.02)
+    return bank, _key(band_powers(loud, shape)[:, 0], waveform, spread), spread
+
+
+def _key(powers: Tensor, waveform: Tensor, spread: Tensor) -> Tensor:
+    """Return what two waveforms are compared by: the relative spectrum and the waveform's shape."""
+    relative = powers - powers.mean(dim=-1, keepdim=True)
+    return torch.cat([relative, waveform / spread * _SHAPE_WEIGHT], dim=-1)
+
+
+def equalise(source: Tensor, powers: Tensor, shape: Shape, *, turns: int = 3) -> Tensor:
     """Scale the spectrum of `source` smoothly until its band powers are `powers`.
 
     Three fixed-point turns; a band's error falls below about 1 % of a decade.
@@ -80,24 +107,29 @@ def equalise(source: Tensor, powers: Tensor, shape: Shape) -> Tensor:
         source: shape (window, channel, time), any unit.
         powers: log10 microvolts squared, shape (window, channel, band).
         shape: of the windows.
+        turns: of the fixed-point iteration.
     """
     weights = _interpolation(shape).to(source)
     spectrum = torch.fft.rfft(source)
     gain = torch.zeros_like(powers)
     signal = source
-    for _ in range(3):
+    for _ in range(turns):
         gain = (gain + 0.5 * (powers - band_powers(signal, shape))).clamp(-4, 6)
         signal = torch.fft.irfft(spectrum * torch.pow(10.0, gain @ weights), shape.n_times)
     return signal
 
 
+@lru_cache(maxsize=8)
 def _interpolation(shape: Shape) -> Tensor:
-    """Return linear weights from bands to rfft bins, shape (band, bin)."""
+    """Return linear weights from bands to rfft bins, shape (band, bin).
+
+    Between the outermost centres and the edges of the pass band the line goes on; beyond, the filter decides.
+    """
     bins = band_bins(shape)
-    centres = torch.tensor([(first + last - 1) / 2 for first, last in bins])
-    at = torch.arange(shape.n_times // 2 + 1, dtype=torch.float32).clamp(float(centres[0]), float(centres[-1]))
     if len(bins) == 1:
-        return torch.ones(1, len(at))
+        return torch.ones(1, shape.n_times // 2 + 1)
+    centres = torch.tensor([(first + last - 1) / 2 for first, last in bins])
+    at = torch.arange(shape.n_times // 2 + 1, dtype=torch.float32).clamp(float(bins[0][0]), float(bins[-1][1]))
     right = torch.searchsorted(centres, at).clamp(1, len(bins) - 1)
     share = (at - centres[right - 1]) / (centres[right] - centres[right - 1])
     weights = torch.zeros(len(bins), len(at))

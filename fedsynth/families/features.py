@@ -16,7 +16,7 @@ from torch import Tensor
 from fedsynth.families.shape import Shape
 from fedsynth.montage import scalp_position
 
-N_SHAPE = 4
+N_SHAPE = 7
 _EDGES_HZ = (0.5, 2.0, 4.0, 6.0, 8.0, 10.0, 12.5, 16.0, 22.0, 30.0, 40.0, 60.0, 90.0)
 _FLOOR_UV2 = 1e-4
 
@@ -68,37 +68,74 @@ def band_powers(signal: Tensor, shape: Shape) -> Tensor:
     return torch.log10(torch.stack(bands, dim=-1) + _FLOOR_UV2)
 
 
-def waveform_shape(signal: Tensor) -> Tensor:
-    """Return peakedness, peakedness of the slope, unrest of the envelope and asymmetry, shape (window, 4).
+def waveform_shape(signal: Tensor, shape: Shape) -> Tensor:
+    """Return seven numbers about the waveform, shape (window, 7), means over channels.
 
-    Means over channels of ln(rms / mean absolute), the same of the first difference, the standard deviation of
-    the log rms of eight pieces, and the mean of x|x| over the mean square: bounded relatives of kurtosis and
-    skewness that one large sample cannot carry away.
+    Peakedness ln(rms / mean absolute) of the signal, its slope and its curvature; unrest of the envelope (standard
+    deviation of the log rms of eight pieces); asymmetry, the mean of x|x| over the mean square, of the signal and
+    of its slope; and rhythm, the largest autocorrelation at lags of half a second to 1.2 s (less in short windows).
+    Bounded relatives of kurtosis and skewness, which one large sample cannot carry away.
     """
-    centred = signal - signal.mean(dim=-1, keepdim=True)
-    slope = centred.diff(dim=-1)
-    length = centred.shape[-1] // 8 * 8
-    pieces = centred[..., :length].unflatten(-1, (8, -1)).square().mean(dim=-1)
-    unrest = torch.log(pieces + 1e-2).std(dim=-1) / 2
-    asymmetry = (centred * centred.abs()).mean(dim=-1) / (centred.square().mean(dim=-1) + 1e-2)
-    parts = [_peakedness(centred), _peakedness(slope), unrest, asymmetry]
-    return torch.stack([part.mean(dim=-1) for part in parts], dim=-1)
+    return _waveform_shape(signal, shape).mean(dim=-2)
+
+
+def shape_by_channel(signal: Tensor, shape: Shape) -> Tensor:
+    """Return the numbers of `waveform_shape` for every channel, shape (..., channel, 7)."""
+    return _waveform_shape(signal, shape)
 
 
 def features(signal: Tensor, shape: Shape) -> Tensor:
-    """Return the feature vector of each window, shape (window, feature): maps x bands, then waveform shape."""
+    """Return the feature vector of each window, shape (window, feature).
+
+    The constant map's bands, then the waveform's shape, then the bands of the other maps.
+    """
     powers = band_powers(signal, shape)
     basis = spatial_basis(shape).to(powers)
     maps = torch.einsum("mc,wcb->wmb", basis, powers) / len(shape.channels)
-    return torch.cat([maps.flatten(1), waveform_shape(signal)], dim=1)
+    return torch.cat([maps[:, 0], waveform_shape(signal, shape), maps[:, 1:].flatten(1)], dim=1)
 
 
 def split_features(vector: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """Undo `features` as far as the basis allows: powers (window, channel, band) and waveform shape."""
-    maps = vector[:, :-N_SHAPE].unflatten(1, (len(spatial_basis(shape)), -1))
-    return torch.einsum("mc,wmb->wcb", spatial_basis(shape).to(maps), maps), vector[:, -N_SHAPE:]
+    bands = len(band_bins(shape))
+    maps = torch.cat([vector[:, :bands], vector[:, bands + N_SHAPE :]], dim=1).unflatten(1, (-1, bands))
+    basis = spatial_basis(shape).to(maps)
+    return torch.einsum("mc,wmb->wcb", basis, maps), vector[:, bands : bands + N_SHAPE]
+
+
+def _waveform_shape(signal: Tensor, shape: Shape) -> Tensor:
+    centred = signal - signal.mean(dim=-1, keepdim=True)
+    slope = centred.diff(dim=-1)
+    curvature = slope.diff(dim=-1)
+    length = centred.shape[-1] // 8 * 8
+    pieces = centred[..., :length].unflatten(-1, (8, -1)).square().mean(dim=-1)
+    unrest = torch.log(pieces + 1e-2).std(dim=-1) / 2
+    parts = [
+        _peakedness(centred),
+        _peakedness(slope),
+        _peakedness(curvature),
+        unrest,
+        _asymmetry(centred),
+        _asymmetry(slope),
+        _rhythm(centred, shape),
+    ]
+    return torch.stack(parts, dim=-1)
 
 
 def _peakedness(signal: Tensor) -> Tensor:
     mean_square = signal.square().mean(dim=-1)
     return 0.5 * torch.log(mean_square + 1e-3) - torch.log(signal.abs().mean(dim=-1) + 1e-2)
+
+
+def _asymmetry(signal: Tensor) -> Tensor:
+    centred = signal - signal.mean(dim=-1, keepdim=True)
+    return (centred * centred.abs()).mean(dim=-1) / (centred.square().mean(dim=-1) + 1e-2)
+
+
+def _rhythm(centred: Tensor, shape: Shape) -> Tensor:
+    n_times = centred.shape[-1]
+    spectrum = torch.fft.rfft(centred, 2 * n_times).abs().square()
+    correlation = torch.fft.irfft(spectrum)[..., :n_times]
+    first = max(1, min(round(0.5 * shape.sfreq), round(0.3 * n_times)))
+    last = max(first + 1, min(round(1.2 * shape.sfreq), round(0.6 * n_times)))
+    return correlation[..., first:last].amax(dim=-1) / (correlation[..., 0] + 1e-2 * n_times)

@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.signal import butter, sosfreqz
 from torch import Tensor
 
-from fedsynth.families.features import features
 from fedsynth.families.shape import Shape
 from fedsynth.rng import numpy_generator
 
@@ -37,32 +37,6 @@ def waveforms(shape: Shape, *, count: int) -> Tensor:
     return torch.from_numpy(crops.astype(np.float32))
 
 
-@lru_cache(maxsize=4)
-def feature_scale(shape: Shape) -> tuple[Tensor, Tensor]:
-    """Return the public centre and spread of each feature over simulated windows, each of shape (feature,)."""
-    vectors = _simulated_features(shape)
-    return vectors.mean(dim=0), vectors.std(dim=0).clamp_min(0.05)
-
-
-@lru_cache(maxsize=4)
-def feature_covariance(shape: Shape) -> Tensor:
-    """Return the covariance of standardised features over simulated windows, (feature, feature), float64."""
-    centre, spread = feature_scale(shape)
-    return torch.cov(((_simulated_features(shape) - centre) / spread).to(torch.float64).T)
-
-
-@lru_cache(maxsize=4)
-def _simulated_features(shape: Shape) -> Tensor:
-    """Return features of windows with amplitudes of 5 to 200 microvolts and uneven channels."""
-    rng = numpy_generator("feature scale", len(shape.channels), shape.n_times)
-    waves = waveforms(shape, count=2000)
-    chosen = waves[torch.from_numpy(rng.integers(0, len(waves), (800, len(shape.channels))))]
-    shared = waves[torch.from_numpy(rng.integers(0, len(waves), (800, 1)))]
-    amplitude = torch.from_numpy(10 ** rng.uniform(math.log10(5), math.log10(200), (800, 1, 1)))
-    gain = torch.from_numpy(np.exp(rng.normal(0, math.log(1.5), (800, len(shape.channels), 1))))
-    return features(((0.5 * chosen + shared) * gain * amplitude).float(), shape)
-
-
 def _stretch(rng: np.random.Generator, length: int, shape: Shape) -> NDArray[np.float64]:
     frequencies = np.fft.rfftfreq(length, 1 / shape.sfreq).astype(np.float64)
     low, high = shape.bandpass
@@ -78,9 +52,10 @@ def _stretch(rng: np.random.Generator, length: int, shape: Shape) -> NDArray[np.
         signal += rng.uniform(0.5, 5.0) * _discharges(rng, seconds)
     if rng.random() < 0.2:
         signal *= np.exp(rng.uniform(0.3, 1.2) * _shaped(rng, np.exp(-frequencies / 0.5), length))
-    passed = np.fft.rfft(signal) / (1 + (low / np.maximum(frequencies, 1e-6)) ** 8) ** 0.5
-    passed /= (1 + (frequencies / high) ** 8) ** 0.5
-    filtered: NDArray[np.float64] = np.fft.irfft(passed, length)
+    # The very filter that a site applies to recordings, forwards and backwards.
+    sections = butter(4, (low, high), btype="bandpass", fs=shape.sfreq, output="sos")
+    response = np.abs(sosfreqz(sections, worN=frequencies, fs=shape.sfreq)[1]) ** 2
+    filtered: NDArray[np.float64] = np.fft.irfft(np.fft.rfft(signal) * response, length)
     return filtered
 
 

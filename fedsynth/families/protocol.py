@@ -1,7 +1,7 @@
 """What a family is: hyperparameters and pure functions; it holds no optimizer and keeps no window."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ class Phase:
     """One stretch of private training.
 
     `private_part` is the only part whose gradient may see windows; `public_part`, where there is one, learns
-    through it as post-processing, once every `private_steps` private steps.
+    through it as post-processing, once every `private_steps` private steps. `optimizer` moves both.
     """
 
     name: str
@@ -23,10 +23,15 @@ class Phase:
     private_steps: int
     learning_rate: float
     public_learning_rate: float
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
 
 
 class Family(Protocol):
-    """A generator family. Rows are independent, and reading windows writes no buffer."""
+    """A generator family. Rows are independent, and reading windows writes no buffer.
+
+    A part that was pretrained and stays as it is holds its weights in non-persistent buffers
+    (`fedsynth.families.blocks.frozen`), so that it is in no message.
+    """
 
     @property
     def name(self) -> str:
@@ -42,11 +47,21 @@ class Family(Protocol):
         """Return fresh parts that start at the anchor; the same on every machine."""
         ...
 
+    def example_noise_width(self, shape: Shape, phase: Phase) -> int:
+        """Return how many standard normal numbers the loss of one real window takes; 0 where it draws nothing."""
+        ...
+
     def noise_width(self, shape: Shape) -> int:
         """Return how many standard normal numbers one synthetic window takes."""
         ...
 
-    def example_loss(self, parts: nn.ModuleDict, phase: Phase, windows: Tensor, labels: Tensor) -> Tensor:
+    def subject_width(self, shape: Shape) -> int:
+        """Return how many of the first numbers of the noise windows of one synthetic subject share."""
+        ...
+
+    def example_loss(
+        self, parts: nn.ModuleDict, phase: Phase, windows: Tensor, labels: Tensor, noise: Tensor
+    ) -> Tensor:
         """Return the loss of each real window, shape (window,): the only function that sees any.
 
         Args:
@@ -54,11 +69,15 @@ class Family(Protocol):
             phase: the one being trained.
             windows: microvolts, shape (window, channel, time).
             labels: shape (window,).
+            noise: standard normal, shape (window, example_noise_width); an argument so that a loss can be replayed.
         """
         ...
 
-    def companion_loss(self, parts: nn.ModuleDict, phase: Phase, labels: Tensor, noise: Tensor) -> Tensor:
-        """Return the public term of the private part's loss, a scalar: a critic's mean over synthetic windows."""
+    def companion_loss(self, parts: nn.ModuleDict, phase: Phase, labels: Tensor, noise: Tensor) -> Tensor | None:
+        """Return the public term of the private part's loss, a scalar, or None where there is none.
+
+        A critic's mean over synthetic windows, for example.
+        """
         ...
 
     def public_loss(self, parts: nn.ModuleDict, phase: Phase, labels: Tensor, noise: Tensor) -> Tensor:

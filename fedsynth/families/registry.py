@@ -1,16 +1,25 @@
 """Families by name: from a study's `[family]` table to a checked family."""
 
 import dataclasses
+import importlib
 import typing
 from collections.abc import Callable
 from typing import Any
 
 from fedsynth.errors import StudyError
-from fedsynth.families.cwgan import Cwgan
 from fedsynth.families.protocol import Family
 from fedsynth.study import FamilyPlan
 
-FAMILIES: dict[str, Callable[..., Family]] = {"cwgan": Cwgan}
+FAMILIES = {
+    "dense-gan": "dense_gan:DenseGan",
+    "wavegan": "wavegan:WaveGan",
+    "cwgan": "cwgan:Cwgan",
+    "vae-ldm": "vae_ldm:VaeLdm",
+    "diffwave": "diffwave:DiffWave",
+    "time-diffusion": "time_diffusion:TimeDiffusion",
+    "time-vqvae": "time_vqvae:TimeVqvae",
+}
+"""Module under `fedsynth.families` and class of each family; a module is imported when its family is asked for."""
 
 
 def family_of(plan: FamilyPlan) -> Family:
@@ -19,9 +28,7 @@ def family_of(plan: FamilyPlan) -> Family:
     Raises:
         StudyError: an unknown family or option, or an option of the wrong type.
     """
-    if plan.name not in FAMILIES:
-        raise StudyError(f"there is no family {plan.name!r}; there are: {', '.join(sorted(FAMILIES))}")
-    make = FAMILIES[plan.name]
+    make = class_of(plan.name)
     hints = typing.get_type_hints(make)
     known = {field.name for field in dataclasses.fields(make)} - {"name"}  # type: ignore[arg-type]
     for key, value in plan.options.items():
@@ -29,6 +36,19 @@ def family_of(plan: FamilyPlan) -> Family:
             raise StudyError(f"{plan.name} has no option {key!r}; it has: {', '.join(sorted(known))}")
         _check(plan.name, key, value, hints[key])
     return make(**plan.options)
+
+
+def class_of(name: str) -> Callable[..., Family]:
+    """Return the dataclass of a family.
+
+    Raises:
+        StudyError: there is no such family.
+    """
+    if name not in FAMILIES:
+        raise StudyError(f"there is no family {name!r}; there are: {', '.join(sorted(FAMILIES))}")
+    module, attribute = FAMILIES[name].split(":")
+    make: Callable[..., Family] = getattr(importlib.import_module(f"fedsynth.families.{module}"), attribute)
+    return make
 
 
 def _check(family: str, key: str, value: Any, hint: Any) -> None:

@@ -14,6 +14,7 @@ from fedsynth.families.shape import Shape
 from fedsynth.privacy.mechanism import Mechanism
 
 _SMOOTHING = 0.99  # torch's RMSprop default
+_ADAM = (0.9, 0.999)  # torch's Adam defaults
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,25 @@ class Trainer:
         self._clip = mechanism.clipping_norm
         # The divisor is public: the size that was drawn would tell who is there.
         self._divisor = mechanism.sampling_probability * scale.expected_units
-        self._optimizer = torch.optim.RMSprop(self._private, phase.learning_rate, alpha=_SMOOTHING)
-        # RMSprop turns a noisy slope into a full-sized step; the follower walks slower the louder the critic is.
+        self._optimizer = _optimizer(phase, self._private, phase.learning_rate)
+        # A rescaled gradient turns a noisy slope into a full-sized step; the follower walks slower the louder the
+        # critic is.
         pace = phase.public_learning_rate / max(1.0, 1.5 * mechanism.noise_multiplier)
-        self._follower = torch.optim.RMSprop(self._public, pace, alpha=_SMOOTHING) if self._public else None
+        self._follower = _optimizer(phase, self._public, pace) if self._public else None
         self._taken = 0
 
     def step(self, total: Tensor) -> None:
         """Take in the noisy sum of one step, shape (parameter,)."""
         family, parts, phase = self.family, self.parts, self.phase
         total = total.to(self._private[0])
-        synthetic = family.companion_loss(parts, phase, *self._public_draw())
-        companion = flat(torch.autograd.grad(synthetic, self._private, allow_unused=True), self._private)
-        # The public side is clipped alike; left alone it overwhelms the clipped private side.
-        companion = companion * (self._clip / (companion.norm() + 1e-12)).clamp(max=1.0)
-        weight = self.scale.seen_units / self.scale.expected_units
-        _set_gradients(self._private, total / self._divisor + weight * companion)
+        direction = total / self._divisor
+        public = family.companion_loss(parts, phase, *self._public_draw())
+        if public is not None:
+            companion = flat(torch.autograd.grad(public, self._private, allow_unused=True), self._private)
+            # The public side is clipped alike; left alone it overwhelms the clipped private side.
+            companion = companion * (self._clip / (companion.norm() + 1e-12)).clamp(max=1.0)
+            direction = direction + self.scale.seen_units / self.scale.expected_units * companion
+        _set_gradients(self._private, direction)
         self._optimizer.step()
         family.constrain(parts, phase)
         self._taken += 1
@@ -102,9 +106,13 @@ def largest_move(phase: Phase, *, steps: int, size: int) -> float:
     """Return how far, in L2, `steps` steps can carry `size` private parameters: a validator's bound.
 
     RMSprop divides by at least sqrt(1 - smoothing) of the gradient's own size, so no coordinate moves by more than
-    ten learning rates a step; bringing parameters back into their set only shortens the way.
+    ten learning rates a step. Adam's step t is at most (sum a_i^2 / b_i)^(1/2) learning rates long (Cauchy and
+    Schwarz), where a_i and b_i are the weights of past gradients and of their squares. Bringing parameters back
+    into their set only shortens the way.
     """
     rate = max(phase.learning_rate, phase.public_learning_rate)
+    if phase.optimizer == "adam":
+        return float(rate * sum(_adam_step(step) for step in range(1, steps + 1)) * size**0.5)
     return float(steps * rate * (1 - _SMOOTHING) ** -0.5 * size**0.5)
 
 
@@ -112,6 +120,20 @@ def flat(gradients: tuple[Tensor | None, ...], parameters: list[nn.Parameter]) -
     """Return gradients as one vector in the order of `parameters`, zeros where there is none."""
     pairs = zip(gradients, parameters, strict=True)
     return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in pairs])
+
+
+def _optimizer(phase: Phase, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    if phase.optimizer == "adam":
+        return torch.optim.Adam(parameters, rate, betas=_ADAM)
+    return torch.optim.RMSprop(parameters, rate, alpha=_SMOOTHING)
+
+
+def _adam_step(step: int) -> float:
+    """Return how many learning rates Adam's step number `step`, from 1, can carry a coordinate."""
+    first, second = _ADAM
+    ratio = first**2 / second
+    weights = (1 - first) ** 2 / (1 - first**step) ** 2 * (1 - second**step) / (1 - second)
+    return float((weights * (1 - ratio**step) / (1 - ratio)) ** 0.5)
 
 
 def _set_gradients(parameters: list[nn.Parameter], vector: Tensor) -> None:

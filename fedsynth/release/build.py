@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.evaluation.diversity import check_diversity
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticStream, SyntheticWindows
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.claim import sign_release
-from fedsynth.release.dataset import bounded, write_dataset
+from fedsynth.release.dataset import write_dataset
 from fedsynth.release.guard import PUBLIC_SOURCES, guard
 from fedsynth.release.papers import check_license, write_papers
 from fedsynth.release.provenance import code_in_use, write_provenance
 from fedsynth.release.signature import load_private_key, public_of
 from fedsynth.release.verify import verify_release
+from fedsynth.report.sample import public_sample
 from fedsynth.study import Study, parse_study
 
 
@@ -29,29 +31,34 @@ def build_release(
     study: Study,
     study_text: str,
     statement: PrivacyStatement,
-    windows: SyntheticWindows,
+    windows: SyntheticStream,
     scores: tuple[Score, ...],
     facts: dict[str, str],
     ledger_lengths: Mapping[str, int],
     signing_key: Path,
     progress: Callable[[str], None] | None = None,
+    files: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write, guard, sign and verify a release, then move it to `out`.
+
+    Windows pass through memory in pieces; report and checks look at a bounded sample of them.
 
     Args:
         out: where the release shall stand; nothing may stand there but an empty folder.
         study: what was agreed.
         study_text: the study file as the parties approved it; must read as `study`.
         statement: what was spent.
-        windows: what was drawn.
+        windows: what is drawn.
         scores: how good it is; none may come from real recordings.
         facts: lines for the report, by name.
         ledger_lengths: how many entries each site's ledger holds.
         signing_key: an OpenSSH Ed25519 private key (`signature.make_key`).
         progress: is told each step.
+        files: called with (synthetic subjects written, all of them).
 
     Raises:
-        RefusedError: `out` is taken, the key cannot be used, or the windows do not fit the study.
+        RefusedError: `out` is taken, the key cannot be used, or the windows do not fit the study or are too much
+            alike.
         PrivacyError: no privacy is promised, a score comes from real recordings, or the guard refuses.
         StudyError: the study's text is not the study, or names a licence nobody knows.
         VerificationError: what was written does not verify.
@@ -62,19 +69,26 @@ def build_release(
     check_license(study)
     _check_study_text(study_text, study=study)
     public_key = public_of(load_private_key(signing_key))
-    windows = bounded(windows, range_uv=study.signal.range_uv)
     code = code_in_use()
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.parent / f".{out.name}.{secrets.token_hex(4)}.staging"
     staging.mkdir()
     try:
         tell("writing the data set")
-        write_dataset(staging, windows=windows, study=study)
-        write_papers(staging, study=study, statement=statement, windows=windows, public_key=public_key)
+        stored = write_dataset(staging, windows=windows, study=study, progress=files)
+        sample = public_sample(stored)
+        diversity = check_diversity(sample)
+        write_papers(staging, study=study, statement=statement, windows=stored, public_key=public_key)
         write_provenance(staging, study_text=study_text, code=code)
         tell("writing the report")
         _write_report(
-            staging / "report", study=study, statement=statement, scores=scores, windows=windows, facts=facts
+            staging / "report",
+            study=study,
+            statement=statement,
+            scores=(*scores, diversity),
+            stored=stored,
+            sample=sample,
+            facts=facts,
         )
         tell("looking for anything that may not leave")
         guard(staging)
@@ -140,7 +154,8 @@ def _write_report(
     study: Study,
     statement: PrivacyStatement,
     scores: tuple[Score, ...],
-    windows: SyntheticWindows,
+    stored: SyntheticStream,
+    sample: SyntheticWindows,
     facts: dict[str, str],
 ) -> None:
     # Imported here: pages need figures, and figures need matplotlib, which nothing else in a release does.
@@ -148,7 +163,15 @@ def _write_report(
 
     write_report(
         folder,
-        ReportPage(study=study, statement=statement, scores=scores, windows=windows, facts=facts),
+        ReportPage(
+            study=study,
+            statement=statement,
+            scores=scores,
+            windows=sample,
+            counts=stored.counts(),
+            subjects=len(stored.subject_windows),
+            facts=facts,
+        ),
     )
 
 

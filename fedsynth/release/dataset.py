@@ -1,218 +1,271 @@
-"""From synthetic windows to files people load: one NumPy archive, and EDF files in a BIDS layout.
+"""From synthetic windows to files people load: one NumPy archive, and EDF or WFDB files, a made-up subject each.
 
-Both are the same bytes on every machine and every day: no clock, no compression, fixed dates. The physical range
-of the EDF files is the study's `range_uv`, a public constant, so it tells nothing about the data.
+All are the same bytes on every machine and every day: no clock, no compression, fixed dates. The physical range of
+the files is the study's `range_uv`, a public constant, so it tells nothing about the data. Windows pass through
+memory in pieces.
 """
 
-import datetime
+import itertools
 import json
-import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from edfio import Edf, EdfSignal, Patient, Recording
 from numpy.typing import NDArray
 
 from fedsynth.errors import RefusedError
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticStream
+from fedsynth.release.edf_writer import record_duration, write_edf
+from fedsynth.release.wfdb_writer import write_wfdb
 from fedsynth.study import SignalPlan, Study
 
 TASK = "synthetic"
-LARGEST_DIGITAL = 32767
-"""The EDF files use -32767 to 32767, so that 0 uV is digital 0 and one step is range / 32767."""
+WINDOWS = "data/ml/windows.npz"
+MOST_SUBJECTS = 80_000
+"""More would be more files than a manifest can list."""
 
 _NO_BIDS = ("data/", "privacy/", "report/", "provenance/", "integrity/", "croissant.json")
 _NAMED_CHANNEL = 16
+_PIECE = 2**20  # bytes
+_SUBJECTS = 256  # whose labels are written at once
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class SyntheticSubject:
-    """One made-up subject: consecutive windows of one label. It stands for no person."""
+    """One made-up subject: windows of one label that belong together. It stands for no person."""
 
     name: str
     label: str
-    rows: NDArray[np.int64]
+    n_windows: int
 
 
-def write_dataset(out: Path, *, windows: SyntheticWindows, study: Study) -> None:
-    """Write `data/ml/windows.npz`, the EDF files and the BIDS files that describe them.
+def write_dataset(
+    out: Path, *, windows: SyntheticStream, study: Study, progress: Progress | None = None
+) -> SyntheticStream:
+    """Write `data/ml/windows.npz`, a signal file for each subject and the BIDS files that describe them.
 
     Args:
         out: an existing folder.
-        windows: what was drawn, in microvolts; amplitudes beyond the study's range are cut (`bounded`).
-        study: gives the range, the windows per subject, the title and the licence.
+        windows: what is drawn, in microvolts; amplitudes beyond the study's range are cut.
+        study: gives the range, the modality, the title and the licence.
+        progress: called with (subjects written, subjects in all).
+
+    Returns:
+        The same windows, read from the archive.
 
     Raises:
         RefusedError: there is no window, a value is not finite, or shapes, labels or channels do not belong
-            together or to the study.
+            together or to the study. What was written by then stays.
     """
-    windows = bounded(windows, range_uv=study.signal.range_uv)
     _check(windows, study=study)
-    write_npz(out / "data" / "ml" / "windows.npz", windows=windows)
-    people = subjects(windows, per_subject=study.release.windows_per_subject)
-    for person in people:
-        _write_subject(out / person.name / "eeg", person=person, windows=windows, plan=study.signal)
+    write_npz(out / WINDOWS, windows=bounded(windows, range_uv=study.signal.range_uv))
+    stored = read_npz(out / WINDOWS, windows=windows)
+    people = subjects(windows)
+    if study.signal.modality == "ecg":
+        _write_wfdb(out / "wfdb", people=people, windows=stored, plan=study.signal, progress=progress)
+    else:
+        _write_edf(out, people=people, windows=stored, plan=study.signal, progress=progress)
     _write_bids_files(out, people=people, study=study)
+    return stored
 
 
-def bounded(windows: SyntheticWindows, *, range_uv: float) -> SyntheticWindows:
+def bounded(windows: SyntheticStream, *, range_uv: float) -> SyntheticStream:
     """Cut amplitudes to plus or minus `range_uv`, as the recordings' own were before training.
 
-    Raises:
-        RefusedError: a value is not finite.
+    The pieces raise RefusedError where a value is not finite or a shape is not the stream's.
     """
-    if not np.isfinite(windows.signal).all():
-        raise RefusedError("a synthetic window holds a value that is not finite. Nothing was written")
-    signal = np.clip(windows.signal, -range_uv, range_uv).astype(np.float32)
-    return replace(windows, signal=signal)
+    shape = (len(windows.channels), windows.n_times)
+
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        for piece in windows.pieces():
+            if piece.shape[1:] != shape:
+                raise RefusedError(
+                    f"windows of shape {piece.shape[1:]} do not fit {shape[0]} channels of {shape[1]} samples. "
+                    "Nothing was kept"
+                )
+            if not np.isfinite(piece).all():
+                raise RefusedError("a synthetic window holds a value that is not finite. Nothing was kept")
+            yield np.clip(piece, -range_uv, range_uv).astype(np.float32, copy=False)
+
+    return replace(windows, pieces=pieces)
 
 
-def subjects(windows: SyntheticWindows, *, per_subject: int) -> tuple[SyntheticSubject, ...]:
-    """Deal the windows of each label, in order, to made-up subjects; the last of a label may hold fewer."""
-    parts = [
-        (label, rows[start : start + per_subject])
-        for number, label in enumerate(windows.label_names)
-        for rows in [np.flatnonzero(windows.labels == number)]
-        for start in range(0, len(rows), per_subject)
-    ]
-    width = max(4, len(str(len(parts))))
+def subjects(windows: SyntheticStream) -> tuple[SyntheticSubject, ...]:
+    """Name the made-up subjects in the order drawn."""
+    width = max(4, len(str(len(windows.subject_windows))))
+    sizes = zip(windows.subject_labels, windows.subject_windows, strict=True)
     return tuple(
-        SyntheticSubject(f"sub-syn{number:0{width}d}", label, rows)
-        for number, (label, rows) in enumerate(parts, start=1)
+        SyntheticSubject(f"sub-syn{number:0{width}d}", windows.label_names[int(label)], int(size))
+        for number, (label, size) in enumerate(sizes, start=1)
     )
 
 
-def write_npz(path: Path, *, windows: SyntheticWindows) -> None:
+def write_npz(path: Path, *, windows: SyntheticStream) -> None:
     """Write windows as an uncompressed archive that `np.load(path, allow_pickle=False)` opens."""
-    arrays: dict[str, NDArray[Any]] = {
-        "X": np.ascontiguousarray(windows.signal, dtype="<f4"),
-        "y": np.ascontiguousarray(windows.labels, dtype="<i8"),
-        "label_names": np.array(windows.label_names),
-        "channels": np.array(windows.channels),
-        "sfreq": np.array(float(windows.sfreq)),
-        "unit": np.array("uV"),
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (windows.n_windows, len(windows.channels), windows.n_times)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system = 3
-            entry.external_attr = 0o644 << 16
-            with archive.open(entry, "w", force_zip64=True) as stream:
+        with _entry(archive, "X") as stream:
+            _npy_header(stream, "<f4", shape)
+            for _, block in windows.blocks():
+                stream.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+        for name, of_subject in (
+            ("y", windows.subject_labels),
+            ("subject", np.arange(len(windows.subject_labels))),
+        ):
+            with _entry(archive, name) as stream:
+                _npy_header(stream, "<i8", shape[:1])
+                for start in range(0, len(of_subject), _SUBJECTS):
+                    some = slice(start, start + _SUBJECTS)
+                    repeated = np.repeat(of_subject[some], windows.subject_windows[some])
+                    stream.write(repeated.astype("<i8").tobytes())
+        facts: dict[str, NDArray[Any]] = {
+            "label_names": np.array(windows.label_names),
+            "channels": np.array(windows.channels),
+            "sfreq": np.array(float(windows.sfreq)),
+            "unit": np.array("uV"),
+        }
+        for name, array in facts.items():
+            with _entry(archive, name) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
-def record_duration(*, n_times: int, sfreq: float) -> float:
-    """Return the seconds of one window as EDF's eight characters hold them.
+def read_npz(path: Path, *, windows: SyntheticStream) -> SyntheticStream:
+    """Return the windows that `write_npz` wrote, in pieces read from the file."""
+    row = len(windows.channels) * windows.n_times
+    many = max(1, _PIECE // (4 * row))
 
-    173.61 Hz does not divide a second, so a window is one data record. The rate read back is
-    n_times / duration, within one part in a hundred thousand of `sfreq`.
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        with zipfile.ZipFile(path) as archive, archive.open("X.npy") as stream:
+            np.lib.format.read_magic(stream)
+            np.lib.format.read_array_header_1_0(stream)
+            while data := stream.read(many * row * 4):
+                yield np.frombuffer(data, "<f4").reshape(-1, len(windows.channels), windows.n_times)
 
-    >>> record_duration(n_times=512, sfreq=173.61)
-    2.949139
-    """
-    return _eight_characters(n_times / sfreq, digits=7, up=False)
-
-
-def physical_bound(range_uv: float) -> float:
-    """Return the smallest bound of at least `range_uv` that fits EDF's eight characters with its sign.
-
-    >>> physical_bound(500.0)
-    500.0
-    >>> physical_bound(1234.56789)
-    1234.57
-    """
-    return _eight_characters(range_uv, digits=6, up=True)
+    return replace(windows, pieces=pieces)
 
 
-def _eight_characters(value: float, *, digits: int, up: bool) -> float:
-    decimals = max(0, digits - len(str(int(value))))
-    scaled = value * 10**decimals
-    # A value that is already a short decimal must not be pushed up by the last bit of the product.
-    whole: int = math.ceil(scaled - 1e-6) if up else round(scaled)
-    return float(round(whole / 10**decimals, decimals))
+def _entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    entry.create_system = 3
+    entry.external_attr = 0o644 << 16
+    return archive.open(entry, "w", force_zip64=True)
 
 
-def _check(windows: SyntheticWindows, *, study: Study) -> None:
-    n_windows = len(windows.labels)
-    shape = (n_windows, len(windows.channels), study.windows.n_times)
-    if n_windows == 0 or windows.signal.shape != shape:
+def _npy_header(stream: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
+
+
+def _check(windows: SyntheticStream, *, study: Study) -> None:
+    if windows.n_windows == 0 or windows.n_times != study.windows.n_times:
         raise RefusedError(
-            f"windows of shape {windows.signal.shape} with {n_windows} labels do not fit "
-            f"{len(windows.channels)} channels of {study.windows.n_times} samples. Nothing was written"
+            f"{windows.n_windows} windows of {windows.n_times} samples do not fit a study with windows of "
+            f"{study.windows.n_times} samples. Nothing was written"
         )
-    if windows.labels.min() < 0 or windows.labels.max() >= len(windows.label_names):
+    if (windows.subject_windows < 1).any():
+        raise RefusedError("a synthetic subject holds no window. Nothing was written")
+    if windows.subject_labels.min() < 0 or windows.subject_labels.max() >= len(windows.label_names):
         raise RefusedError(f"a label lies outside 0 to {len(windows.label_names) - 1}. Nothing was written")
     facts = (windows.channels, windows.label_names, windows.sfreq)
     if facts != (study.signal.channels, study.labels.names, study.signal.sfreq):
         raise RefusedError("channels, labels or rate of the windows are not the study's. Nothing was written")
     if long := [name for name in windows.channels if len(name) > _NAMED_CHANNEL]:
         raise RefusedError(f"EDF holds channel names of {_NAMED_CHANNEL} characters; {long[0]} is longer")
+    if len(windows.subject_windows) > MOST_SUBJECTS:
+        raise RefusedError(
+            f"{len(windows.subject_windows)} synthetic subjects would be as many files, and a release lists "
+            f"{MOST_SUBJECTS} at most. Nothing was written; raise release.windows_per_subject"
+        )
 
 
-def _write_subject(folder: Path, *, person: SyntheticSubject, windows: SyntheticWindows, plan: SignalPlan) -> None:
-    folder.mkdir(parents=True)
-    stem = f"{person.name}_task-{TASK}"
-    signal = windows.signal[person.rows]
-    duration = record_duration(n_times=signal.shape[2], sfreq=plan.sfreq)
-    _edf(signal, person=person, plan=plan, duration=duration).write(folder / f"{stem}_eeg.edf")
-    sidecar = {
-        "TaskName": TASK,
-        "TaskDescription": "No task: windows drawn from a generator, one after another; they are not continuous.",
-        "SamplingFrequency": plan.sfreq,
-        "EEGReference": "n/a",
-        "PowerLineFrequency": "n/a",
-        "SoftwareFilters": "n/a",
-        "RecordingType": "epoched",
-        "EpochLength": duration,
-        "RecordingDuration": round(duration * len(person.rows), 6),
-        "EEGChannelCount": len(plan.channels),
-    }
-    _write_json(folder / f"{stem}_eeg.json", sidecar)
+def _by_subject(
+    windows: SyntheticStream, people: tuple[SyntheticSubject, ...], progress: Progress | None
+) -> Iterator[tuple[SyntheticSubject, Iterator[NDArray[np.float32]]]]:
+    """Yield each subject with its blocks, which must be used up before the next one is asked for."""
+    for number, blocks in itertools.groupby(windows.blocks(), key=lambda found: found[0]):
+        yield people[number], (block for _, block in blocks)
+        if progress:
+            progress(number + 1, len(people))
+
+
+def _write_edf(
+    out: Path,
+    *,
+    people: tuple[SyntheticSubject, ...],
+    windows: SyntheticStream,
+    plan: SignalPlan,
+    progress: Progress | None,
+) -> None:
+    duration = record_duration(n_times=windows.n_times, sfreq=plan.sfreq)
     rows = [("name", "type", "units", "sampling_frequency")]
     rows += [(channel, "EEG", "uV", str(plan.sfreq)) for channel in plan.channels]
-    _write_tsv(folder / f"{stem}_channels.tsv", rows)
-
-
-def _edf(signal: NDArray[np.float32], *, person: SyntheticSubject, plan: SignalPlan, duration: float) -> Edf:
-    """Lay windows one after another, a data record each, with a fixed date and a made-up patient code."""
-    bound = physical_bound(plan.range_uv)
-    channels = [
-        EdfSignal(
-            # Again, because 0.1 as float32 is larger than 0.1.
-            np.clip(signal[:, number].reshape(-1).astype(np.float64), -bound, bound),
-            signal.shape[2] / duration,
-            label=channel,
-            physical_dimension="uV",
-            physical_range=(-bound, bound),
-            digital_range=(-LARGEST_DIGITAL, LARGEST_DIGITAL),
+    for person, blocks in _by_subject(windows, people, progress):
+        folder, stem = out / person.name / "eeg", f"{person.name}_task-{TASK}"
+        folder.mkdir(parents=True)
+        write_edf(
+            folder / f"{stem}_eeg.edf",
+            code=person.name.removeprefix("sub-"),
+            blocks=blocks,
+            n_windows=person.n_windows,
+            n_times=windows.n_times,
+            plan=plan,
         )
-        for number, channel in enumerate(plan.channels)
-    ]
-    return Edf(
-        channels,
-        patient=Patient(code=person.name.removeprefix("sub-")),
-        recording=Recording(startdate=datetime.date(1985, 1, 1), equipment_code="fedsynth"),
-        starttime=datetime.time(0, 0, 0),
-        data_record_duration=duration,
-    )
+        sidecar = {
+            "TaskName": TASK,
+            "TaskDescription": "No task: windows drawn from a generator, each a data record. Windows of one file "
+            "resemble each other as those of one person do; they do not continue each other.",
+            "SamplingFrequency": plan.sfreq,
+            "EEGReference": "n/a",
+            "PowerLineFrequency": "n/a",
+            "SoftwareFilters": "n/a",
+            "RecordingType": "epoched",
+            "EpochLength": duration,
+            "RecordingDuration": round(duration * person.n_windows, 6),
+            "EEGChannelCount": len(plan.channels),
+        }
+        _write_json(folder / f"{stem}_eeg.json", sidecar)
+        _write_tsv(folder / f"{stem}_channels.tsv", rows)
+
+
+def _write_wfdb(
+    folder: Path,
+    *,
+    people: tuple[SyntheticSubject, ...],
+    windows: SyntheticStream,
+    plan: SignalPlan,
+    progress: Progress | None,
+) -> None:
+    folder.mkdir(parents=True)
+    for person, blocks in _by_subject(windows, people, progress):
+        write_wfdb(
+            folder,
+            person.name,
+            np.concatenate(list(blocks)),
+            channels=plan.channels,
+            sfreq=plan.sfreq,
+            range_uv=plan.range_uv,
+        )
 
 
 def _write_bids_files(out: Path, *, people: tuple[SyntheticSubject, ...], study: Study) -> None:
+    ecg = study.signal.modality == "ecg"
     rows = [("participant_id", "label", "n_windows")]
-    rows += [(person.name, person.label, str(len(person.rows))) for person in people]
+    rows += [(person.name, person.label, str(person.n_windows)) for person in people]
     _write_tsv(out / "participants.tsv", rows)
     levels = {name: f"windows drawn for the label {name}" for name in study.labels.names}
+    how = "WFDB record holds, one after another" if ecg else "EDF file holds, one per data record"
     described = {
         "participant_id": {"Description": "a made-up subject; it stands for no person"},
         "label": {"Description": "the label of all its windows", "Levels": levels},
-        "n_windows": {"Description": "how many windows its EDF file holds, one per data record"},
+        "n_windows": {"Description": f"how many windows its {how}"},
     }
     _write_json(out / "participants.json", described)
+    made = "synthetic windows; no recording of a person"
     _write_json(
         out / "dataset_description.json",
         {
@@ -222,10 +275,19 @@ def _write_bids_files(out: Path, *, people: tuple[SyntheticSubject, ...], study:
             "DatasetType": "raw",
             "License": study.release.license,
             "Authors": [study.release.publisher],
-            "GeneratedBy": [{"Name": "fedsynth", "Description": "synthetic windows; no recording of a person"}],
+            "GeneratedBy": [
+                {
+                    "Name": "fedsynth",
+                    # BIDS has no modality for ECG, so its files are listed in .bidsignore.
+                    "Description": f"{made}. The ECG stands in wfdb/, which BIDS does not describe"
+                    if ecg
+                    else made,
+                }
+            ],
         },
     )
-    (out / ".bidsignore").write_text("".join(f"{name}\n" for name in _NO_BIDS), encoding="utf-8", newline="\n")
+    ignored = (*_NO_BIDS, *(["wfdb/"] if ecg else []))
+    (out / ".bidsignore").write_text("".join(f"{name}\n" for name in ignored), encoding="utf-8", newline="\n")
 
 
 def _write_tsv(path: Path, rows: Sequence[tuple[str, ...]]) -> None:

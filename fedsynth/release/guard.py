@@ -20,7 +20,8 @@ from fedsynth.release.manifest import open_regular, read_bounded, scan, shown
 INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*.sqlite*", "*.key", "id_ed25519*")
 """Names, of a file or of any folder above it, that belong to the inside of a run."""
 
-SUFFIXES = frozenset({".md", ".json", ".tsv", ".toml", ".txt", ".cff", ".html", ".svg", ".edf", ".npz"})
+_OF_SIGNALS = frozenset({".edf", ".npz", ".dat", ".hea"})
+SUFFIXES = frozenset({".md", ".json", ".tsv", ".toml", ".txt", ".cff", ".html", ".svg"}) | _OF_SIGNALS
 PLAIN = frozenset({"LICENSE", ".bidsignore"})
 PUBLIC_SOURCES = frozenset({"private sum", "synthetic", "public simulation"})
 """Where a score may come from. "real" is not among them, and neither is silence."""
@@ -33,7 +34,9 @@ METRICS = "report/metrics.json"
 STATEMENT = "privacy/statement.json"
 
 _NO_PROMISE = "holds an epsilon that is not finite: no privacy was promised"
-_SIGNALS = re.compile(r"data/ml/windows\.npz|(sub-syn[0-9]+)/eeg/\1_task-synthetic_eeg\.edf")
+_SIGNALS = re.compile(
+    r"data/ml/windows\.npz|(sub-syn[0-9]+)/eeg/\1_task-synthetic_eeg\.edf|wfdb/sub-syn[0-9]+\.(?:hea|dat)"
+)
 _SEED_IN_TEXT = re.compile(r"noise[_ -]?seed\w*[\"']?\s*[:=]|\bseeds?[\"']?\s*[:=]\s*[\"']?[0-9]", re.IGNORECASE)
 # What looks like a path in text but is not: embedded pictures, key fingerprints and key material.
 _NO_PATH = re.compile(
@@ -67,7 +70,7 @@ def guard(folder: Path, *, internal: tuple[str, ...] = INTERNAL) -> None:
             _check_name(path, internal=internal)
         for path in tree.files:
             _check_no_private_key(folder, path)
-            if not _SIGNALS.fullmatch(path):
+            if not _SIGNALS.fullmatch(path) or path.endswith(".hea"):
                 _check_text(path, read_bounded(folder, path))
     except VerificationError as error:
         raise PrivacyError(f"the release cannot be read: {error}") from error
@@ -85,7 +88,7 @@ def _check_name(path: str, *, internal: tuple[str, ...]) -> None:
         _refuse(path, "is an empty folder")
     if parts[-1] not in PLAIN and PurePosixPath(path).suffix not in SUFFIXES:
         _refuse(path, "is of a kind that no release needs")
-    if PurePosixPath(path).suffix in {".edf", ".npz"} and not _SIGNALS.fullmatch(path):
+    if PurePosixPath(path).suffix in _OF_SIGNALS and not _SIGNALS.fullmatch(path):
         _refuse(path, "is a signal file at a place where no synthetic window is written")
 
 

@@ -7,16 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedsynth.errors import StudyError
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticStream
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.release.dataset import WINDOWS, subjects
 from fedsynth.release.manifest import sha256_of
 from fedsynth.release.signature import NAMESPACE, PublicKey
 from fedsynth.study import Study
-
-WINDOWS = "data/ml/windows.npz"
 
 LICENSES = {
     "CC0-1.0": (
@@ -40,7 +37,7 @@ def write_papers(
     *,
     study: Study,
     statement: PrivacyStatement,
-    windows: SyntheticWindows,
+    windows: SyntheticStream,
     public_key: PublicKey,
 ) -> None:
     """Write the papers of a release whose data set (`write_dataset`) stands in `out` already.
@@ -74,11 +71,11 @@ def check_license(study: Study) -> None:
         )
 
 
-def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticWindows) -> str:
+def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStream) -> str:
     """Say what a release is, what was promised, how it is loaded and what it must not be used for."""
     title = _one_line(study.title or study.name)
-    counts = np.bincount(windows.labels, minlength=len(windows.label_names))
-    table = "\n".join(f"| {label} | {n} |" for label, n in zip(windows.label_names, counts, strict=True))
+    table = "\n".join(f"| {label} | {n} |" for label, n in zip(windows.label_names, windows.counts(), strict=True))
+    people = subjects(windows)
     low, high = study.signal.bandpass
     license_name, license_url, _ = LICENSES[study.release.license]
     return f"""# {title}
@@ -108,7 +105,7 @@ data = np.load("{WINDOWS}", allow_pickle=False)
 X, y, names = data["X"], data["y"], data["label_names"]  # X: (window, channel, time) in microvolts
 ```
 
-{len(windows.labels)} windows of {study.windows.n_times} samples at {windows.sfreq:g} Hz, amplitudes within
+{windows.n_windows} windows of {study.windows.n_times} samples at {windows.sfreq:g} Hz, amplitudes within
 {study.signal.range_uv:g} uV, channels {", ".join(windows.channels)}. These are counts of synthetic windows; the
 study chose them, and they tell nothing about how many people were recorded:
 
@@ -116,9 +113,12 @@ study chose them, and they tell nothing about how many people were recorded:
 |---|---|
 {table}
 
-The same windows are EDF files in a BIDS layout (`sub-syn*/eeg/`), at most {study.release.windows_per_subject}
-windows of one label to a file, one data record each, in the order of the archive. A synthetic subject stands for
-no person.
+{_files(study)}
+
+Windows of one synthetic subject belong together: they resemble each other as windows of one person do, and have
+one label. `data["subject"]` numbers the {len(people)} subjects from 0, which is `{people[0].name}`. Keep a
+subject's windows on one side when you split the data. A synthetic subject stands for no person, and how many there
+are is the study's choice.
 
 ## What it must not be used for
 
@@ -129,7 +129,8 @@ no person.
 ## Known limits
 
 - `report/index.html` says how good the windows are, with intervals, and where they fail. Read it first.
-- Windows are independent: neither the order in an EDF file nor two windows of one subject belong together.
+- Two windows of a subject share what tells subjects apart, and nothing else: they do not continue each other, and
+  their order in a file says nothing.
 - The recordings were filtered to {low:g} to {high:g} Hz and cut to windows; nothing slower, faster or longer than a
   window was learned.
 - Rare patterns are the first that noise hides; groups that were few at the sites may be missing or wrong.
@@ -140,6 +141,15 @@ no person.
 
 `fedsynth verify` on this folder, or, without our software, `integrity/HOWTO-VERIFY.md`.
 """
+
+
+def _files(study: Study) -> str:
+    most = f"at most {study.release.windows_per_subject} windows of one label to"
+    if study.signal.modality == "ecg":
+        return f"""The same windows are WFDB records (`wfdb/`), {most} a record, one after another,
+{study.windows.n_times} samples each, in the order of the archive."""
+    return f"""The same windows are EDF files in a BIDS layout (`sub-syn*/eeg/`), {most}
+a file, one data record each, in the order of the archive."""
 
 
 def license_text(study: Study) -> str:
@@ -170,7 +180,7 @@ authors:
 license: {study.release.license}
 version: {_quoted(study.digest[:12])}
 keywords:
-  - EEG
+  - {study.signal.modality.upper()}
   - synthetic data
   - differential privacy
 """
@@ -197,20 +207,27 @@ def croissant(*, study: Study, sha256: str) -> dict[str, Any]:
                 "@type": "cr:FileObject",
                 "@id": "windows.npz",
                 "name": "windows.npz",
-                "description": "NumPy archive: X, y, label_names, channels, sfreq, unit",
+                "description": "NumPy archive: X, y, subject, label_names, channels, sfreq, unit",
                 "contentUrl": WINDOWS,
                 "encodingFormat": "application/zip",
                 "sha256": sha256,
             },
-            {
-                "@type": "cr:FileSet",
-                "@id": "edf-files",
-                "name": "edf-files",
-                "description": "the same windows in EDF, one file per synthetic subject",
-                "encodingFormat": "application/edf",
-                "includes": "sub-syn*/eeg/*.edf",
-            },
+            _file_set(study),
         ],
+    }
+
+
+def _file_set(study: Study) -> dict[str, Any]:
+    ecg = study.signal.modality == "ecg"
+    name = "wfdb-records" if ecg else "edf-files"
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "description": f"the same windows in {'WFDB' if ecg else 'EDF'}, one "
+        f"{'record' if ecg else 'file'} per synthetic subject",
+        "encodingFormat": "application/x-wfdb" if ecg else "application/edf",
+        "includes": ["wfdb/*.hea", "wfdb/*.dat"] if ecg else "sub-syn*/eeg/*.edf",
     }
 
 

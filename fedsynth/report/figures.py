@@ -19,16 +19,14 @@ from scipy.signal import welch
 from fedsynth.evaluation.score import Score
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.report.svg import FAINT, INK, SOFT, svg
+from fedsynth.report.svg import FAINT, SOFT, svg
+from fedsynth.report.traces import short
 
 # Okabe and Ito's palette (2008), readable with any colour vision; yellow is left out, too pale for a line.
 PALETTE = ("#0072b2", "#d55e00", "#00835f", "#a6588a", "#9a6a00", "#3b8bc0")
 
-MOST_CHANNELS = 8
-MOST_POINTS = 512
 MOST_WINDOWS = 200
 MOST_SAMPLES = 4_000_000
-EXAMPLES = 3
 
 
 def largest_tpr(fpr: float, *, epsilon: float, delta: float) -> float:
@@ -87,6 +85,8 @@ def promise_svg(*, epsilon: float, delta: float, unit: str, name: str = "promise
             if not 0 < epsilon < math.inf or abs(math.log(other / epsilon)) > 0.25:
                 axes.plot(fpr, [largest_tpr(x, epsilon=other, delta=delta) for x in fpr], color="#94a3b1", lw=1)
                 at = min(0.5, 0.62 / math.exp(other))
+                # Beside the dashed line at 1 %, not across it.
+                at = 0.009 if 0.009 < at < 0.018 else at
                 axes.text(at, 0.64, f"ε {other:g}", color=SOFT, fontsize=10, ha="right")
         axes.plot(fpr, fpr, color=SOFT, lw=1, dashes=(4, 3))
         axes.plot(fpr, bound, color=PALETTE[0], lw=2.2)
@@ -181,9 +181,9 @@ def budget_svg(groups: Sequence[tuple[str, Sequence[Mechanism]]], *, name: str =
         top = 0.0
         for (text, share), high in zip(rows, heights, strict=True):
             if share is None:
-                axes.text(0, top + 22, _short(text, 62), weight="bold", va="baseline")
+                axes.text(0, top + 22, short(text, 62), weight="bold", va="baseline")
             else:
-                axes.text(0, top + 13, _short(text, 58), va="baseline", fontsize=11.5)
+                axes.text(0, top + 13, short(text, 58), va="baseline", fontsize=11.5)
                 axes.barh(top + 24, 380, height=9, left=0, color="#eef1f4")
                 axes.barh(top + 24, 380 * share, height=9, left=0, color=PALETTE[0])
                 axes.text(439, top + 28, percent(share), va="baseline", ha="right")
@@ -193,45 +193,21 @@ def budget_svg(groups: Sequence[tuple[str, Sequence[Mechanism]]], *, name: str =
     return svg(name, draw, size=(440, height), title="Where the budget went, by purpose", description=f"{said}.")
 
 
-def example_svgs(windows: SyntheticWindows, label: int, *, name: str) -> tuple[str, ...]:
-    """Draw up to three windows of one label, evenly spaced in the order drawn, all on one scale."""
-    mine = np.flatnonzero(windows.labels == label)
-    if len(mine) == 0:
-        return ()
-    picked = mine[np.unique(np.linspace(0, len(mine) - 1, EXAMPLES).round().astype(int))]
-    n_channels = windows.signal.shape[1]
-    channels = np.unique(np.linspace(0, n_channels - 1, min(n_channels, MOST_CHANNELS)).round().astype(int))
-    shown = windows.signal[picked][:, channels].astype(np.float64)
-    shown = shown - np.median(shown, axis=-1, keepdims=True)
-    reach = max(float(np.percentile(np.abs(shown), 99.5)), 1e-9)
-    step = reach * (1.7 if len(channels) > 1 else 1.5)
-    names = [windows.channels[int(channel)] for channel in channels]
-    return tuple(
-        _example(
-            f"{name}-{k}",
-            window,
-            names=names if len(names) > 1 else [],
-            sfreq=windows.sfreq,
-            step=step,
-            color=PALETTE[label % len(PALETTE)],
-            title=f"Synthetic window {k + 1} of {len(picked)}, label {windows.label_names[label]}",
-        )
-        for k, window in enumerate(shown)
-    )
-
-
-def spectrum_svgs(windows: SyntheticWindows, *, highest: float, name: str) -> tuple[str, ...]:
-    """Draw one spectrum panel a label, on shared axes, up to `highest` Hz; medians of the others in grey.
+def spectrum_svgs(windows: SyntheticWindows, *, lowest: float, highest: float, name: str) -> tuple[str, ...]:
+    """Draw one spectrum panel a label, on shared axes, from `lowest` to `highest` Hz.
 
     Welch's method on windows of at most 2 s, averaged over channels; the ribbon holds the middle 80 % of at most
-    200 windows of the label, fewer where windows are huge. A label without windows has an empty string.
+    200 windows of the label, fewer where windows are huge; medians of the other labels are grey. A label without
+    windows has an empty string.
     """
     spectra = [_spectra(windows, label) for label in range(len(windows.label_names))]
     known = [found for found in spectra if found is not None]
     if not known:
         return tuple("" for _ in spectra)
     highest = min(highest, windows.sfreq / 2)
-    inside = [quantiles[:, (freqs >= 1) & (freqs <= highest)] for freqs, quantiles in known]
+    # No bin lies below one over the stretch's length.
+    lowest = max(lowest, float(known[0][0][1]))
+    inside = [quantiles[:, (freqs >= lowest) & (freqs <= highest)] for freqs, quantiles in known]
     low = math.floor(math.log10(max(min(float(part.min()) for part in inside), 1e-9)))
     high = math.ceil(math.log10(max(max(float(part.max()) for part in inside), 1e-8)))
     limits = (10.0**low, 10.0 ** max(high, low + 1))
@@ -243,6 +219,7 @@ def spectrum_svgs(windows: SyntheticWindows, *, highest: float, name: str) -> tu
             mine,
             others=[found for k, found in enumerate(spectra) if found is not None and k != label],
             limits=limits,
+            lowest=lowest,
             highest=highest,
             color=PALETTE[label % len(PALETTE)],
             title=f"Spectrum of synthetic windows, label {windows.label_names[label]}",
@@ -273,51 +250,6 @@ def _squared_mu(event: Mechanism) -> float:
     return event.steps * event.sampling_probability**2 * growth
 
 
-def _example(
-    name: str,
-    window: NDArray[np.float64],
-    *,
-    names: list[str],
-    sfreq: float,
-    step: float,
-    color: str,
-    title: str,
-) -> str:
-    """Draw one window, shape (channel, time), as stacked traces `step` microvolts apart."""
-    n_channels, n_times = window.shape
-    seconds = n_times / sfreq
-    bar = _nice(step * (0.6 if n_channels > 1 else 0.4))
-    height = round(42 + 24 * (n_channels + 0.6)) if n_channels > 1 else 110
-
-    def draw(figure: Figure) -> None:
-        left = 0.14 if names else 0.03
-        axes = figure.add_axes((left, 38 / height, 0.985 - left, 1 - 42 / height))
-        for k, trace in enumerate(window):
-            times, values = _thin(trace, sfreq)
-            axes.plot(times, np.clip(values, -2.2 * step, 2.2 * step) - k * step, color=color, lw=0.9)
-            if names:
-                axes.text(-0.012 * seconds, -k * step, _short(names[k], 5), ha="right", va="center", fontsize=10)
-        axes.set(xlim=(0, seconds * 1.2), ylim=(-(n_channels - 0.2) * step, 0.8 * step))
-        x, y = seconds * 1.035, -(n_channels - 1) * step / 2
-        axes.plot([x, x], [y - bar / 2, y + bar / 2], color=INK, lw=1.8, solid_capstyle="butt")
-        axes.text(x + 0.018 * seconds, y, f"{bar:g}\nµV", va="center", fontsize=10, linespacing=1.15)
-        ticks = np.arange(0, seconds * (1 + 1e-9), _nice(seconds / 3))
-        axes.xaxis.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g} s"))
-        axes.yaxis.set_major_locator(NullLocator())
-        axes.spines["left"].set_visible(False)
-        axes.spines["bottom"].set_bounds(0, seconds)
-
-    return svg(
-        name,
-        draw,
-        size=(240, height),
-        title=title,
-        description=f"{n_channels} channel{'s' if n_channels > 1 else ''} over {seconds:.3g} s. The vertical "
-        f"bar is {bar:g} µV.",
-    )
-
-
 _Spectra = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -342,6 +274,7 @@ def _spectrum(
     *,
     others: Sequence[_Spectra],
     limits: tuple[float, float],
+    lowest: float,
     highest: float,
     color: str,
     title: str,
@@ -354,7 +287,7 @@ def _spectrum(
             axes.plot(other_freqs, other[1], color=FAINT, lw=1)
         axes.fill_between(freqs, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(freqs, median, color=color, lw=1.8)
-        axes.set(yscale="log", xlim=(1, highest), ylim=limits)
+        axes.set(yscale="log", xlim=(lowest, highest), ylim=limits)
         axes.set_xlabel("Hz", labelpad=1)
         axes.set_ylabel("µV²/Hz", labelpad=2)
         axes.yaxis.set_minor_locator(NullLocator())
@@ -376,25 +309,3 @@ def _decades(axes: Axes, limits: tuple[float, float]) -> None:
     powers = range(first, last + 1, stride)
     axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in powers]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-
-
-def _thin(trace: NDArray[np.float64], sfreq: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Keep at most `MOST_POINTS` samples: the smallest and largest of each stretch, so that spikes survive."""
-    n_times = len(trace)
-    if n_times <= MOST_POINTS:
-        return np.arange(n_times) / sfreq, trace
-    kept: set[int] = set()
-    for part in np.array_split(np.arange(n_times), MOST_POINTS // 2):
-        kept |= {int(part[trace[part].argmin()]), int(part[trace[part].argmax()])}
-    places = np.array(sorted(kept))
-    return places / sfreq, trace[places]
-
-
-def _nice(value: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is at most `value`."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return float(f"{max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9)):g}")
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

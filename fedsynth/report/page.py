@@ -1,6 +1,6 @@
 """The public report: from a study, its promise, its scores and synthetic windows to one page and its numbers.
 
-Every number on the page is written through `_Numbers`, which also writes `metrics.json`; so none can be shown
+Every number on the page is written through `Numbers`, which also writes `metrics.json`; so none can be shown
 without a source. The page makes no request, runs no script, and depends on nothing but its input.
 """
 
@@ -8,13 +8,11 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from decimal import ROUND_CEILING, Decimal
+from dataclasses import asdict, dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -23,7 +21,9 @@ from fedsynth.evaluation.score import Score
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Group, Mechanism, trainings
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
-from fedsynth.report import figures
+from fedsynth.report import figures, traces
+from fedsynth.report.numbers import Numbers, ceiling, factor, power
+from fedsynth.report.sample import coherence
 from fedsynth.study import Study
 
 FALSE_POSITIVES = 0.01
@@ -37,12 +37,19 @@ _A_PERSON = re.compile(
 
 @dataclass(frozen=True)
 class ReportPage:
-    """What a reader is shown. `facts` are labelled lines of provenance; `cohort: toy` marks made-up people."""
+    """What a reader is shown.
+
+    `windows` is a sample of what is released (`public_sample`); `counts` are the windows of each label and
+    `subjects` the made-up subjects of the whole release. `facts` are labelled lines of provenance; `cohort: toy`
+    marks made-up people.
+    """
 
     study: Study
     statement: PrivacyStatement
     scores: tuple[Score, ...]
     windows: SyntheticWindows
+    counts: tuple[int, ...]
+    subjects: int
     facts: dict[str, str]
 
 
@@ -60,59 +67,13 @@ def write_report(folder: Path, page: ReportPage) -> None:
             a text on the page speaks of people where the unit is a recording or a window.
     """
     _refuse(page)
-    numbers = _Numbers()
+    numbers = Numbers()
     text = _render(page, numbers)
     metrics = json.dumps([asdict(metric) for metric in numbers.metrics], indent=2, allow_nan=False) + "\n"
     _refuse_wrong_unit(text + metrics, page.statement.unit)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
     (folder / "metrics.json").write_text(metrics, encoding="utf-8", newline="\n")
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """One number of the page. Infinity is the word "inf"; an end that does not exist is None."""
-
-    name: str
-    value: float | str | None
-    low: float | None
-    high: float | None
-    direction: int
-    source: str
-    about: str
-
-
-@dataclass
-class _Numbers:
-    """Collects every number while the page is written."""
-
-    metrics: list[_Metric] = field(default_factory=list)
-
-    def say(self, shown: str, *, name: str, value: float, source: str, about: str, direction: int = 0) -> Markup:
-        """Record a number without interval and return it as HTML, `shown` to people, exact to machines."""
-        self.metrics.append(_Metric(name, _plain(value), None, None, direction, source, about))
-        return _data(value, shown)
-
-    def promise(self, shown: str, *, name: str, value: float, about: str, direction: int = 0) -> Markup:
-        """Record a number that follows from the mechanisms alone."""
-        return self.say(shown, name=name, value=value, source="accountant", about=about, direction=direction)
-
-    def score(self, score: Score) -> dict[str, Any]:
-        """Record a score and return the row of the table."""
-        low, high = (end if math.isfinite(end) else None for end in (score.low, score.high))
-        self.metrics.append(
-            _Metric(score.name, _plain(score.value), low, high, score.direction, score.source, score.about)
-        )
-        bounded = low is not None and high is not None
-        return {
-            "name": score.name,
-            "about": score.about,
-            "value": _data(score.value, _figure(score.value)),
-            "low": _data(low, _figure(low)) if bounded and low is not None else "",
-            "high": _data(high, _figure(high)) if bounded and high is not None else "",
-            "direction": score.direction,
-            "source": score.source,
-        }
 
 
 def _refuse(page: ReportPage) -> None:
@@ -149,7 +110,7 @@ def _refuse_wrong_unit(text: str, unit: str) -> None:
         )
 
 
-def _render(page: ReportPage, numbers: _Numbers) -> str:
+def _render(page: ReportPage, numbers: Numbers) -> str:
     environment = Environment(
         loader=PackageLoader("fedsynth.report"),
         autoescape=True,
@@ -171,6 +132,9 @@ def _render(page: ReportPage, numbers: _Numbers) -> str:
         "sources": sorted({score.source for score in page.scores}),
         "forest": Markup(figures.forest_svg(page.scores, labels=len(page.study.labels.names))),
         "labels": _labels(page, numbers),
+        "ecg": page.study.signal.modality == "ecg",
+        "strips": traces.is_strip(page.windows, ecg=page.study.signal.modality == "ecg"),
+        "coherence": _coherence(page, numbers),
         "checks": _checks(page.statement, numbers),
         "composes": page.statement.composes.rstrip(". "),
         "overlap": page.statement.overlap.rstrip(". "),
@@ -179,28 +143,28 @@ def _render(page: ReportPage, numbers: _Numbers) -> str:
     return environment.get_template("report.html").render(context).rstrip() + "\n"
 
 
-def _promise(statement: PrivacyStatement, numbers: _Numbers) -> dict[str, Any]:
+def _promise(statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
     epsilon, delta = statement.epsilon, statement.delta
     if not statement.is_private:
         epsilon = math.inf
     tpr = figures.largest_tpr(FALSE_POSITIVES, epsilon=epsilon, delta=delta)
-    factor = math.exp(min(epsilon, 700.0)) if math.isfinite(epsilon) else math.inf
+    times = math.exp(min(epsilon, 700.0)) if math.isfinite(epsilon) else math.inf
     return {
         "private": statement.is_private,
         "epsilon": numbers.promise(
-            _ceiling(epsilon, 2),
+            ceiling(epsilon, 2),
             name="epsilon",
             value=epsilon,
             about=f"of the whole release, for each {statement.unit}, by {statement.accountant}",
             direction=-1,
         ),
         "delta": numbers.promise(
-            _power(delta), name="delta", value=delta, about="of the whole release", direction=-1
+            power(delta), name="delta", value=delta, about="of the whole release", direction=-1
         ),
         "factor": numbers.promise(
-            _factor(factor),
+            factor(times),
             name="e^epsilon",
-            value=factor,
+            value=times,
             about="largest factor by which the probability of any outcome changes, up to delta",
             direction=-1,
         ),
@@ -216,8 +180,8 @@ def _promise(statement: PrivacyStatement, numbers: _Numbers) -> dict[str, Any]:
     }
 
 
-def _release(page: ReportPage, numbers: _Numbers) -> dict[str, Any]:
-    count, n_channels, n_times = page.windows.signal.shape
+def _release(page: ReportPage, numbers: Numbers) -> dict[str, Any]:
+    count, (_, n_channels, n_times) = sum(page.counts), page.windows.signal.shape
     seconds = n_times / page.windows.sfreq
 
     def drawn(shown: str, name: str, value: float) -> Markup:
@@ -231,16 +195,17 @@ def _release(page: ReportPage, numbers: _Numbers) -> dict[str, Any]:
             about="that spent budget on this release",
         ),
         "windows": drawn(f"{count:,}", "synthetic windows", count),
+        "subjects": drawn(f"{page.subjects:,}", "synthetic subjects", page.subjects),
         "channels": drawn(str(n_channels), "channels", n_channels),
         "seconds": drawn(f"{seconds:.3g}", "seconds in a window", seconds),
         "sfreq": drawn(f"{page.windows.sfreq:g}", "sampling frequency in Hz", page.windows.sfreq),
     }
 
 
-def _site(site: SiteStatement, statement: PrivacyStatement, numbers: _Numbers) -> dict[str, Any]:
+def _site(site: SiteStatement, statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
     def spent(value: float, accountant: str) -> Markup:
         return numbers.promise(
-            _ceiling(value, 3),
+            ceiling(value, 3),
             name=f"epsilon at {site.site}, {accountant}",
             value=value,
             about=f"for each {statement.unit}, the larger of the site's two groups",
@@ -252,7 +217,7 @@ def _site(site: SiteStatement, statement: PrivacyStatement, numbers: _Numbers) -
         "epsilon": spent(site.epsilon, statement.accountant),
         "second": spent(site.epsilon_second, statement.second_accountant),
         "delta": numbers.promise(
-            _power(site.delta), name=f"delta at {site.site}", value=site.delta, about="", direction=-1
+            power(site.delta), name=f"delta at {site.site}", value=site.delta, about="", direction=-1
         ),
         "head": site.ledger_head,
     }
@@ -269,7 +234,7 @@ def _by_history(sites: Sequence[SiteStatement]) -> dict[_History, list[str]]:
     return found
 
 
-def _histories(sites: Sequence[SiteStatement], numbers: _Numbers) -> list[dict[str, Any]]:
+def _histories(sites: Sequence[SiteStatement], numbers: Numbers) -> list[dict[str, Any]]:
     histories = []
     for (trained, held_out), names in _by_history(sites).items():
         groups: tuple[tuple[Group, tuple[Mechanism, ...]], ...] = (("train", trained), ("held-out", held_out))
@@ -290,7 +255,7 @@ def _histories(sites: Sequence[SiteStatement], numbers: _Numbers) -> list[dict[s
     return histories
 
 
-def _event(event: Mechanism, share: float, *, where: str, numbers: _Numbers) -> dict[str, Any]:
+def _event(event: Mechanism, share: float, *, where: str, numbers: Numbers) -> dict[str, Any]:
     def told(shown: str, what: str, value: float) -> Markup:
         return numbers.promise(shown, name=f"{what}: {where}", value=value, about=event.purpose)
 
@@ -300,7 +265,7 @@ def _event(event: Mechanism, share: float, *, where: str, numbers: _Numbers) -> 
         "sigma": told(f"{event.noise_multiplier:.3f}", "noise multiplier", event.noise_multiplier),
         "q": told(f"{event.sampling_probability:g}", "sampling probability", event.sampling_probability),
         "steps": told(f"{event.steps:,}", "steps", event.steps),
-        "norm": told(f"{norm:g}" if math.isfinite(norm) else "∞", "clipping norm", norm),
+        "norm": told(f"{norm:.4g}" if math.isfinite(norm) else "∞", "clipping norm", norm),
         "share": told(figures.percent(share), "share of the group's budget", share),
     }
 
@@ -322,13 +287,16 @@ def _names(names: Sequence[str], total: int) -> str:
     return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _labels(page: ReportPage, numbers: _Numbers) -> list[dict[str, Any]]:
-    windows = page.windows
-    highest = min(page.study.signal.bandpass[1] * 1.1, windows.sfreq / 2)
-    spectra = figures.spectrum_svgs(windows, highest=highest, name="spectrum")
+def _labels(page: ReportPage, numbers: Numbers) -> list[dict[str, Any]]:
+    windows, ecg = page.windows, page.study.signal.modality == "ecg"
+    low, high = page.study.signal.bandpass
+    spectra = figures.spectrum_svgs(
+        windows, lowest=min(low, 1.0), highest=min(high * 1.1, windows.sfreq / 2), name="spectrum"
+    )
     rows = []
-    for label, name in enumerate(windows.label_names):
-        count = int(np.count_nonzero(windows.labels == label))
+    for label, (name, count) in enumerate(zip(windows.label_names, page.counts, strict=True)):
+        color = figures.PALETTE[label % len(figures.PALETTE)]
+        examples = traces.example_svgs(windows, label, name=f"example-{label}", color=color, ecg=ecg)
         rows.append(
             {
                 "name": name,
@@ -339,14 +307,27 @@ def _labels(page: ReportPage, numbers: _Numbers) -> list[dict[str, Any]]:
                     source="synthetic",
                     about="shape of the release",
                 ),
-                "examples": [Markup(svg) for svg in figures.example_svgs(windows, label, name=f"example-{label}")],
+                "examples": [Markup(svg) for svg in examples],
                 "spectrum": Markup(spectra[label]),
             }
         )
     return rows
 
 
-def _checks(statement: PrivacyStatement, numbers: _Numbers) -> list[dict[str, Any]]:
+def _coherence(page: ReportPage, numbers: Numbers) -> Markup | None:
+    share = coherence(page.windows)
+    if share is None:
+        return None
+    return numbers.say(
+        figures.percent(max(share, 0.0)),
+        name="share of variance between synthetic subjects",
+        value=share,
+        source="synthetic",
+        about="intraclass correlation of log power, of the signal and of its slope, within labels",
+    )
+
+
+def _checks(statement: PrivacyStatement, numbers: Numbers) -> list[dict[str, Any]]:
     """Return what was looked at, what was taken on trust and what nobody looked at, in that order."""
     sites = [site for site in statement.sites if math.isfinite(site.epsilon) and site.epsilon > 0]
     apart = max((abs(site.epsilon_second / site.epsilon - 1) for site in sites), default=math.inf)
@@ -371,43 +352,3 @@ def _checks(statement: PrivacyStatement, numbers: _Numbers) -> list[dict[str, An
         {"key": "subgroups", "status": "not checked"},
         {"key": "clinicians", "status": "not checked"},
     ]
-
-
-def _data(value: float | None, shown: str) -> Markup:
-    return Markup('<data value="{}">{}</data>').format(json.dumps(_plain(value)).strip('"'), shown)
-
-
-def _plain(value: float | None) -> float | str | None:
-    """Turn a number into what JSON can hold: infinity becomes a word, an undefined number nothing."""
-    if value is None or math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)
-
-
-def _figure(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return (f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}").replace("-", "−")
-
-
-def _factor(value: float) -> str:
-    if not math.isfinite(value) or value >= 1e7:
-        return "∞" if math.isinf(value) else f"about {_power(value)}"
-    return f"{math.ceil(value):,}" if value >= 100 else _ceiling(value, 1)
-
-
-def _ceiling(value: float, digits: int) -> str:
-    """Round up, so that what is printed never promises more than what was computed."""
-    if not math.isfinite(value):
-        return "∞"
-    return f"{Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"
-
-
-def _power(value: float) -> str:
-    """Write a small number as a power of ten: 1e-05 is 10⁻⁵, 2.5e-06 is 2.5 × 10⁻⁶."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    factor = mantissa.rstrip("0").rstrip(".")
-    return f"10{raised}" if factor == "1" else f"{factor} × 10{raised}"

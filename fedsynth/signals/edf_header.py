@@ -14,6 +14,7 @@ from typing import Literal
 
 from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
+from fedsynth.signals.gate import MissingChannelError
 
 LONGEST_HEADER = 256 * 10_000  # bytes: the number of signals has four digits
 RATE_TOLERANCE = 1e-4  # relative
@@ -22,7 +23,7 @@ _VERSIONS: dict[bytes, Literal["EDF", "BDF"]] = {b"0": "EDF", b"\xffBIOSEMI": "B
 _WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # of the fields of one signal, in bytes
 # Micro sign and Greek mu as Latin-1, UTF-8, Shift-JIS, code page 437 and Greek code pages write them.
 _MICRO = (b"u", b"\xb5", b"\xc2\xb5", b"\xce\xbc", b"\x83\xca", b"\xe6", b"\xec", b"micro")
-_UNITS = {micro + volt: "uV" for micro in _MICRO for volt in (b"V", b"v", b"volt", b"Volt")} | {
+UNITS = {micro + volt: "uV" for micro in _MICRO for volt in (b"V", b"v", b"volt", b"Volt")} | {
     b"UV": "uV",
     b"mV": "mV",
     b"mv": "mV",
@@ -51,7 +52,7 @@ class EdfSignal:
     @property
     def voltage(self) -> str | None:
         """Return "uV", "mV" or "V", or None for any other unit."""
-        return _UNITS.get(self.unit)
+        return UNITS.get(self.unit)
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,11 @@ def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float
     Args:
         header: of the file.
         channels: as the study names them.
-        sfreq: the study's sampling frequency in Hz; met within 0.01 %.
+        sfreq: of the recordings in Hz, as the study says; met within 0.01 %.
 
     Raises:
-        RecordingError: a channel is missing, there twice, named twice, in an unknown unit, without a gain, or at
+        MissingChannelError: a channel is missing.
+        RecordingError: a channel is there twice, named twice, in an unknown unit, without a gain, or at
             another rate.
     """
     places: dict[str, list[int]] = {}
@@ -153,9 +155,9 @@ def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float
             places.setdefault(canonical_channel(signal.label), []).append(index)
     chosen: list[int] = []
     for channel in channels:
-        found = places.get(canonical_channel(channel), [])
+        found = find_channel(places, channel)
         if not found:
-            raise RecordingError(
+            raise MissingChannelError(
                 f"channel {channel!r} of the study is missing: none of the file's {len(header.signals)} signals "
                 "has that label; export it with the file, or correct signal.channels"
             )
@@ -171,6 +173,19 @@ def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float
     if len({header.signals[index].samples_per_record for index in chosen}) > 1:
         raise RecordingError("the study's channels have different sampling rates; resample them to one rate first")
     return tuple(chosen)
+
+
+def find_channel(places: dict[str, list[int]], channel: str) -> list[int]:
+    """Return where the labels of a channel stand: its own spelling, or else that with "ECG " before it.
+
+    Args:
+        places: of the file's labels, by their canonical spelling.
+        channel: as the study names it.
+
+    >>> find_channel({"ECG II": [0], "C3": [1]}, "ii")
+    [0]
+    """
+    return places.get(canonical_channel(channel)) or places.get(canonical_channel(f"ECG {channel}")) or []
 
 
 def check_contiguous(header: EdfHeader, *, data: bytes, sfreq: float) -> None:
@@ -307,7 +322,8 @@ def _judge(header: EdfHeader, signal: EdfSignal, *, channel: str, sfreq: float) 
         found = f"{header.rate(signal):g}" if header.record_seconds else "unknown"
         raise RecordingError(
             f"the sampling rate of channel {channel!r} is {found} Hz, and the study asks for {sfreq:g} Hz; "
-            "resample the recordings before they are given to a study, or correct signal.sfreq"
+            "resample the recordings before they are given to a study, or correct signal.sfreq (and, where the "
+            "windows' rate is another, signal.recorded_sfreq)"
         )
 
 

@@ -1,12 +1,14 @@
-"""Filters: from a recording as read to the same recording within the study's band, without delay."""
+"""Filters: from a recording as read to the same recording in the study's band and at its rate, without delay."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
+from numpy.typing import NDArray
+from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from fedsynth.signals.recording import Recording
+from fedsynth.signals.recording import Beats, Recording
+from fedsynth.study import rate_ratio
 
 ORDER = 4
 
@@ -33,3 +35,28 @@ def band_pass(recording: Recording, *, bandpass: tuple[float, float]) -> Recordi
     extension = min(signal.shape[1] - 1, math.ceil(recording.sfreq / low))
     passed = sosfiltfilt(sections, signal, axis=1, padtype="odd", padlen=extension)
     return replace(recording, signal=np.ascontiguousarray(passed, dtype=np.float32))
+
+
+def resample(recording: Recording, *, sfreq: float) -> Recording:
+    """Bring a recording to another rate by polyphase filtering, with the exact ratio of the two rates.
+
+    The filter is scipy.signal.resample_poly's: a Kaiser window of beta 5 over 20 periods of the lower rate, cut off
+    at half the lower rate, without delay. The line from the first sample to the last is taken out meanwhile, so
+    that the ends do not ring.
+
+    Args:
+        recording: band-passed below half of either rate; signal in microvolts, shape (channel, time).
+        sfreq: wanted, in Hz.
+
+    Returns:
+        The recording at that rate, float32, beats included; the same recording where the rate is met already.
+    """
+    up, down = rate_ratio(recording.sfreq, sfreq)
+    if up == down:
+        return recording
+    signal = resample_poly(recording.signal.astype(np.float64), up, down, axis=1, padtype="line")
+    beats = recording.beats
+    if beats is not None:
+        beats = Beats((2 * beats.samples * up + down) // (2 * down), beats.labels)
+    single: NDArray[np.float32] = np.ascontiguousarray(signal, dtype=np.float32)
+    return replace(recording, signal=single, sfreq=sfreq, beats=beats)

@@ -15,6 +15,10 @@ LARGEST_STD_UV = 1e5
 _LONGEST_NUMBER = 40  # characters
 
 
+class MissingChannelError(RecordingError):
+    """A recording lacks a channel of the study, which may say that such recordings are left out."""
+
+
 def samples_of_text(data: bytes) -> NDArray[np.float32]:
     """Read one number a line, in microvolts, shape (time,); lines end in LF or CRLF.
 

@@ -8,7 +8,6 @@ import hashlib
 import io
 import logging
 import os
-import re
 import shlex
 import warnings
 from collections import Counter
@@ -28,14 +27,15 @@ from fedsynth.signals.edf_header import (
     parse_header,
     plain_header,
 )
-from fedsynth.signals.gate import check_recording, check_site, copies, samples_of_text
+from fedsynth.signals.gate import MissingChannelError, check_recording, check_site, copies, samples_of_text
 from fedsynth.signals.recording import Recording
-from fedsynth.study import LabelPlan, SignalPlan, Study
+from fedsynth.signals.register import Register, name_of, read_register
+from fedsynth.signals.wfdb_files import Samples, read_beats, read_wfdb
+from fedsynth.study import SignalPlan, Study
 
 log = logging.getLogger(__name__)
 
-_SUFFIXES = {"edf": (".edf", ".bdf"), "text": (".txt",)}
-_LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
+_SUFFIXES = {"edf": (".edf", ".bdf"), "text": (".txt",), "wfdb": (".hea",)}
 
 
 def read_site(
@@ -46,7 +46,9 @@ def read_site(
     Files lie in the folder or in folders below it, names that begin with a dot aside; upper and lower case of the
     suffix are equal. `text`: *.txt, one number a line in microvolts; the subject is the file's stem. `edf`: *.edf
     and *.bdf; the subject is the stem up to the first "_" (Brain Imaging Data Structure), and may have several
-    files. A label is the letters before the digits of the file name, or stands in the folder's participants.tsv.
+    files. `wfdb`: *.hea beside their signal files; the subject as with `edf`. A label is the letters before the
+    digits of the file name, or stands in the folder's participants.tsv or recordings.tsv, or is that of each beat
+    in the .atr file; recordings.tsv says whose a recording is, whatever its name.
 
     Args:
         folder: of one site.
@@ -55,8 +57,8 @@ def read_site(
         progress: called with (files done, files in all).
 
     Returns:
-        Recordings in the order of their files' names; those with another label are left out where the study says
-        so.
+        Recordings in the order of their files' names; those with another label, without a beat that has a label,
+        or without a channel are left out where the study says so.
 
     Raises:
         RecordingError: the first thing that is not as the study says; the message names no one.
@@ -68,18 +70,20 @@ def read_site(
             f"site {site!r} holds no recordings: there is no {wanted} file in its folder; give it its recordings, "
             "or leave it out. Nothing was written"
         )
-    raw_labels = _participants(folder, study.labels.column, site) if study.labels.source != "file name" else None
+    register = read_register(folder, files, site=site, study=study)
     recordings, remarks = [], Counter[str]()
     for number, path in enumerate(files, start=1):
         with _named(folder, site, study.signal.format, number, len(files)):
-            subject = path.stem if study.signal.format == "text" else path.stem.split("_")[0]
-            label = _label(path, subject, raw_labels, study.labels)
-            if label is not None:
-                signal, digest, found = _samples(path, study.signal)
-                remarks.update(found)
-                recording = Recording(signal, study.signal.sfreq, study.signal.channels, subject, label, digest)
-                check_recording(recording, n_times=study.windows.n_times)
-                recordings.append(recording)
+            try:
+                read = _recording(path, register, study)
+            except MissingChannelError:
+                if study.signal.missing == "refuse":
+                    raise
+                remarks["no channel of a name that the study asks for, and were left out"] += 1
+                read = None
+            if read is not None:
+                recordings.append(read[0])
+                remarks.update(read[1])
         if progress:
             progress(number, len(files))
     check_site(recordings, site=site, least_subjects=study.cohort.least_subjects)
@@ -118,88 +122,42 @@ def _named(folder: Path, site: str, form: str, number: int, total: int) -> Itera
         ) from None  # the cause may hold the file's name
 
 
-def _participants(folder: Path, column: str, site: str) -> dict[str, str]:
-    """Return the raw label of every participant."""
-    where = f"site {site!r}: participants.tsv"
-    try:
-        text = (folder / "participants.tsv").read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise RecordingError(
-            f"{where} is missing, and labels.source asks for it; put it into the site's folder. Nothing was written"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(
-            f"{where} cannot be read as UTF-8 text ({type(error).__name__}); save it again. Nothing was written"
-        ) from None
-    rows = [[cell.strip().strip('"') for cell in line.split("\t")] for line in text.split("\n") if line.strip()]
-    heads = rows[0] if rows else []
-    for wanted in ("participant_id", column):
-        if heads.count(wanted) != 1:
-            raise RecordingError(
-                f"{where} has {heads.count(wanted)} columns {wanted!r}, and one is needed; its first line names "
-                "the columns, parted by tabs. Nothing was written"
-            )
-    labels: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(heads):
-            raise RecordingError(
-                f"{where}: row {number} has {len(row)} cells, and the first line names {len(heads)} columns; "
-                "correct it. Nothing was written"
-            )
-        person, label = row[heads.index("participant_id")], row[heads.index(column)]
-        if labels.setdefault(person, label) != label:
-            raise RecordingError(
-                f"{where}: row {number} gives a participant another label than a row before it; keep one of them. "
-                "Nothing was written"
-            )
-    return labels
-
-
-def _label(path: Path, subject: str, raw_labels: dict[str, str] | None, plan: LabelPlan) -> str | None:
-    """Return the study's name of a file's label, or None to leave the file out."""
-    if raw_labels is None:
-        found = _LETTERS_THEN_DIGIT.match(path.stem)
-        if found is None:
-            raise RecordingError(
-                "its name does not begin with letters and then digits, and the letters are the label; rename the "
-                "file or move it away"
-            )
-        raw = found[1]
-    elif subject in raw_labels:
-        raw = raw_labels[subject]
-    else:
-        raise RecordingError(
-            "it belongs to no row of participants.tsv; add the person's row, or move the file away"
-        )
-    label = plan.rename.get(raw, raw)
-    if label in plan.names:
-        return label
-    if plan.others == "leave out":
+def _recording(path: Path, register: Register, study: Study) -> tuple[Recording, tuple[str, ...]] | None:
+    """Read a file and check it; None leaves it out. The strings say what was put right."""
+    plan, entry = study.signal, register.entry(path)
+    label = "" if entry.label is None else name_of(entry.label, study.labels)
+    if label is None:
         return None
-    raise RecordingError(
-        f"its label is not one of the study's names ({', '.join(plan.names)}); correct it, extend labels.rename, "
-        'or set labels.others = "leave out"'
-    )
-
-
-def _samples(path: Path, plan: SignalPlan) -> tuple[NDArray[np.float32], str, tuple[str, ...]]:
-    """Return a file's samples in microvolts, shape (channel, time), the digest of all its data, and remarks.
-
-    The digest covers the data of every channel, whichever the study picks, and nothing of the header.
-    """
     try:
-        with path.open("rb") as file:
-            if plan.format == "text":
-                samples = samples_of_text(file.read())[None]
-                return samples, hashlib.sha256(samples.tobytes()).hexdigest(), ()
-            header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
-            chosen = choose_signals(header, channels=plan.channels, sfreq=plan.sfreq)
-            file.seek(header.n_bytes)
-            data = file.read()
+        samples, beats = _samples(path, plan), None
+        if entry.label is None:
+            n_times = samples.signal.shape[1]
+            beats = read_beats(path, study.labels, n_times=n_times, sfreq=plan.rate_as_recorded)
     except OSError as error:
         raise RecordingError(f"it cannot be opened and read ({type(error).__name__}); check the file") from None
-    check_contiguous(header, data=data, sfreq=plan.sfreq)
-    return _microvolts(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks
+    if beats is not None and len(beats.samples) == 0 and study.labels.others == "leave out":
+        return None
+    rate, subject = plan.rate_as_recorded, entry.subject
+    recording = Recording(samples.signal, rate, plan.channels, subject, label, samples.digest, beats)
+    up, down = plan.resampling
+    check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1)
+    return recording, samples.remarks
+
+
+def _samples(path: Path, plan: SignalPlan) -> Samples:
+    """Read a file's samples; the digest covers every channel, whichever the study picks, and no header."""
+    if plan.format == "wfdb":
+        return read_wfdb(path, plan)
+    with path.open("rb") as file:
+        if plan.format == "text":
+            samples = samples_of_text(file.read())[None]
+            return Samples(samples, hashlib.sha256(samples.tobytes()).hexdigest(), ())
+        header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
+        chosen = choose_signals(header, channels=plan.channels, sfreq=plan.rate_as_recorded)
+        file.seek(header.n_bytes)
+        data = file.read()
+    check_contiguous(header, data=data, sfreq=plan.rate_as_recorded)
+    return Samples(_microvolts(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks)
 
 
 def _microvolts(header: EdfHeader, chosen: tuple[int, ...], data: bytes) -> NDArray[np.float32]:

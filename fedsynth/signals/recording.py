@@ -7,12 +7,24 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Beats:
+    """Beats of a recording in the order of time, those with a label of the study alone.
+
+    `samples` (beat,) int64 say where each stands, counted from 0; `labels` (beat,) int64 index the study's names.
+    """
+
+    samples: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Recording:
     """One recording of one person.
 
     `signal` is float32 in microvolts, shape (channel, time), at `sfreq` Hz. `subject` and `label` never leave
     the site. `digest` is the SHA-256 of the data of all the file's channels, so that the same recording is known
-    again under another name and for another choice of channels.
+    again under another name and for another choice of channels. Where `beats` are given, each of them has a label
+    and the recording has none (`label` is "").
     """
 
     signal: NDArray[np.float32]
@@ -21,6 +33,7 @@ class Recording:
     subject: str
     label: str
     digest: str
+    beats: Beats | None = None
 
 
 @dataclass(frozen=True)

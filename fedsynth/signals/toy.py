@@ -1,7 +1,8 @@
-"""The toy cohort: made-up hospitals with made-up people, written as EDF files beside a participants.tsv.
+"""The toy cohort: made-up hospitals with made-up people, written as EDF files or WFDB records beside a table.
 
-The signals come from stochastic oscillators in the time domain, mixed to the scalp; the generator's public prior
+The EEG comes from stochastic oscillators in the time domain, mixed to the scalp; the generator's public prior
 (`fedsynth.families.prior`) is made differently, in the frequency domain, so that the demo has something to learn.
+The ECG is that of `fedsynth.signals.toy_ecg`, for which the same holds.
 People with "epilepsy" have slower and stronger theta, a slower alpha rhythm and sharp waves over one temporal
 region; every effect overlaps between the groups.
 """
@@ -17,53 +18,82 @@ from scipy.signal import lfilter
 
 from fedsynth.errors import StudyError
 from fedsynth.rng import numpy_generator
+from fedsynth.signals.toy_ecg import toy_ecg, write_record
 from fedsynth.study import Study
 
 SITES = ("north", "east", "south", "west")
 _PEOPLE = (190, 150, 120, 100)
 _SHARES = (0.5, 0.35, 0.6, 0.25)  # of people with the second label
+_EDF_LIMIT_UV = {"eeg": 1000.0, "ecg": 10_000.0}
 Progress = Callable[[int, int], None]
 
 
 def write_toy_cohort(folder: Path, *, study: Study, people: float = 1.0, progress: Progress | None = None) -> None:
-    """Write `folder/<site>/sub-*.edf` and `participants.tsv` for every site of the study.
+    """Write `folder/<site>/sub-*` and the table that the study's labels ask for, for every site of the study.
+
+    With a recordings.tsv, every fourth person has two recordings.
 
     Args:
         folder: to be made.
-        study: names the sites, labels, channels, rate and window length; EDF, two labels.
+        study: names the sites, the modality, the labels, channels, rate and window length; EDF or WFDB, two labels.
         people: scales the number of people per site, for quick tests.
         progress: called with (people written, people in all).
 
     Raises:
         StudyError: a study that the toy cohort cannot serve.
     """
-    if study.signal.format != "edf" or study.labels.source != "participants.tsv" or len(study.labels.names) != 2:
-        raise StudyError("the toy cohort has two labels, in EDF files with a participants.tsv; the study differs")
+    source = study.labels.source
+    if (
+        study.signal.format == "text"
+        or source not in ("participants.tsv", "recordings.tsv")
+        or len(study.labels.names) != 2
+    ):
+        raise StudyError(
+            "the toy cohort has two labels, in EDF files or WFDB records with a participants.tsv or a "
+            "recordings.tsv; the study differs"
+        )
     if study.labels.rename:
         raise StudyError("the toy cohort's labels bear the study's own names; remove labels.rename")
     sites = study.cohort.sites or SITES
-    seconds = math.ceil(study.windows.n_times * (study.windows.per_recording + 1) / study.signal.sfreq)
     counts = [max(6, round(people * _PEOPLE[index % len(_PEOPLE)])) for index in range(len(sites))]
+    kind = study.signal.modality
     done = 0
     for index, (site, count) in enumerate(zip(sites, counts, strict=True)):
         (folder / site).mkdir(parents=True)
-        lines = [f"participant_id\t{study.labels.column}"]
+        lines = ["\t".join(["participant_id", study.labels.column])]
+        if source == "recordings.tsv":
+            lines = ["\t".join(["recording", "participant_id", study.labels.column])]
         rng = numpy_generator("toy", site)
         for number in range(count):
             # Shares are met exactly, so that small cohorts hold both labels.
             ill = int(number < round(count * _SHARES[index % len(_SHARES)]))
-            name = f"sub-{number + 1:03d}"
-            _write(folder / site / f"{name}_eeg.edf", _person(rng, bool(ill), seconds, study), study)
-            lines.append(f"{name}\t{study.labels.names[ill]}")
+            name, label = f"sub-{number + 1:03d}", study.labels.names[ill]
+            if source == "participants.tsv":
+                _write(folder / site / f"{name}_{kind}", _signal(rng, bool(ill), study), study)
+                lines.append(f"{name}\t{label}")
+            else:
+                for run in range(1, 3 if number % 4 == 3 else 2):
+                    stem = f"{name}_run-{run}_{kind}"
+                    _write(folder / site / stem, _signal(rng, bool(ill), study), study)
+                    lines.append(f"{stem}\t{name}\t{label}")
             done += 1
             if progress:
                 progress(done, sum(counts))
-        (folder / site / "participants.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / site / source).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _signal(rng: np.random.Generator, ill: bool, study: Study) -> NDArray[np.float64]:
+    """Return one recording in microvolts, shape (channel, time), at the rate that the study's recordings have."""
+    plan = study.signal
+    seconds = math.ceil(study.windows.n_times * (study.windows.per_recording + 1) / plan.sfreq)
+    if plan.modality == "ecg":
+        return toy_ecg(rng, fibrillates=ill, seconds=seconds, sfreq=plan.rate_as_recorded, channels=plan.channels)
+    return _person(rng, ill, seconds, study)
 
 
 def _person(rng: np.random.Generator, ill: bool, seconds: int, study: Study) -> NDArray[np.float64]:
     """Return one person's signal in microvolts, shape (channel, time)."""
-    sfreq, n_channels = study.signal.sfreq, len(study.signal.channels)
+    sfreq, n_channels = study.signal.rate_as_recorded, len(study.signal.channels)
     n_times = int(seconds * sfreq)
     scalp = _mixing(n_channels)
     amplitude = rng.lognormal(math.log(9), 0.3)
@@ -103,16 +133,20 @@ def _mixing(n_channels: int) -> NDArray[np.float64]:
     return np.asarray(np.exp(-distance / 2.5), dtype=np.float64)
 
 
-def _write(path: Path, signal: NDArray[np.float64], study: Study) -> None:
-    limit = 1000.0
+def _write(stem: Path, signal: NDArray[np.float64], study: Study) -> None:
+    plan = study.signal
+    if plan.format == "wfdb":
+        write_record(stem, signal, channels=plan.channels, sfreq=plan.rate_as_recorded)
+        return
+    limit = _EDF_LIMIT_UV[plan.modality]
     signals = [
         edfio.EdfSignal(
             np.clip(row, -limit, limit),
-            sampling_frequency=study.signal.sfreq,
-            label=f"EEG {name}",
+            sampling_frequency=plan.rate_as_recorded,
+            label=f"{plan.modality.upper()} {name}",
             physical_dimension="uV",
             physical_range=(-limit, limit),
         )
-        for name, row in zip(study.signal.channels, signal, strict=True)
+        for name, row in zip(plan.channels, signal, strict=True)
     ]
-    edfio.Edf(signals).write(path)
+    edfio.Edf(signals).write(stem.with_name(f"{stem.name}.edf"))

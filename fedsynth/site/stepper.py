@@ -5,6 +5,7 @@ one unit at a time by autograd, and all at once by book-keeping (`fedsynth.priva
 a unit's gradient out. Both are exact; `docs/decisions/0009-two-ways-to-a-gradient-sum.md` says when which is taken.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from fedsynth.errors import PrivacyError
 from fedsynth.families.protocol import Family, Phase
+from fedsynth.families.shape import Shape
 from fedsynth.families.trainer import Trainer, flat, private_parameters
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.factored import choose, factored_gradients, unsupported
@@ -90,6 +92,7 @@ def train(
             trainer.family,
             trainer.parts,
             phase=trainer.phase,
+            shape=trainer.shape,
             batch=batch,
             rows=rows,
             allowance=allowance,
@@ -111,6 +114,7 @@ def gradient_sum(
     parts: nn.ModuleDict,
     *,
     phase: Phase,
+    shape: Shape,
     batch: Batch,
     rows: list[Tensor],
     allowance: Allowance,
@@ -123,6 +127,7 @@ def gradient_sum(
         family: the generator family.
         parts: the gradient is taken with respect to `phase.private_part`.
         phase: the one being trained.
+        shape: of the windows.
         batch: the site's windows.
         rows: for each unit the indices of its windows.
         allowance: one step of it is taken.
@@ -133,22 +138,53 @@ def gradient_sum(
     size = sum(parameter.numel() for parameter in private)
     step = allowance.step(n_units=len(rows), size=size, device=private[0].device)
     drawn = [rows[int(unit)] for unit in step.units]
-    if way == "factored" and not (check and _differs(family, parts, phase=phase, like=batch)):
+    luck = Luck.of(private, width=family.example_noise_width(shape, phase))
+    if way == "factored" and not (check and _differs(family, parts, phase=phase, like=batch, luck=luck)):
         for some in _parcels(drawn):
-            _add_factored(step.sum, family, parts, phase=phase, batch=batch, rows=some)
+            _add_factored(step.sum, family, parts, phase=phase, batch=batch, rows=some, luck=luck)
     else:
-        _add_one_by_one(step.sum, family, parts, phase=phase, batch=batch, rows=drawn)
+        _add_one_by_one(step.sum, family, parts, phase=phase, batch=batch, rows=drawn, luck=luck)
     return step.sum
 
 
-def _differs(family: Family, parts: nn.ModuleDict, *, phase: Phase, like: Batch) -> bool:
+@dataclass(frozen=True)
+class Luck:
+    """What the losses of one step draw: standard normal numbers of which nothing is secret.
+
+    A unit's numbers follow from the parameters at which it is asked and from its own windows. Taken in turn from
+    one generator, they would depend on who else was drawn: whoever knows the generator's state could then see one
+    unit move what the others say, by more than the clipping norm.
+    """
+
+    key: bytes
+    width: int
+
+    @classmethod
+    def of(cls, private: list[nn.Parameter], *, width: int) -> "Luck":
+        """Return the luck of a step at these parameters, `width` numbers for each window."""
+        digest = hashlib.sha256()
+        if width:
+            for parameter in private:
+                digest.update(parameter.detach().cpu().numpy().tobytes())
+        return cls(digest.digest(), width)
+
+    def draw(self, windows: Tensor) -> Tensor:
+        """Return the numbers for all windows of one unit, shape (window, width), on their device."""
+        if not self.width:
+            return windows.new_empty(len(windows), 0)
+        digest = hashlib.sha256(self.key + windows.detach().cpu().numpy().tobytes()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.randn(len(windows), self.width, generator=generator).to(windows)
+
+
+def _differs(family: Family, parts: nn.ModuleDict, *, phase: Phase, like: Batch, luck: Luck) -> bool:
     """Whether book-keeping and autograd disagree on made-up windows: a fact about parameters, not people."""
     windows = 20 * torch.randn(8, *like.windows.shape[1:]).to(like.windows)
     labels = torch.zeros(8, dtype=like.labels.dtype, device=like.labels.device)
     units = torch.arange(8, device=like.labels.device) // 2
     module, private = parts[phase.private_part], private_parameters(parts, phase)
     try:
-        loss = partial(family.example_loss, parts, phase, windows, labels)
+        loss = partial(family.example_loss, parts, phase, windows, labels, luck.draw(windows))
         factored_gradients(module, private, loss, units, check=True)
     except PrivacyError as error:
         log.warning("%s", error)
@@ -157,12 +193,20 @@ def _differs(family: Family, parts: nn.ModuleDict, *, phase: Phase, like: Batch)
 
 
 def _add_one_by_one(
-    sums: PrivateSum, family: Family, parts: nn.ModuleDict, *, phase: Phase, batch: Batch, rows: list[Tensor]
+    sums: PrivateSum,
+    family: Family,
+    parts: nn.ModuleDict,
+    *,
+    phase: Phase,
+    batch: Batch,
+    rows: list[Tensor],
+    luck: Luck,
 ) -> None:
     private = private_parameters(parts, phase)
     for mine in rows:
         try:
-            loss = family.example_loss(parts, phase, batch.windows[mine], batch.labels[mine]).mean()
+            windows = batch.windows[mine]
+            loss = family.example_loss(parts, phase, windows, batch.labels[mine], luck.draw(windows)).mean()
             sums.add(flat(torch.autograd.grad(loss, private, allow_unused=True), private)[None])
         except Exception:
             # A failure that the coordinator could see would be an answer without noise: the unit counts as zero.
@@ -170,11 +214,19 @@ def _add_one_by_one(
 
 
 def _add_factored(
-    sums: PrivateSum, family: Family, parts: nn.ModuleDict, *, phase: Phase, batch: Batch, rows: list[Tensor]
+    sums: PrivateSum,
+    family: Family,
+    parts: nn.ModuleDict,
+    *,
+    phase: Phase,
+    batch: Batch,
+    rows: list[Tensor],
+    luck: Luck,
 ) -> None:
     picked = torch.cat(rows)
     units = torch.cat([torch.full_like(mine, number) for number, mine in enumerate(rows)])
-    loss = partial(family.example_loss, parts, phase, batch.windows[picked], batch.labels[picked])
+    noise = torch.cat([luck.draw(batch.windows[mine]) for mine in rows])
+    loss = partial(family.example_loss, parts, phase, batch.windows[picked], batch.labels[picked], noise)
     try:
         module, private = parts[phase.private_part], private_parameters(parts, phase)
         sums.add_rows(factored_gradients(module, private, loss, units.to(picked)))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from fedsynth.errors import WireError
 from fedsynth.evaluation.tally import tallies, tally_size
 from fedsynth.evaluation.transfer import Referee, answer
-from fedsynth.families.anchor import Anchor, prior_anchor, statistic_size, statistics
+from fedsynth.families.anchor import Anchor
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.protocol import Phase
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
@@ -71,16 +72,17 @@ def prepare(
 
 
 def _anchor(order: Order, plan: Plan, step: Step) -> Work:
-    shape = shape_of(plan.study)
-    check_like(order.tensors, prior_anchor(shape).tensors(), sender="the coordinator")
+    shape, estimator = shape_of(plan.study), estimator_of(plan.study)
+    check_like(order.tensors, estimator.prior(shape).tensors(), sender="the coordinator")
     anchor = Anchor.from_tensors(dict(order.tensors))
     if anchor.done != step.index:
         raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
 
     def contribution(windows: Tensor, labels: Tensor) -> Tensor:
-        return statistics(anchor, shape, signal=windows, labels=labels).mean(dim=0)
+        return estimator.statistics(anchor, shape, signal=windows, labels=labels)
 
-    return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=statistic_size(shape, step=step.index))
+    size = estimator.statistic_size(shape, step=step.index)
+    return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=size)
 
 
 def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> Work:
@@ -124,6 +126,7 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
             family,
             parts,
             phase=phase,
+            shape=shape_of(plan.study),
             batch=batch,
             rows=batch.rows(),
             allowance=allowance,
@@ -186,7 +189,7 @@ def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:
         WireError: of other names or shapes, or a private part outside the set that the family keeps it in.
     """
     shape, family = shape_of(plan.study), family_of(plan.study.family)
-    parts = family.build(shape, prior_anchor(shape))
+    parts = family.build(shape, estimator_of(plan.study).prior(shape))
     state: Mapping[str, Tensor] = {
         name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
     }

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fedsynth.errors import RunError
 from fedsynth.evaluation.tally import tally_bound
-from fedsynth.families import anchor
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
 from fedsynth.privacy.accountant import epsilon_pld
@@ -99,7 +99,7 @@ def plan_of(study: Study) -> Plan:
     family, shape, shares = family_of(study.family), shape_of(study), study.plan
     asked: list[tuple[Kind, int, Wish]] = []
     if shares.anchor:
-        asked += [("anchor", index, wish) for index, wish in enumerate(anchor.wishes(shape))]
+        asked += [("anchor", index, wish) for index, wish in enumerate(estimator_of(study).wishes(shape))]
     each = _of_a_phase(study)
     together = study.privacy.trust == "aggregate"
     for index in range(each * len(family.phases)):
@@ -164,7 +164,7 @@ def stand_in_roster(study: Study) -> dict[str, bytes]:
 def _of_a_phase(study: Study) -> int:
     """Return how many "train" or "gradient" steps one phase has."""
     shares = study.plan
-    return shares.rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)
+    return study.n_rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)
 
 
 @lru_cache(maxsize=1)

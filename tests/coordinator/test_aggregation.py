@@ -18,7 +18,9 @@ from fedsynth.coordinator.aggregation import Rule, add_sums, join, mean_state, w
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RefusedError
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
+from fedsynth.families.shape import shape_of
 from fedsynth.families.trainer import largest_move
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.signals.recording import Recording
@@ -33,7 +35,7 @@ from fedsynth.wire.update import Update
 
 Handler = Callable[[bytes], bytes]
 ROBUST: tuple[Rule, ...] = ("trimmed-mean", "median", "krum")
-TRAIN = 3  # the step of the tiny plan that trains
+TRAIN = 2  # the step of the tiny plan that trains
 
 
 def borne(rule: Rule, n: int) -> int:
@@ -283,7 +285,8 @@ def test_no_private_count_weighs_a_site(
         return handle
 
     monkeypatch.setattr(rounds, "join", noted)
-    same = torch.linspace(10.0, 20.0, 46)
+    size = estimator_of(plan.study).statistic_size(shape_of(plan.study), step=0)
+    same = torch.linspace(10.0, 20.0, size)
 
     run_plan(
         plan,

@@ -19,7 +19,8 @@ from fedsynth.coordinator.generator import at_prior
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.together import Together
 from fedsynth.errors import ConsentError, PrivacyError, RefusedError
-from fedsynth.families.anchor import prior_anchor, statistic_size
+from fedsynth.families.anchor import prior_anchor
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.shape import shape_of
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.noise import NoiseSource, system_noise
@@ -39,7 +40,7 @@ from fedsynth.wire.update import Update
 
 SITES = ("east", "north", "south", "west")
 WITHOUT_SOUTH = ("east", "north", "west")
-GRADIENT = 3  # the step of the plan that adds gradients
+GRADIENT = 2  # the step of the plan that adds gradients
 STAGES = {"keys": SETUP, "shares": SETUP, "": 0, "agree": 0, "unmask": 0}
 """The five messages of secure aggregation and the step in which these tests lose one."""
 
@@ -141,7 +142,7 @@ def inputs(plan: Plan, step: int) -> tuple[dict[str, Tensor], int]:
         size = sum(value.numel() for name, value in state.items() if name.startswith("critic."))
         return {f"parts.{name}": value for name, value in state.items()}, size
     anchor = prior_anchor(shape).tensors() | {"anchor.done": torch.tensor([step])}
-    return anchor, statistic_size(shape, step=step)
+    return anchor, estimator_of(plan.study).statistic_size(shape, step=step)
 
 
 def test_a_whole_run_ends_with_a_statement_of_shared_noise(plan: Plan, make_run: MakeRun) -> None:

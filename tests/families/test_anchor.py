@@ -3,19 +3,12 @@
 import pytest
 import torch
 
-from fedsynth.families.anchor import (
-    advance,
-    factors,
-    natural,
-    prior_anchor,
-    standardise,
-    statistic_size,
-    statistics,
-    wishes,
-)
+from fedsynth.families.anchor import Anchor, FeatureDraw
+from fedsynth.families.codec import natural, scale_of, standardise
 from fedsynth.families.decoder import Decoder, equalise
 from fedsynth.families.features import N_SHAPE, band_bins, band_powers, features, n_features, spatial_basis
-from fedsynth.families.prior import feature_scale, waveforms
+from fedsynth.families.moments import Moments
+from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 
 ONE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
@@ -34,20 +27,32 @@ def two_kinds(shape: Shape, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return waves * torch.where(labels == 0, 15.0, 60.0)[:, None, None], labels
 
 
-def run(shape: Shape, *, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the anchor's means, the true means, and the counts, with `noise` on every coordinate."""
-    signal, labels = two_kinds(shape, 200)
+def learned(shape: Shape, *, count: int, noise: float) -> Anchor:
+    """Return the anchor of `count` units of one window each, with `noise` on every coordinate of the sums."""
+    signal, labels = two_kinds(shape, count)
     generator = torch.Generator().manual_seed(0)
-    anchor = prior_anchor(shape)
-    for step in range(3):
-        rows = statistics(anchor, shape, signal=signal, labels=labels)
-        assert rows.shape[1] == statistic_size(shape, step=step)
+    moments = Moments()
+    anchor = moments.prior(shape)
+    for step in range(len(moments.wishes(shape))):
+        rows = torch.stack(
+            [
+                moments.statistics(anchor, shape, signal=signal[i : i + 1], labels=labels[i : i + 1])
+                for i in range(count)
+            ]
+        )
+        assert rows.shape[1] == moments.statistic_size(shape, step=step)
         total = rows.sum(dim=0)
         total = total + noise * torch.randn(total.shape, generator=generator, dtype=total.dtype)
-        anchor = advance(anchor, shape, total=total, noise_std=noise)
+        anchor = moments.advance(anchor, shape, total=total, noise_std=noise)
+    return anchor
+
+
+def run(shape: Shape, *, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the anchor's means, the true means, and the counts, with `noise` on every coordinate."""
+    anchor, (signal, labels) = learned(shape, count=200, noise=noise), two_kinds(shape, 200)
     vector = standardise(features(signal, shape), shape)
     true = torch.stack([vector[labels == label].mean(dim=0) for label in (0, 1)])
-    return anchor.means, true, anchor.counts
+    return anchor.means[:, 0], true, anchor.counts
 
 
 def test_without_noise_the_means_are_exact() -> None:
@@ -70,22 +75,13 @@ def test_under_overwhelming_noise_the_prior_remains() -> None:
 
 
 def test_covariances_have_factors_even_under_noise() -> None:
-    signal, labels = two_kinds(EIGHT, 60)
-    anchor = prior_anchor(EIGHT)
-    for _ in range(3):
-        rows = statistics(anchor, EIGHT, signal=signal, labels=labels)
-        total = rows.sum(dim=0) + 50 * torch.randn(rows.shape[1], dtype=rows.dtype)
-        anchor = advance(anchor, EIGHT, total=total, noise_std=50.0)
+    drawn = FeatureDraw(learned(EIGHT, count=60, noise=50.0))
 
-    assert bool(torch.isfinite(factors(anchor)).all())
+    assert bool(torch.isfinite(drawn(torch.tensor([0, 1]), torch.randn(2, drawn.width))).all())
 
 
 def test_without_noise_the_covariance_of_one_channel_is_the_samples_own() -> None:
-    signal, labels = two_kinds(ONE, 400)
-    anchor = prior_anchor(ONE)
-    for _ in range(3):
-        rows = statistics(anchor, ONE, signal=signal, labels=labels)
-        anchor = advance(anchor, ONE, total=rows.sum(dim=0), noise_std=0.0)
+    anchor, (signal, labels) = learned(ONE, count=400, noise=0.0), two_kinds(ONE, 400)
     vector = standardise(features(signal, ONE), ONE)[labels == 1]
 
     own = torch.cov(vector.T, correction=0)
@@ -94,12 +90,14 @@ def test_without_noise_the_covariance_of_one_channel_is_the_samples_own() -> Non
 
 
 def test_bounds_are_public_constants_of_the_shape() -> None:
-    assert [wish.clipping_norm for wish in wishes(ONE)] == [wish.clipping_norm for wish in wishes(ONE)]
-    assert all(0 < wish.clipping_norm < 100 for wish in wishes(EIGHT))
+    one, eight = Moments().wishes(ONE), Moments().wishes(EIGHT)
+
+    assert [wish.clipping_norm for wish in one] == [wish.clipping_norm for wish in Moments().wishes(ONE)]
+    assert all(0 < wish.clipping_norm < 100 for wish in eight)
 
 
 def test_standardising_is_undone_by_natural() -> None:
-    vector = feature_scale(ONE)[0].repeat(3, 1) + 0.1
+    vector = scale_of(ONE).centre.repeat(3, 1) + 0.1
 
     assert torch.allclose(natural(standardise(vector, ONE), ONE), vector, atol=1e-5)
 
@@ -142,7 +140,7 @@ def test_the_decoder_delivers_the_powers_asked_for() -> None:
 
 
 def test_the_decoder_is_differentiable_in_its_features() -> None:
-    vector = feature_scale(ONE)[0].repeat(2, 1).requires_grad_()
+    vector = scale_of(ONE).centre.repeat(2, 1).requires_grad_()
     decoder = Decoder(ONE)
     decoder(vector, torch.randn(2, decoder.noise_width)).square().mean().backward()
 

@@ -1,10 +1,11 @@
-"""The conditional WGAN learns from recordings alone: no anchor, first without privacy, then clipped but not noised.
+"""Every GAN learns from recordings alone: no anchor, first without privacy, then clipped but not noised.
 
 Clipping by itself has made DP-SGD of such networks collapse before; the second case would show it.
 """
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from fedsynth.families.anchor import prior_anchor, standardise
-from fedsynth.families.cwgan import Cwgan
-from fedsynth.families.features import features
+from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
+from fedsynth.families.anchor import prior_anchor
+from fedsynth.families.codec import codec_of, standardise
+from fedsynth.families.protocol import Family
+from fedsynth.families.registry import class_of
 from fedsynth.families.shape import Shape, shape_of
+from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.families.trainer import Scale, Trainer
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
@@ -41,10 +45,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Windows, Windows, 
 
 
 def vectors(signal: np.ndarray, shape: Shape) -> np.ndarray:
-    return standardise(features(torch.from_numpy(signal), shape), shape).numpy()
+    return standardise(codec_of(shape).features(torch.from_numpy(signal)), shape).numpy()
 
 
-def auroc(family: Cwgan, parts: torch.nn.ModuleDict, test: Windows, shape: Shape) -> float:
+def auroc(family: Family, parts: torch.nn.ModuleDict, test: Windows, shape: Shape) -> float:
     labels = torch.arange(2).repeat_interleave(400)
     noise = torch.randn(800, family.noise_width(shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -53,16 +57,40 @@ def auroc(family: Cwgan, parts: torch.nn.ModuleDict, test: Windows, shape: Shape
     return float(roc_auc_score(test.labels, classifier.predict_proba(vectors(test.signal, shape))[:, 1]))
 
 
+def diversity(family: Family, parts: torch.nn.ModuleDict, shape: Shape) -> float:
+    labels = torch.arange(2).repeat_interleave(100)
+    noise = torch.randn(200, family.noise_width(shape), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        synthetic = family.sample(parts, labels, noise).numpy()
+    numbers, names = np.arange(200), ("healthy", "epilepsy")
+    return diversity_score(
+        SyntheticWindows(synthetic, labels.numpy(), numbers, names, shape.channels, shape.sfreq)
+    ).value
+
+
+GANS = [
+    pytest.param("cwgan", {}, 150, 0.85, id="cwgan convolutional"),
+    pytest.param("cwgan", {"architecture": "dense"}, 300, 0.75, id="cwgan dense"),
+    pytest.param("dense-gan", {}, 200, 0.85, id="dense-gan"),
+    pytest.param("wavegan", {}, 200, 0.85, id="wavegan"),
+]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize(("architecture", "steps", "least"), [("convolutional", 150, 0.85), ("dense", 300, 0.75)])
+@pytest.mark.parametrize(("name", "options", "steps", "least"), GANS)
 @pytest.mark.parametrize(
     "clipping_norm", [pytest.param(math.inf, id="no privacy"), pytest.param(1.0, id="clipped")]
 )
 def test_training_from_the_prior_tells_the_labels_apart(
-    people: tuple[Windows, Windows, Shape], architecture: str, steps: int, least: float, clipping_norm: float
+    people: tuple[Windows, Windows, Shape],
+    name: str,
+    options: dict[str, Any],
+    steps: int,
+    least: float,
+    clipping_norm: float,
 ) -> None:
     east, north, shape = people
-    family = Cwgan(architecture=architecture, generator_learning_rate=3e-4)  # type: ignore[arg-type]
+    family = class_of(name)(**options, generator_learning_rate=3e-4)
     torch.manual_seed(0)
     parts = family.build(shape, prior_anchor(shape))
     before = auroc(family, parts, north, shape)
@@ -75,3 +103,4 @@ def test_training_from_the_prior_tells_the_labels_apart(
 
     assert before < 0.7
     assert auroc(family, parts, north, shape) > least
+    assert diversity(family, parts, shape) > 10 * LEAST_DIVERSITY

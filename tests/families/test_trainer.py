@@ -1,6 +1,8 @@
 """The public half of training: public divisors, and sums taken as they come."""
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from fedsynth.families.anchor import prior_anchor
 from fedsynth.families.cwgan import Cwgan
+from fedsynth.families.protocol import Phase
 from fedsynth.families.shape import Shape
 from fedsynth.families.trainer import Scale, Trainer, largest_move, private_parameters
 from fedsynth.privacy.allowance import Allowance
@@ -20,9 +23,11 @@ PHASE = FAMILY.phases[0]
 SUMS = Mechanism("gradients", 0.0, 0.25, 3, math.inf)
 
 
-def trainer(parts: nn.ModuleDict, *, expected_units: float = 40.0, seen_units: float = 0.0) -> Trainer:
+def trainer(
+    parts: nn.ModuleDict, *, expected_units: float = 40.0, seen_units: float = 0.0, phase: Phase = PHASE
+) -> Trainer:
     scale = Scale(expected_units, seen_units, torch.tensor([0.5, 0.5]))
-    return Trainer(FAMILY, parts, phase=PHASE, shape=SHAPE, mechanism=SUMS, scale=scale)
+    return Trainer(FAMILY, parts, phase=phase, shape=SHAPE, mechanism=SUMS, scale=scale)
 
 
 def fresh() -> nn.ModuleDict:
@@ -65,11 +70,15 @@ def test_what_a_site_trains_on_is_the_sum_over_the_units_drawn_and_not_their_mea
     assert torch.allclose(taken[1], 10 * taken[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_no_training_moves_the_parts_farther_than_the_validator_allows(steps: int) -> None:
+def test_no_training_moves_the_parts_farther_than_the_validator_allows(
+    steps: int, optimizer: Literal["rmsprop", "adam"]
+) -> None:
     parts = fresh()
     before = {name: value.clone() for name, value in parts.state_dict().items()}
-    mover = trainer(parts, seen_units=40.0)
+    phase = replace(PHASE, optimizer=optimizer)
+    mover = trainer(parts, seen_units=40.0, phase=phase)
     size = sum(p.numel() for p in private_parameters(parts, PHASE))
 
     for step in range(steps):
@@ -78,7 +87,59 @@ def test_no_training_moves_the_parts_farther_than_the_validator_allows(steps: in
     after = parts.state_dict()
     moved = math.sqrt(sum(float((after[name] - value).square().sum()) for name, value in before.items()))
     numbers = sum(value.numel() for value in before.values())
-    assert 0 < moved <= largest_move(PHASE, steps=steps, size=numbers)
+    assert 0 < moved <= largest_move(phase, steps=steps, size=numbers)
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_the_validator_s_bound_is_one_that_a_single_number_can_come_near(
+    optimizer: Literal["rmsprop", "adam"],
+) -> None:
+    """Near silence, then a gradient like a cliff, is the longest step that either rule can take."""
+    phase = replace(PHASE, optimizer=optimizer, learning_rate=1.0, public_learning_rate=1.0)
+    number = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    rule = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[optimizer]([number], 1.0)
+    quiet, steps = 400, 401
+    places = []
+    for step in range(steps):
+        # For Adam, what meets Cauchy and Schwarz: gradients that fade with age as (first / second)^age.
+        slope = (0.9 / 0.999) ** (quiet - step) if optimizer == "adam" else float(step == quiet)
+        number.grad = torch.tensor([slope], dtype=torch.float64)
+        rule.step()
+        places.append(float(number.detach()))
+    longest = abs(places[-1] - places[-2])
+    allowed = largest_move(phase, steps=steps, size=1) - largest_move(phase, steps=quiet, size=1)
+
+    assert 0.99 * allowed <= longest <= allowed
+
+
+class Alone(Cwgan):
+    """A family whose private part has no public term, as an autoencoder's."""
+
+    def companion_loss(self, *_: object) -> None:
+        """Return None."""
+
+
+def test_without_a_public_term_the_sum_alone_moves_the_private_part() -> None:
+    family, parts = Alone(latent=8), fresh()
+    size = sum(p.numel() for p in private_parameters(parts, PHASE))
+    total = torch.linspace(-1, 1, size)
+    scale = Scale(40.0, 40.0, torch.tensor([0.5, 0.5]))
+
+    Trainer(family, parts, phase=PHASE, shape=SHAPE, mechanism=SUMS, scale=scale).step(total)
+
+    taken = torch.cat([p.grad.flatten() for p in private_parameters(parts, PHASE) if p.grad is not None])
+    assert torch.allclose(taken, total / 10, atol=1e-6)
+
+
+def test_a_phase_without_a_follower_moves_its_private_part_alone() -> None:
+    parts = fresh()
+    phase = replace(PHASE, public_part=None, private_steps=1)
+    start = [p.detach().clone() for p in parts["generator"].parameters()]
+    size = sum(p.numel() for p in private_parameters(parts, phase))
+
+    trainer(parts, seen_units=40.0, phase=phase).step(torch.ones(size))
+
+    assert all(torch.equal(a, b) for a, b in zip(start, parts["generator"].parameters(), strict=True))
 
 
 def test_the_generator_follows_after_the_stated_number_of_private_steps() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticWindows, stream_of
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.build import build_release
@@ -92,13 +92,14 @@ def statement() -> PrivacyStatement:
 
 @pytest.fixture(scope="session")
 def windows() -> SyntheticWindows:
-    """Ten windows, labels alternating; the first sample of window k is k microvolts on every channel."""
+    """Ten windows of six subjects; the first sample of window k is k microvolts on every channel."""
     random = np.random.default_rng(0)
     signal = random.normal(0, 100, size=(10, 2, 64)).astype(np.float32)
     signal[:, :, 0] = np.arange(10, dtype=np.float32)[:, None]
     return SyntheticWindows(
         signal=np.clip(signal, -500, 500),
-        labels=np.arange(10, dtype=np.int64) % 2,
+        labels=np.repeat(np.arange(2, dtype=np.int64), 5),
+        subjects=np.array([0, 0, 1, 1, 2, 3, 3, 4, 4, 5]),
         label_names=("healthy", "epilepsy"),
         channels=("C3", "C4"),
         sfreq=173.61,
@@ -138,7 +139,9 @@ def build(
             "ledger_lengths": LEDGERS,
             "signing_key": signing_key,
         }
-        build_release(out, **(arguments | exchanged))
+        arguments |= exchanged
+        arguments["windows"] = stream_of(arguments["windows"])
+        build_release(out, **arguments)
         return out
 
     return run

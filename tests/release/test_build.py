@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import re
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import pytest
 
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, StudyError, VerificationError
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticWindows, stream_of
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release import build as module_under_test
+from fedsynth.release.build import build_release
 from fedsynth.release.signature import make_key
 from fedsynth.release.verify import verify_release
 from fedsynth.study import Study, parse_study
@@ -58,6 +60,34 @@ def test_the_same_facts_and_key_give_the_same_bytes(
     build: Callable[..., Path], pristine: Path, tmp_path: Path
 ) -> None:
     assert files_of(build(tmp_path / "again")) == files_of(pristine)
+
+
+def test_the_cutting_of_the_stream_does_not_show_in_the_bytes(
+    study: Study,
+    study_text: str,
+    statement: PrivacyStatement,
+    windows: SyntheticWindows,
+    scores: tuple[Score, ...],
+    ledger_lengths: dict[str, int],
+    signing_key: Path,
+    pristine: Path,
+    tmp_path: Path,
+) -> None:
+    one_by_one = replace(stream_of(windows), pieces=lambda: iter(windows.signal[:, None].reshape(10, 1, 2, 64)))
+
+    build_release(
+        tmp_path / "again",
+        study=study,
+        study_text=study_text,
+        statement=statement,
+        windows=one_by_one,
+        scores=scores,
+        facts={"family": "cwgan"},
+        ledger_lengths=ledger_lengths,
+        signing_key=signing_key,
+    )
+
+    assert files_of(tmp_path / "again") == files_of(pristine)
 
 
 def test_the_readme_says_the_promise_and_its_three_lines_load_the_data(
@@ -204,6 +234,29 @@ def test_windows_that_are_not_the_studys_are_refused(
     short = replace(windows, signal=windows.signal[:, :, :32])
 
     refused(build, tmp_path, RefusedError, "do not fit", windows=short)
+
+
+def test_a_value_that_is_not_finite_refuses_the_release_and_leaves_nothing(
+    build: Callable[..., Path], tmp_path: Path, windows: SyntheticWindows
+) -> None:
+    spoiled = windows.signal.copy()
+    spoiled[9, 0, 0] = np.nan
+
+    refused(build, tmp_path, RefusedError, "not finite", windows=replace(windows, signal=spoiled))
+
+
+def test_a_collapsed_generator_is_refused_by_its_lack_of_diversity(
+    build: Callable[..., Path], tmp_path: Path, windows: SyntheticWindows
+) -> None:
+    same = np.repeat(windows.signal[:1], len(windows.signal), axis=0)
+
+    refused(build, tmp_path, RefusedError, "diversity", windows=replace(windows, signal=same))
+
+
+def test_the_report_shows_the_diversity_that_was_asked_for(pristine: Path) -> None:
+    metrics = json.loads((pristine / "report/metrics.json").read_text(encoding="utf-8"))
+
+    assert [metric["source"] for metric in metrics if "diversity" in metric["name"]] == ["synthetic"]
 
 
 def test_a_fact_with_a_path_is_caught_by_the_guard(build: Callable[..., Path], tmp_path: Path) -> None:

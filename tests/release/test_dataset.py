@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -9,24 +10,17 @@ import mne
 import numpy as np
 import pytest
 from bids_validator import BIDSValidator
-from numpy.typing import NDArray
 
 from fedsynth.errors import RefusedError
-from fedsynth.families.synthetic import SyntheticWindows
-from fedsynth.release.dataset import (
-    bounded,
-    physical_bound,
-    record_duration,
-    subjects,
-    write_dataset,
-    write_npz,
-)
+from fedsynth.families.synthetic import SyntheticWindows, stream_of
+from fedsynth.release.dataset import MOST_SUBJECTS, bounded, read_npz, subjects, write_dataset, write_npz
+from fedsynth.release.edf_writer import physical_bound, record_duration
 from fedsynth.study import Study
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, windows: SyntheticWindows, study: Study) -> Path:
-    write_dataset(tmp_path, windows=windows, study=study)
+    write_dataset(tmp_path, windows=stream_of(windows), study=study)
     return tmp_path
 
 
@@ -40,10 +34,12 @@ def test_the_archive_loads_without_pickle_and_holds_what_the_contract_names(
     dataset: Path, windows: SyntheticWindows
 ) -> None:
     with np.load(dataset / "data/ml/windows.npz", allow_pickle=False) as data:
-        assert set(data.files) == {"X", "y", "label_names", "channels", "sfreq", "unit"}
+        assert set(data.files) == {"X", "y", "subject", "label_names", "channels", "sfreq", "unit"}
         assert (data["X"].dtype, data["y"].dtype) == (np.float32, np.int64)
         np.testing.assert_array_equal(data["X"], windows.signal)
         np.testing.assert_array_equal(data["y"], windows.labels)
+        np.testing.assert_array_equal(data["subject"], windows.subjects)
+        assert data["subject"].dtype == np.int64
         assert data["label_names"].tolist() == ["healthy", "epilepsy"]
         assert data["channels"].tolist() == ["C3", "C4"]
         assert float(data["sfreq"]) == 173.61
@@ -59,8 +55,8 @@ def test_the_archive_carries_no_clock_and_no_compression(dataset: Path) -> None:
 
 def test_numpy_writes_the_same_arrays(tmp_path: Path, windows: SyntheticWindows) -> None:
     """np.savez is the second implementation; only its dates may differ."""
-    write_npz(tmp_path / "ours.npz", windows=windows)
-    np.savez(tmp_path / "theirs.npz", X=windows.signal, y=windows.labels)
+    write_npz(tmp_path / "ours.npz", windows=stream_of(windows))
+    np.savez(tmp_path / "theirs.npz", X=windows.signal, y=windows.labels, subject=windows.subjects)
 
     with zipfile.ZipFile(tmp_path / "ours.npz") as ours, zipfile.ZipFile(tmp_path / "theirs.npz") as theirs:
         for name in theirs.namelist():
@@ -70,7 +66,7 @@ def test_numpy_writes_the_same_arrays(tmp_path: Path, windows: SyntheticWindows)
 def test_two_writings_give_the_same_bytes(tmp_path: Path, windows: SyntheticWindows, study: Study) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        write_dataset(tmp_path / name, windows=windows, study=study)
+        write_dataset(tmp_path / name, windows=stream_of(windows), study=study)
 
     first, second = (sorted((tmp_path / name).rglob("*")) for name in ("first", "second"))
     assert len(first) == len(second) > 20
@@ -78,26 +74,78 @@ def test_two_writings_give_the_same_bytes(tmp_path: Path, windows: SyntheticWind
         assert one.is_dir() or one.read_bytes() == other.read_bytes()
 
 
-def test_subjects_hold_windows_of_one_label_in_order_and_the_last_may_hold_fewer(windows: SyntheticWindows) -> None:
-    found = [(person.name, person.label, person.rows.tolist()) for person in subjects(windows, per_subject=2)]
+def test_subjects_are_named_in_the_order_drawn(windows: SyntheticWindows) -> None:
+    found = [(person.name, person.label, person.n_windows) for person in subjects(stream_of(windows))]
 
     assert found == [
-        ("sub-syn0001", "healthy", [0, 2]),
-        ("sub-syn0002", "healthy", [4, 6]),
-        ("sub-syn0003", "healthy", [8]),
-        ("sub-syn0004", "epilepsy", [1, 3]),
-        ("sub-syn0005", "epilepsy", [5, 7]),
-        ("sub-syn0006", "epilepsy", [9]),
+        ("sub-syn0001", "healthy", 2),
+        ("sub-syn0002", "healthy", 2),
+        ("sub-syn0003", "healthy", 1),
+        ("sub-syn0004", "epilepsy", 2),
+        ("sub-syn0005", "epilepsy", 2),
+        ("sub-syn0006", "epilepsy", 1),
     ]
 
 
-def test_more_than_9999_subjects_still_sort(windows: SyntheticWindows) -> None:
-    many = replace(windows, signal=np.zeros((10_001, 2, 64), np.float32), labels=np.zeros(10_001, dtype=np.int64))
+def many(windows: SyntheticWindows, count: int) -> SyntheticWindows:
+    """Return as many subjects of one silent window each."""
+    silent = np.broadcast_to(np.float32(0), (count, 2, 64))
+    return replace(windows, signal=silent, labels=np.zeros(count, np.int64), subjects=np.arange(count))
 
-    names = [person.name for person in subjects(many, per_subject=1)]
+
+def test_more_than_9999_subjects_still_sort(windows: SyntheticWindows) -> None:
+    names = [person.name for person in subjects(stream_of(many(windows, 10_001)))]
 
     assert names[0] == "sub-syn00001"
     assert names == sorted(names)
+
+
+def test_more_subjects_than_a_manifest_can_list_are_refused_at_once(
+    tmp_path: Path, windows: SyntheticWindows, study: Study
+) -> None:
+    with pytest.raises(RefusedError, match="raise release"):
+        write_dataset(tmp_path, windows=stream_of(many(windows, MOST_SUBJECTS + 1)), study=study)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_written_reads_back_in_pieces(tmp_path: Path, windows: SyntheticWindows) -> None:
+    stream = stream_of(windows)
+    write_npz(tmp_path / "a.npz", windows=stream)
+
+    again = read_npz(tmp_path / "a.npz", windows=replace(stream, pieces=lambda: iter(()))).gathered()
+
+    np.testing.assert_array_equal(again.signal, windows.signal)
+    np.testing.assert_array_equal(again.subjects, windows.subjects)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 9), slice(0, 11)], ids=["too few", "too many"])
+def test_a_stream_that_breaks_its_word_is_refused(
+    tmp_path: Path, windows: SyntheticWindows, study: Study, rows: slice
+) -> None:
+    pieces = np.concatenate([windows.signal, windows.signal])[rows]
+
+    with pytest.raises(RefusedError, match="than it announced"):
+        write_dataset(tmp_path, windows=replace(stream_of(windows), pieces=lambda: iter((pieces,))), study=study)
+
+
+def test_a_large_draw_passes_through_in_pieces(tmp_path: Path, windows: SyntheticWindows, study: Study) -> None:
+    piece = np.random.default_rng(0).normal(0, 50, (1024, 2, 64)).astype(np.float32)
+    stream = replace(
+        stream_of(windows),
+        subject_labels=np.array([0, 1]),
+        subject_windows=np.array([60_000, 71_072]),
+        pieces=lambda: (piece for _ in range(128)),
+    )
+
+    tracemalloc.start()
+    write_dataset(tmp_path, windows=stream, study=study)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert (tmp_path / "data/ml/windows.npz").stat().st_size > 64 * 2**20
+    assert len(list(tmp_path.rglob("*.edf"))) == 2
+    assert peak < 16 * 2**20
 
 
 def test_participants_say_whose_windows_are_where(dataset: Path) -> None:
@@ -111,10 +159,10 @@ def test_mne_reads_every_edf_with_its_rate_channels_and_amplitudes(
     dataset: Path, windows: SyntheticWindows, study: Study
 ) -> None:
     half_step = study.signal.range_uv / 32767 / 2
-    for person in subjects(windows, per_subject=2):
+    for number, person in enumerate(subjects(stream_of(windows))):
         raw = read_edf(dataset / person.name / "eeg" / f"{person.name}_task-synthetic_eeg.edf")
 
-        expected = windows.signal[person.rows].transpose(1, 0, 2).reshape(2, -1)
+        expected = windows.signal[windows.subjects == number].transpose(1, 0, 2).reshape(2, -1)
         assert raw.info["sfreq"] == pytest.approx(173.61, rel=2e-6)
         assert raw.ch_names == ["C3", "C4"]
         assert raw.get_channel_types() == ["eeg", "eeg"]
@@ -131,7 +179,9 @@ def test_mne_reads_every_edf_with_its_rate_channels_and_amplitudes(
 def test_the_physical_range_is_the_studys_and_not_the_datas(
     tmp_path: Path, windows: SyntheticWindows, study: Study
 ) -> None:
-    write_dataset(tmp_path, windows=replace(windows, signal=windows.signal * np.float32(0.001)), study=study)
+    quiet = replace(windows, signal=windows.signal * np.float32(0.001))
+
+    write_dataset(tmp_path, windows=stream_of(quiet), study=study)
 
     header = (tmp_path / "sub-syn0001/eeg/sub-syn0001_task-synthetic_eeg.edf").read_bytes()[: 256 * 3]
 
@@ -160,7 +210,7 @@ def test_any_rate_length_and_range_of_a_study_can_be_written(
     extremes = np.full((10, 2, n_times), range_uv, dtype=np.float32)
     extremes[:, 1] *= -1
 
-    write_dataset(tmp_path, windows=replace(windows, signal=extremes, sfreq=sfreq), study=other)
+    write_dataset(tmp_path, windows=stream_of(replace(windows, signal=extremes, sfreq=sfreq)), study=other)
     raw = read_edf(tmp_path / "sub-syn0001/eeg/sub-syn0001_task-synthetic_eeg.edf")
 
     assert raw.info["sfreq"] == pytest.approx(sfreq, rel=1e-5)
@@ -213,22 +263,24 @@ def test_the_sidecars_say_what_the_edf_holds(dataset: Path) -> None:
     assert description["GeneratedBy"][0]["Name"] == "fedsynth"
 
 
-def with_nan(signal: NDArray[np.float32]) -> NDArray[np.float32]:
-    spoiled = signal.copy()
-    spoiled[0, 0, 0] = np.nan
-    return spoiled
-
-
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
-        pytest.param(lambda w: replace(w, signal=with_nan(w.signal)), "not finite", id="nan"),
-        pytest.param(lambda w: replace(w, signal=w.signal[:0], labels=w.labels[:0]), "do not fit", id="no window"),
+        pytest.param(
+            lambda w: replace(w, signal=w.signal[:0], labels=w.labels[:0], subjects=w.subjects[:0]),
+            "do not fit",
+            id="no window",
+        ),
         pytest.param(lambda w: replace(w, labels=w.labels[:9]), "do not fit", id="a label is missing"),
         pytest.param(lambda w: replace(w, labels=w.labels + 1), "outside 0 to 1", id="a label too high"),
         pytest.param(lambda w: replace(w, labels=w.labels - 1), "outside 0 to 1", id="a label too low"),
         pytest.param(lambda w: replace(w, channels=("C3", "Cz")), "not the study's", id="another channel"),
         pytest.param(lambda w: replace(w, sfreq=128.0), "not the study's", id="another rate"),
+        pytest.param(lambda w: replace(w, subjects=w.subjects[:9]), "do not fit", id="a subject is missing"),
+        pytest.param(lambda w: replace(w, subjects=np.arange(10) % 2), "are apart", id="subjects take turns"),
+        pytest.param(
+            lambda w: replace(w, subjects=np.zeros(10, np.int64)), "differ in their label", id="two labels"
+        ),
     ],
 )
 def test_windows_that_do_not_fit_are_refused_before_anything_is_written(
@@ -239,7 +291,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_written(
     cause: str,
 ) -> None:
     with pytest.raises(RefusedError, match=cause):
-        write_dataset(tmp_path, windows=spoil(windows), study=study)
+        write_dataset(tmp_path, windows=stream_of(spoil(windows)), study=study)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -251,9 +303,11 @@ def test_a_channel_name_that_edf_cannot_hold_is_refused(
     other = study.model_copy(update={"signal": study.signal.model_copy(update={"channels": names})})
 
     with pytest.raises(RefusedError, match="16 characters"):
-        write_dataset(tmp_path, windows=replace(windows, channels=names), study=other)
+        write_dataset(tmp_path, windows=stream_of(replace(windows, channels=names)), study=other)
 
 
 def test_cutting_leaves_what_is_in_range_alone(windows: SyntheticWindows) -> None:
-    np.testing.assert_array_equal(bounded(windows, range_uv=500.0).signal, windows.signal)
-    assert np.abs(bounded(windows, range_uv=10.0).signal).max() == 10.0
+    stream = stream_of(windows)
+
+    np.testing.assert_array_equal(bounded(stream, range_uv=500.0).gathered().signal, windows.signal)
+    assert np.abs(bounded(stream, range_uv=10.0).gathered().signal).max() == 10.0

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fedsynth.errors import StudyError
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.synthetic import SyntheticWindows, stream_of
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.papers import LICENSES, check_license, citation, croissant, license_text, readme
 from fedsynth.release.provenance import code_in_use, environment
@@ -45,7 +45,7 @@ def test_the_citation_is_yaml_whatever_the_title(study: Study) -> None:
 def test_a_title_cannot_add_lines_or_markup_to_the_readme(
     study: Study, statement: PrivacyStatement, windows: SyntheticWindows
 ) -> None:
-    text = readme(study=with_title(study, HOSTILE), statement=statement, windows=windows)
+    text = readme(study=with_title(study, HOSTILE), statement=statement, windows=stream_of(windows))
 
     assert text.splitlines()[0] == '# Sleep: "best" # and license: none scriptx/script rm'
 

@@ -16,7 +16,7 @@ STUDY = """
 name = "{name}"
 title = "{title}"
 [signal]
-modality = "eeg"
+modality = "{modality}"
 format = "{format}"
 channels = {channels}
 sfreq = {sfreq}
@@ -49,6 +49,11 @@ def bonn_page() -> ReportPage:
 
 
 @pytest.fixture(scope="session")
+def ecg_page() -> ReportPage:
+    return make_ecg_page()
+
+
+@pytest.fixture(scope="session")
 def window_page(bonn_page: ReportPage) -> ReportPage:
     study = bonn_page.study
     return replace(
@@ -62,6 +67,7 @@ def make_toy_page() -> ReportPage:
     channels = ("Fp1", "Fp2", "C3", "C4", "T7", "T8", "O1", "O2")
     study = parse_study(
         STUDY.format(
+            modality="eeg",
             name="toy",
             title="Synthetic EEG of a made-up cohort",
             format="edf",
@@ -93,6 +99,8 @@ def make_toy_page() -> ReportPage:
             ),
         ),
         windows=_windows(channels=channels, labels=("healthy", "epilepsy"), sfreq=128.0, n_times=256, count=30),
+        counts=(800, 800),
+        subjects=320,
         facts={
             "engine": "in process",
             "code": "fedsynth 0.1.0, commit 0123456789ab",
@@ -105,6 +113,7 @@ def make_toy_page() -> ReportPage:
 def make_bonn_page() -> ReportPage:
     study = parse_study(
         STUDY.format(
+            modality="eeg",
             name="bonn",
             title="Synthetic EEG of the five Bonn sets",
             format="text",
@@ -124,7 +133,59 @@ def make_bonn_page() -> ReportPage:
             _score("macro-F1, train on synthetic, test on real", 0.698, 0.622, 0.774, +1),
         ),
         windows=_windows(channels=("EEG",), labels=("Z", "O", "N", "F", "S"), sfreq=173.61, n_times=512, count=40),
+        counts=(500,) * 5,
+        subjects=100,
         facts={"engine": "Flower simulation", "code": "fedsynth 0.1.0", "cohort": "folders"},
+    )
+
+
+def make_ecg_page() -> ReportPage:
+    leads = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    study = parse_study(
+        STUDY.format(
+            modality="ecg",
+            name="hearts",
+            title="Synthetic 12-lead recordings of two rhythms",
+            format="wfdb",
+            channels=list(leads),
+            sfreq=100.0,
+            n_times=1000,
+            labels=["normal", "fast"],
+            positive="fast",
+            unit="subject",
+        )
+    )
+    return ReportPage(
+        study=study,
+        statement=_statement("subject", sites=("north", "east", "south", "west")),
+        scores=(_score("AUROC, train on synthetic, test on real (fast)", 0.943, 0.911, 0.975, +1),),
+        windows=_beating(leads=leads, labels=("normal", "fast"), sfreq=100.0, n_times=1000, count=30),
+        counts=(400, 400),
+        subjects=160,
+        facts={"engine": "in process", "code": "fedsynth 0.1.0", "cohort": "folders"},
+    )
+
+
+def _beating(
+    *, leads: tuple[str, ...], labels: tuple[str, ...], sfreq: float, n_times: int, count: int
+) -> SyntheticWindows:
+    """Waves of P, QRS and T as bumps, 65 and 110 beats a minute, another size on every lead, a little noise."""
+    rng = np.random.default_rng(5)
+    times = np.arange(n_times) / sfreq
+    size = np.linspace(-0.6, 1.6, len(leads))
+    signal = rng.normal(0, 12, (len(labels) * count, len(leads), n_times))
+    for row in range(len(signal)):
+        beats = np.arange(rng.uniform(0, 0.9), times[-1], 60 / (65 + 45 * (row // count)))
+        for after, width, height in ((-0.16, 0.025, 120), (0.0, 0.012, 1000), (0.25, 0.05, 260)):
+            bump = np.exp(-0.5 * ((times[:, None] - beats - after) / width) ** 2).sum(axis=1)
+            signal[row] += height * size[:, None] * bump
+    return SyntheticWindows(
+        signal=signal.astype(np.float32),
+        labels=np.repeat(np.arange(len(labels)), count),
+        subjects=np.arange(len(signal)) // 5,
+        label_names=labels,
+        channels=leads,
+        sfreq=sfreq,
     )
 
 
@@ -177,6 +238,7 @@ def _windows(
     return SyntheticWindows(
         signal=noise.reshape(-1, len(channels), n_times).astype(np.float32),
         labels=np.repeat(np.arange(len(labels)), count),
+        subjects=np.arange(len(labels) * count) // 5,
         label_names=labels,
         channels=channels,
         sfreq=sfreq,

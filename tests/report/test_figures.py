@@ -5,11 +5,12 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from fedsynth.evaluation.score import Score
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.report import figures
+from fedsynth.report import figures, traces
 from fedsynth.report import svg as svg_module
 from fedsynth.report.page import ReportPage
 
@@ -71,8 +72,10 @@ def test_chance_is_known_by_the_name_of_a_score(name: str, chance: float | None)
     assert figures.chance_level(_score(name), labels=5) == chance
 
 
-def test_every_figure_is_small_closed_and_says_what_it_shows(toy_page: ReportPage, bonn_page: ReportPage) -> None:
-    for page in (toy_page, bonn_page):
+def test_every_figure_is_small_closed_and_says_what_it_shows(
+    toy_page: ReportPage, bonn_page: ReportPage, ecg_page: ReportPage
+) -> None:
+    for page in (toy_page, bonn_page, ecg_page):
         for svg in _figures(page):
             root = ElementTree.fromstring(svg)
             names = [element.tag for element in root.iter()]
@@ -97,27 +100,50 @@ def test_a_long_window_of_many_channels_stays_small() -> None:
     windows = SyntheticWindows(
         signal=rng.normal(0, 50, (3, 64, 8192)).astype(np.float32),
         labels=np.zeros(3, np.int64),
+        subjects=np.arange(3),
         label_names=("rest", "never drawn"),
         channels=tuple(f"E{k}" for k in range(64)),
         sfreq=512.0,
     )
 
-    examples = figures.example_svgs(windows, 0, name="a")
+    examples = traces.example_svgs(windows, 0, name="a", color="#0072b2")
 
     assert max(len(svg.encode()) for svg in examples) < SMALL
-    assert figures.example_svgs(windows, 1, name="b") == ()
-    assert figures.spectrum_svgs(windows, highest=40.0, name="c")[1] == ""
+    assert traces.example_svgs(windows, 1, name="b", color="#0072b2") == ()
+    assert figures.spectrum_svgs(windows, lowest=1.0, highest=40.0, name="c")[1] == ""
 
 
 def test_thinning_keeps_the_spike() -> None:
     trace = np.zeros(8192)
     trace[4001] = 900.0
 
-    times, values = figures._thin(trace, 512.0)
+    times, values = traces.thin(trace, 512.0)
 
-    assert len(values) <= figures.MOST_POINTS
+    assert len(values) <= traces.MOST_POINTS
     assert values.max() == 900.0
     assert times[values.argmax()] == 4001 / 512
+
+
+def test_an_ecg_is_drawn_as_strips_of_three_leads_on_paper(ecg_page: ReportPage) -> None:
+    strips = traces.example_svgs(ecg_page.windows, 0, name="a", color="#0072b2", ecg=True)
+
+    for strip in strips:
+        said = "".join(ElementTree.fromstring(strip).itertext())
+        assert all(lead in said for lead in ("II", "V1", "V5", "mV"))
+        assert "aVR" not in said
+
+
+def test_the_grid_of_ecg_paper_has_a_line_every_half_millivolt_and_fifth_of_a_second() -> None:
+    figure = Figure()
+    axes = figure.add_axes((0, 0, 1, 1))
+
+    traces._draw_grid(axes, seconds=2.0, low=-1200.0, high=900.0)
+
+    across, along = axes.collections
+    heights = [float(segment[0][1]) for segment in across.get_segments()]
+    times = [float(segment[0][0]) for segment in along.get_segments()]
+    assert heights == [-1000.0, -500.0, 0.0, 500.0]
+    assert times == pytest.approx([0.2 * k for k in range(11)])
 
 
 def test_short_paths_return_to_the_points_they_came_from() -> None:
@@ -128,13 +154,14 @@ def test_a_window_of_silence_can_be_drawn() -> None:
     windows = SyntheticWindows(
         signal=np.zeros((1, 1, 128), np.float32),
         labels=np.zeros(1, np.int64),
+        subjects=np.zeros(1, np.int64),
         label_names=("flat",),
         channels=("Cz",),
         sfreq=128.0,
     )
 
-    assert len(figures.example_svgs(windows, 0, name="a")) == 1
-    assert figures.spectrum_svgs(windows, highest=40.0, name="b")[0]
+    assert len(traces.example_svgs(windows, 0, name="a", color="#0072b2")) == 1
+    assert figures.spectrum_svgs(windows, lowest=1.0, highest=40.0, name="b")[0]
 
 
 def test_a_name_that_looks_like_markup_is_text() -> None:
@@ -174,10 +201,16 @@ def _figures(page: ReportPage) -> list[str]:
         figures.promise_svg(epsilon=statement.epsilon, delta=statement.delta, unit=statement.unit),
         figures.forest_svg(page.scores, labels=len(page.study.labels.names)),
         figures.budget_svg([("north", statement.sites[0].events), ("held out", statement.sites[0].held_out)]),
-        *figures.spectrum_svgs(page.windows, highest=44.0, name="spectrum"),
+        *figures.spectrum_svgs(page.windows, lowest=1.0, highest=44.0, name="spectrum"),
         *(
             svg
             for label in range(len(page.windows.label_names))
-            for svg in figures.example_svgs(page.windows, label, name=f"example-{label}")
+            for svg in traces.example_svgs(
+                page.windows,
+                label,
+                name=f"example-{label}",
+                color="#0072b2",
+                ecg=page.study.signal.modality == "ecg",
+            )
         ),
     ]

@@ -30,7 +30,7 @@ class Written:
         return (self.folder / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module", params=["toy_page", "bonn_page", "window_page"])
+@pytest.fixture(scope="module", params=["toy_page", "bonn_page", "window_page", "ecg_page"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
     page: ReportPage = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp("report")
@@ -189,6 +189,28 @@ def test_hostile_texts_stay_texts(toy_page: ReportPage, tmp_path: Path) -> None:
     assert "onerror" not in read.attributes
     assert all(target.startswith("#") for target in read.targets)
     assert "3732623" not in visible(re.sub(r"<svg.*?</svg>|<data.*?</data>", "", text, flags=re.DOTALL))
+
+
+def test_a_page_about_hearts_never_speaks_of_brains(ecg_page: ReportPage, tmp_path: Path) -> None:
+    text = written(ecg_page, tmp_path)
+
+    assert "ECG" in visible(text)
+    assert not re.search("EEG|electrode|channel", visible(text).replace("(window, channel, time)", ""))
+    assert "EEG" not in text + (tmp_path / "metrics.json").read_text()
+    assert 'class="panels strips"' in text
+
+
+def test_an_eeg_page_has_no_strips(toy_page: ReportPage, tmp_path: Path) -> None:
+    assert 'class="panels strips"' not in written(toy_page, tmp_path)
+
+
+def test_the_page_counts_the_release_and_not_its_sample(toy_page: ReportPage, tmp_path: Path) -> None:
+    text = visible(written(toy_page, tmp_path))
+    by_name = {metric["name"]: metric["value"] for metric in load(tmp_path)}
+
+    assert "1,600 of 320 made-up subjects" in text
+    assert by_name["synthetic windows"] == 1600
+    assert by_name["synthetic windows, label epilepsy"] == 800
 
 
 def test_made_up_people_are_called_made_up(toy_page: ReportPage, bonn_page: ReportPage, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""The band-pass on sines, impulses and offsets, whose answers are known."""
+"""The band-pass and the change of rate on sines, impulses and offsets, whose answers are known."""
 
 import numpy as np
 import pytest
 
-from fedsynth.signals.filters import band_pass
-from fedsynth.signals.recording import Recording
+from fedsynth.signals.filters import band_pass, resample
+from fedsynth.signals.recording import Beats, Recording
 
 SFREQ = 128.0
 BAND = (0.5, 40.0)
@@ -70,3 +70,47 @@ def test_channels_do_not_mix_and_the_facts_of_the_recording_stay() -> None:
     np.testing.assert_array_equal(both.signal[1:], band_pass(recording(sine(5)), bandpass=BAND).signal)
     assert (both.signal.dtype, both.sfreq, both.channels) == (np.float32, SFREQ, ("C0", "C1"))
     assert (both.subject, both.label, both.digest) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(300.0, 100.0), (360.0, 180.0), (173.61, 128.0), (100.0, 256.0), (128.0, 100.0)]
+)
+def test_a_wave_below_half_of_both_rates_keeps_its_samples_at_the_new_times(before: float, after: float) -> None:
+    seconds, hertz = 20, 9.0
+    signal = 50 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * before)) / before)[None].astype(np.float32)
+
+    found = resample(Recording(signal, before, ("I",), "a", "b", "c"), sfreq=after)
+
+    times = np.arange(found.signal.shape[1]) / after
+    assert found.sfreq == after
+    assert times[-1] <= signal.shape[1] / before < times[-1] + 2 / after
+    middle = slice(int(after), -int(after))
+    np.testing.assert_allclose(found.signal[0, middle], 50 * np.sin(2 * np.pi * hertz * times)[middle], atol=0.25)
+
+
+def test_what_half_of_the_new_rate_cannot_hold_is_removed() -> None:
+    signal = 50 * np.sin(2 * np.pi * 70 * np.arange(6000) / 300)[None].astype(np.float32)
+
+    found = resample(Recording(signal, 300.0, ("I",), "a", "b", "c"), sfreq=100.0)
+
+    assert np.abs(found.signal[0, 50:-50]).max() < 1
+
+
+def test_the_ends_do_not_ring() -> None:
+    slope = np.linspace(-900, 4000, 900, dtype=np.float32)[None]
+
+    found = resample(Recording(slope, 300.0, ("I",), "a", "b", "c"), sfreq=100.0)
+
+    np.testing.assert_allclose(found.signal[0], slope[0, ::3], atol=0.5)
+
+
+def test_beats_move_with_the_samples_and_the_same_rate_changes_nothing() -> None:
+    marks = Beats(np.array([0, 1, 2, 3, 300, 599]), np.array([0, 1, 0, 1, 0, 1]))
+    one = Recording(np.zeros((1, 600), np.float32), 300.0, ("I",), "a", "", "c", marks)
+
+    beats = resample(one, sfreq=100.0).beats
+
+    assert beats is not None
+    assert beats.samples.tolist() == [0, 0, 1, 1, 100, 200]  # thirds, to the nearest sample
+    assert beats.labels.tolist() == marks.labels.tolist()
+    assert resample(one, sfreq=300.0) is one

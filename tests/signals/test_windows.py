@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsynth.errors import RecordingError
-from fedsynth.signals.filters import band_pass
-from fedsynth.signals.recording import Recording
-from fedsynth.signals.windows import cut, windows_of
+from fedsynth.signals.filters import band_pass, resample
+from fedsynth.signals.recording import Beats, Recording
+from fedsynth.signals.windows import around_beats, cut, windows_of
 from fedsynth.study import parse_study
 
 STUDY = parse_study("""
@@ -78,6 +78,50 @@ def test_windows_never_overlap_and_never_leave_the_recording(total: int, n_times
 def test_a_recording_shorter_than_a_window_is_refused() -> None:
     with pytest.raises(RecordingError, match="11 samples, and one window takes 12"):
         cut(ramp(11), n_times=12, at_most=1)
+
+
+def beats(samples: list[int], labels: list[int]) -> Beats:
+    return Beats(np.array(samples, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    ("at_most", "kept", "labels"),
+    [
+        pytest.param(9, [2, 5, 8, 9, 10, 12, 14, 18], [0, 0, 1, 0, 0, 0, 0, 1], id="all that stay inside"),
+        pytest.param(3, [5, 8, 10, 14, 18], [0, 1, 0, 0, 1], id="of six, those in the middle of each third"),
+        pytest.param(1, [10, 18], [0, 1], id="the middle one of each label"),
+    ],
+)
+def test_beats_of_each_label_are_spread_evenly_and_stand_in_the_middle(
+    at_most: int, kept: list[int], labels: list[int]
+) -> None:
+    marks = beats([0, 2, 5, 8, 9, 10, 12, 14, 18, 19], [0, 0, 0, 1, 0, 0, 0, 0, 1, 1])
+
+    windows, found = around_beats(ramp(20), marks, n_times=4, at_most=at_most)
+
+    assert windows[:, 0, 2].tolist() == kept
+    assert windows[:, 1, 0].tolist() == [2 - sample for sample in kept]
+    assert found.tolist() == labels
+    assert (windows.dtype, found.dtype) == (np.float32, np.int64)
+
+
+def test_a_recording_whose_beats_all_stand_too_near_its_ends_has_no_windows() -> None:
+    windows, found = around_beats(ramp(20), beats([1, 19], [0, 1]), n_times=6, at_most=3)
+
+    assert (windows.shape, found.shape) == ((0, 2, 6), (0,))
+
+
+def test_windows_are_resampled_after_the_filter_and_before_they_are_cut() -> None:
+    impulse = np.zeros((2, 512), dtype=np.float32)
+    impulse[:, 256] = 1000
+    recording = Recording(impulse, 256.0, ("C3", "C4"), "a", "ill", "")
+
+    windows = windows_of([recording], study=STUDY)
+
+    whole = resample(band_pass(recording, bandpass=STUDY.signal.bandpass), sfreq=128.0)
+    assert whole.signal.shape == (2, 256)
+    assert int(np.abs(whole.signal[0]).argmax()) == 128
+    np.testing.assert_array_equal(windows.signal, np.clip(cut(whole, n_times=64, at_most=3), -50, 50))
 
 
 def test_subjects_and_recordings_are_numbered_in_the_order_in_which_they_come() -> None:

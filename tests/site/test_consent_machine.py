@@ -40,7 +40,7 @@ from fedsynth.wire.update import Update
 
 CAP, DELTA, ME, RUNS = 8.0, 1e-5, "east", ("r1", "r2")
 WORDS = {"WireError", "ConsentError", "PrivacyError", "BudgetError", "RefusedError"}
-runs, which, numbers = st.sampled_from(RUNS), st.sampled_from(["A", "B"]), st.integers(0, 4)
+runs, which, numbers = st.sampled_from(RUNS), st.sampled_from(["A", "B"]), st.integers(0, 3)
 CRAFTED: list[dict[str, Any]] = [
     {"noise_multiplier": 0.01},
     {"clipping_norm": 1e6},
@@ -104,7 +104,7 @@ class SiteMachine(RuleBasedStateMachine):
     def throw_the_switch_for_a_while(self, run: str, step: int) -> None:
         (self.folder / "STOP").touch()
         plan = self.world.plans[self.approved.get(run, "A")]
-        assert self.send(Order(run, plan.digest, step, inputs(plan, max(0, min(step, 3)))).to_bytes()).refused
+        assert self.send(Order(run, plan.digest, step, inputs(plan, max(0, min(step, 2)))).to_bytes()).refused
         with pytest.raises(RefusedError):
             approve(self.folder, run=run, plan=plan, roster=self.world.roster)
         (self.folder / "STOP").unlink()
@@ -115,7 +115,7 @@ class SiteMachine(RuleBasedStateMachine):
             approve(self.folder, run=run, plan=self.world.plans[name], roster=self.world.roster)
             self.approved[run] = name
 
-    @rule(run=runs, name=which, place=st.integers(0, 3), changes=st.sampled_from(CRAFTED), more=st.booleans())
+    @rule(run=runs, name=which, place=st.integers(0, 2), changes=st.sampled_from(CRAFTED), more=st.booleans())
     def approve_what_was_crafted(
         self, run: str, name: str, place: int, changes: dict[str, Any], more: bool
     ) -> None:
@@ -139,7 +139,7 @@ class SiteMachine(RuleBasedStateMachine):
         done = {int(nonce.rsplit(":")[-1]) for nonce in self.answers if nonce.startswith(f"{run}:")}
         self.order_a_step(run, name, next(step for step in range(6) if step not in done), -1)
 
-    @rule(run=runs, name=which, step=numbers, tensors_of=st.integers(-1, 4))
+    @rule(run=runs, name=which, step=numbers, tensors_of=st.integers(-1, 3))
     def order_a_step(self, run: str, name: str, step: int, tensors_of: int) -> None:
         plan = self.world.plans[name]
         right = tensors_of in (-1, step)
@@ -185,9 +185,9 @@ class SiteMachine(RuleBasedStateMachine):
         plan = self.world.plans[self.approved.get(run, "A")]
         said = {"run": run, "plan": plan.digest, "step": step, "stage": ""} | header
         text = json.dumps({name: value for name, value in said.items() if value is not None}).encode()
-        self.send(b"fedsynth1" + struct.pack(">I", len(text)) + text + pack(inputs(plan, max(0, min(step, 3)))))
+        self.send(b"fedsynth1" + struct.pack(">I", len(text)) + text + pack(inputs(plan, max(0, min(step, 2)))))
 
-    @rule(run=runs, step=st.integers(0, 3), how=st.sampled_from(["less", "more", "name", "shape", "type", "nan"]))
+    @rule(run=runs, step=st.integers(0, 2), how=st.sampled_from(["less", "more", "name", "shape", "type", "nan"]))
     def order_with_other_tensors(self, run: str, step: int, how: str) -> None:
         name = self.approved.get(run, "A")
         plan = self.world.plans[name]
@@ -200,7 +200,7 @@ class SiteMachine(RuleBasedStateMachine):
         update = self.send(Order(run, plan.digest, step, tensors).to_bytes())
         assert update.refused or self.nonce(run, name, step) in self.answers
 
-    @rule(run=runs, step=st.integers(0, 3), cut=st.floats(0, 0.999), flip=st.none() | st.integers(0, 7))
+    @rule(run=runs, step=st.integers(0, 2), cut=st.floats(0, 0.999), flip=st.none() | st.integers(0, 7))
     def order_that_was_cut_or_has_one_bit_turned(self, run: str, step: int, cut: float, flip: int | None) -> None:
         data = bytearray(self.order(run, self.world.plans[self.approved.get(run, "A")], step))
         place = int(cut * (400 if flip is not None else len(data)))

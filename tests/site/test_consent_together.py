@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from fedsynth.evaluation.tally import tally_size
-from fedsynth.families.anchor import statistic_size
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.shape import shape_of
 from fedsynth.privacy.private_sum import lattice_step
 from fedsynth.privacy.roster import Session
@@ -205,7 +205,9 @@ class TogetherMachine(consent.SiteMachine):
 
 def sum_size(plan: Plan, step: int) -> int:
     kind, shape = plan.steps[step].kind, shape_of(plan.study)
-    return statistic_size(shape, step=step) if kind == "anchor" else tally_size(shape.n_labels)
+    if kind == "anchor":
+        return estimator_of(plan.study).statistic_size(shape, step=step)
+    return tally_size(shape.n_labels)
 
 
 @pytest.mark.parametrize("examples", consent.FEW_OR_MANY)

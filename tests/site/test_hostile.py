@@ -13,6 +13,7 @@ from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
 from fedsynth.evaluation.transfer import Referee
 from fedsynth.families.anchor import prior_anchor
 from fedsynth.families.cwgan import Cwgan
+from fedsynth.families.estimator import estimator_of
 from fedsynth.families.shape import Shape, shape_of
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.ledger import Ledger
@@ -20,7 +21,6 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import lattice_step
 from fedsynth.signals.recording import Recording
-from fedsynth.site import work
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, tokens_of
 from fedsynth.site.session import SiteSession
@@ -32,6 +32,7 @@ from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
+TRAIN, SCORES = 2, 3  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def hostile_referee() -> dict[str, torch.Tensor]:
 def test_a_referee_that_overflows_learns_nothing_from_a_failure(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
 ) -> None:
-    update = answer(site(tmp_path / "a", make_people(30, seed=1), plan, make_site), plan, 4, hostile_referee())
+    update = answer(site(tmp_path / "a", make_people(30, seed=1), plan, make_site), plan, SCORES, hostile_referee())
 
     assert update.refused == ""
     assert bool(torch.isfinite(update.tensors["sum"]).all())
@@ -75,18 +76,18 @@ def test_a_referee_that_overflows_learns_nothing_from_a_failure(
 def test_whatever_fails_after_the_charge_counts_as_zero(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "statistics", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(type(estimator_of(plan.study)), "statistics", lambda *_, **__: 1 / 0)
     folder = site(tmp_path / "a", make_people(12, seed=1), plan, make_site)
 
     assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == ""
 
 
-@pytest.mark.parametrize("step", [0, 4], ids=["anchor", "scores"])
+@pytest.mark.parametrize("step", [0, SCORES], ids=["anchor", "scores"])
 def test_removing_a_person_from_the_site_moves_the_answer_by_at_most_c(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
 ) -> None:
     everybody = make_people(34, seed=5, per_person=2)
-    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Referee(2, 2).state_dict()][step == 4]
+    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Referee(2, 2).state_dict()][step == SCORES]
     group = plan.steps[step].mechanism.group
     gone = next(r.subject for r in everybody if group_of_person(r.subject, held_out=0.2) == group)
     sums = [
@@ -216,10 +217,11 @@ def test_parameters_that_training_cannot_have_led_to_are_refused_uncharged(
     folder = site(tmp_path / "a", make_people(14, seed=1), plan, make_site)
     bias = torch.full_like(at_prior(plan.study).state["critic.head.2.bias"], 1e25)
 
-    assert answer(folder, plan, 3, train_order(plan, **{"parts.critic.head.2.bias": bias})).refused == "WireError"
+    told = answer(folder, plan, TRAIN, train_order(plan, **{"parts.critic.head.2.bias": bias}))
+    assert told.refused == "WireError"
     with Ledger(folder / "ledger") as ledger:
         assert len(ledger) == 0
-    assert answer(folder, plan, 3, train_order(plan)).refused == ""
+    assert answer(folder, plan, TRAIN, train_order(plan)).refused == ""
 
 
 @pytest.mark.parametrize("loud", [torch.inf, 1e30, 3e3], ids=["infinite", "overflowing", "loud"])
@@ -243,6 +245,7 @@ def test_no_unit_makes_its_company_be_computed_another_way(loud: float) -> None:
             family,
             parts,
             phase=phase,
+            shape=shape,
             batch=batch,
             rows=batch.rows()[:count],
             allowance=Allowance(mechanism, noise=silence),

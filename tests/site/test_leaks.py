@@ -22,7 +22,7 @@ from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
-LAST = 4
+TRAIN, LAST = 2, 3  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,14 @@ def test_two_sites_with_the_same_people_agree_in_no_number(
 def test_trained_parts_leave_with_the_names_they_came_with_and_no_other(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
 ) -> None:
-    asked = order(plan, 3)
+    asked = order(plan, TRAIN)
 
     told = ask(site(tmp_path / "east", make_people(14, seed=1), plan, make_site), asked)
 
     assert {f"parts.{name}" for name in told.tensors} == {n for n in asked.tensors if n.startswith("parts.")}
 
 
-@pytest.mark.parametrize("step", [0, 3, LAST, STATEMENT])
+@pytest.mark.parametrize("step", [0, TRAIN, LAST, STATEMENT])
 def test_the_header_of_an_answer_does_not_depend_on_how_many_people_there_are(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
 ) -> None:

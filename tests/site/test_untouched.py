@@ -135,7 +135,7 @@ CRAFTED: dict[str, dict[str, Any]] = {
 def cases(plan: Plan, together: Plan) -> list[Case]:
     """Return every message that must be refused, with the word that goes out and the reason that stays."""
     order, anchor = first(plan), dict(first(plan).tensors)
-    more = replace(plan, steps=(*plan.steps, replace(plan.steps[3], index=1)))
+    more = replace(plan, steps=(*plan.steps, replace(plan.steps[2], index=1)))
     out = []
     for field, how in CRAFTED.items():
         crafted = changed(plan, **how)
@@ -178,9 +178,9 @@ def cases(plan: Plan, together: Plan) -> list[Case]:
     ask("cut in the arrays", order.to_bytes()[:-100], "WireError", "is not safetensors")
     means = anchor["anchor.means"]
     for name, tensors, reason in (
-        ("no arrays", {}, "sent 0 arrays, not the 5"),
-        ("an array more", {**anchor, "message": means.clone()}, "sent 6 arrays, not the 5"),
-        ("another name", {n.replace("means", "median"): v for n, v in anchor.items()}, "sent 5 arrays"),
+        ("no arrays", {}, "sent 0 arrays, not the 7"),
+        ("an array more", {**anchor, "message": means.clone()}, "sent 8 arrays, not the 7"),
+        ("another name", {n.replace("means", "median"): v for n, v in anchor.items()}, "sent 7 arrays"),
         ("another shape", anchor | {"anchor.means": means[:, :-1].clone()}, "sent anchor.means as"),
         ("another type", anchor | {"anchor.means": means.float()}, "sent anchor.means as"),
         (

@@ -1,0 +1,44 @@
+"""The codec of ECG: rhythm, median beat and noise of a window, and the way back."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fedsynth.families.ecg_decoder import EcgDecoder, noise_width
+from fedsynth.families.ecg_features import features, n_features
+from fedsynth.families.ecg_simulator import simulate
+from fedsynth.families.shape import Shape
+
+
+@dataclass(frozen=True)
+class EcgCodec:
+    """Features and decoder for ECG windows of one shape (`fedsynth.families.codec.Codec`)."""
+
+    shape: Shape
+
+    @property
+    def n_features(self) -> int:
+        """Return the length of a feature vector."""
+        return n_features(self.shape)
+
+    @property
+    def block(self) -> int:
+        """Return how many features get a full covariance: all."""
+        return n_features(self.shape)
+
+    @property
+    def noise_width(self) -> int:
+        """Return one choice of a rhythm, one of a shared noise, and one of a noise for each channel."""
+        return noise_width(self.shape)
+
+    def features(self, signal: Tensor) -> Tensor:
+        """Return feature vectors in natural units, shape (window, feature)."""
+        return features(signal, self.shape)
+
+    def simulate(self, count: int) -> Tensor:
+        """Return simulated windows in microvolts, shape (count, channel, time), always the same."""
+        return simulate(self.shape, count=count, purpose="scale")
+
+    def decoder(self) -> nn.Module:
+        """Return the decoder."""
+        return EcgDecoder(self.shape)

@@ -1,0 +1,54 @@
+"""The codec of EEG: log band powers and waveform shape, and a bank of simulated waveforms for the way back."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedsynth.families.decoder import Decoder
+from fedsynth.families.features import N_SHAPE, band_bins, features, n_features
+from fedsynth.families.prior import waveforms
+from fedsynth.families.shape import Shape
+from fedsynth.rng import numpy_generator
+
+
+@dataclass(frozen=True)
+class EegCodec:
+    """Features and decoder for EEG windows of one shape (`fedsynth.families.codec.Codec`)."""
+
+    shape: Shape
+
+    @property
+    def n_features(self) -> int:
+        """Return the length of a feature vector."""
+        return n_features(self.shape)
+
+    @property
+    def block(self) -> int:
+        """Return the size of the constant map's bands and the waveform's shape together."""
+        return len(band_bins(self.shape)) + N_SHAPE
+
+    @property
+    def noise_width(self) -> int:
+        """Return one choice for the shared source and one for each channel."""
+        return 1 + len(self.shape.channels)
+
+    def features(self, signal: Tensor) -> Tensor:
+        """Return feature vectors, shape (window, feature)."""
+        return features(signal, self.shape)
+
+    def simulate(self, count: int) -> Tensor:
+        """Return windows with amplitudes of 5 to 200 microvolts and uneven channels."""
+        shape, rng = self.shape, numpy_generator("feature scale", len(self.shape.channels), self.shape.n_times)
+        waves = waveforms(shape, count=2000)
+        chosen = waves[torch.from_numpy(rng.integers(0, len(waves), (count, len(shape.channels))))]
+        shared = waves[torch.from_numpy(rng.integers(0, len(waves), (count, 1)))]
+        amplitude = torch.from_numpy(10 ** rng.uniform(math.log10(5), math.log10(200), (count, 1, 1)))
+        gain = torch.from_numpy(np.exp(rng.normal(0, math.log(1.5), (count, len(shape.channels), 1))))
+        return ((0.5 * chosen + shared) * gain * amplitude).float()
+
+    def decoder(self) -> nn.Module:
+        """Return the bank with its equaliser."""
+        return Decoder(self.shape)

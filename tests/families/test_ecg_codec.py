@@ -1,0 +1,198 @@
+"""The ECG codec: features mean what they say, windows come back with them, rows stand alone."""
+
+import math
+from functools import lru_cache
+
+import pytest
+import torch
+
+from fedsynth.families.codec import codec_of, scale_of
+from fedsynth.families.ecg_beats import find_beats
+from fedsynth.families.ecg_features import features, measure, n_features, split
+from fedsynth.families.ecg_simulator import beat_basis
+from fedsynth.families.shape import Shape
+
+TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+ONE = Shape(("ECG",), 900, 100.0, (0.5, 40.0), 4, "ecg")
+DIPOLE = Shape(TWELVE, 500, 100.0, (0.5, 40.0), 2, "ecg")
+BEAT = Shape(("MLII",), 256, 180.0, (0.5, 40.0), 3, "ecg", centred=True)
+SHAPES = [
+    pytest.param(ONE, id="one lead"),
+    pytest.param(DIPOLE, id="twelve leads"),
+    pytest.param(BEAT, id="single beats"),
+    pytest.param(Shape(("I", "V1"), 64, 128.0, (0.5, 40.0), 2, "ecg"), id="half a second, two leads"),
+    pytest.param(Shape(tuple(f"c{i}" for i in range(64)), 256, 256.0, (0.5, 100.0), 2, "ecg"), id="64 unknown"),
+    pytest.param(Shape(("II",), 2560, 512.0, (0.5, 150.0), 2, "ecg"), id="512 Hz"),
+    pytest.param(Shape(("MLII", "V5"), 100, 100.0, (1.0, 30.0), 2, "ecg", centred=True), id="beats, two leads"),
+]
+
+
+@lru_cache(maxsize=1)
+def decoded(shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return features of simulated windows, and the windows decoded from them."""
+    codec = codec_of(shape)
+    vector = codec.features(codec.simulate(200))
+    noise = torch.randn(200, codec.noise_width, generator=torch.Generator().manual_seed(1))
+    return vector, codec.decoder()(vector, noise)
+
+
+def train_of(intervals: list[float], *, n_times: int = 900) -> torch.Tensor:
+    """Return Gaussian beats of 1000 microvolts at these intervals, shape (1, 1, time) at 100 Hz."""
+    time, second, total = torch.arange(n_times) / 100.0, 0.3, torch.zeros(n_times)
+    for interval in intervals:
+        total += 1000 * torch.exp(-0.5 * ((time - second) / 0.015) ** 2)
+        second += interval
+    return total[None, None]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_windows_and_features_are_finite_and_of_the_right_size(shape: Shape) -> None:
+    vector, signal = decoded(shape)
+
+    assert signal.shape == (200, len(shape.channels), shape.n_times)
+    assert vector.shape == (200, n_features(shape)) == (200, codec_of(shape).n_features)
+    assert vector.dtype == signal.dtype == torch.float32
+    assert bool(vector.isfinite().all())
+    assert bool(signal.isfinite().all())
+    assert bool((scale_of(shape).spread < 6).all())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_odd_windows_have_finite_features(shape: Shape) -> None:
+    size = (1, len(shape.channels), shape.n_times)
+    one_sample = torch.zeros(size)
+    one_sample[..., shape.n_times // 3] = 1e4
+    odd = torch.cat([torch.zeros(size), torch.full(size, 5e3), one_sample, 1e5 * torch.randn(size)])
+
+    assert bool(features(odd, shape).isfinite().all())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_stand_alone(shape: Shape) -> None:
+    codec, decoder = codec_of(shape), codec_of(shape).decoder()
+    signal = codec.simulate(150)
+    vector = codec.features(signal)
+    noise = torch.randn(150, codec.noise_width, generator=torch.Generator().manual_seed(2))
+
+    assert torch.allclose(codec.features(signal[140:143]), vector[140:143], atol=2e-3, rtol=2e-3)
+    alone, together = decoder(vector[140:143], noise[140:143]), decoder(vector, noise)[140:143]
+    assert float((alone - together).abs().max()) < 0.01 * float(together.std())
+
+
+def test_the_rhythm_of_regular_beats() -> None:
+    log_interval, log_irregularity, _, _ = measure(train_of([0.8] * 12), ONE).rhythm[0].tolist()
+
+    assert abs(log_interval - math.log(0.8)) < 0.01
+    assert abs(log_irregularity - math.log(0.006)) < 0.3
+
+
+def test_the_rhythm_of_alternating_beats() -> None:
+    """Intervals 0.6, 1.0, 0.6, ...: every change is 0.4 s and the median is one of the two."""
+    log_interval, log_irregularity, log_tail, memory = measure(train_of([0.6, 1.0] * 6), ONE).rhythm[0].tolist()
+
+    assert min(abs(log_interval - math.log(0.6)), abs(log_interval - math.log(1.0))) < 0.02
+    assert abs(log_irregularity + log_interval - math.log(0.4)) < 0.03
+    assert abs(log_tail) < 0.05
+    assert memory < -0.7
+
+
+def test_the_size_and_shape_of_a_beat_follow_the_signal_linearly() -> None:
+    once, thrice = measure(train_of([0.8] * 12), ONE), measure(3 * train_of([0.8] * 12), ONE)
+
+    assert abs(float(thrice.amplitude - once.amplitude) - math.log(3)) < 1e-3
+    assert torch.allclose(thrice.shape, once.shape, atol=1e-2)
+
+
+def test_upside_down_is_the_opposite_shape() -> None:
+    up, down = measure(train_of([0.8] * 12), ONE), measure(-train_of([0.8] * 12), ONE)
+
+    assert torch.allclose(up.shape, -down.shape, atol=1e-5)
+
+
+def test_powers_between_beats_are_those_of_a_wave_put_there() -> None:
+    """A sine of 50 microvolts at 6 Hz has a power of 1250 square microvolts; other bands stay quiet."""
+    wave = 50 * torch.sin(2 * math.pi * 6.1 * torch.arange(900) / 100.0)
+
+    powers = measure(train_of([0.83, 0.77, 0.91, 0.7] * 4) + wave, ONE).powers[0]
+
+    assert int(powers.argmax()) == 2
+    assert abs(float(powers[2]) - math.log10(1250)) < 0.1
+
+
+@pytest.mark.parametrize("seconds", [(0.45, 0.6), (0.6, 0.4)])
+def test_neighbours_of_a_centred_beat_are_timed(seconds: tuple[float, float]) -> None:
+    time, total = torch.arange(256) / 180.0, torch.zeros(256)
+    middle = 128 / 180.0
+    for at, size in ((middle, 1000), (middle - seconds[0], 500), (middle + seconds[1], 500)):
+        total += size * torch.exp(-0.5 * ((time - at) / 0.015) ** 2)
+
+    parts = measure(total[None, None], BEAT)
+
+    assert torch.allclose(parts.rhythm[0].exp(), torch.tensor(seconds), atol=0.01)
+    assert abs(float(parts.variability[0, 0]) - math.log(0.5)) < 0.1
+    assert float(parts.variability[0, 1]) > 0.95
+
+
+@pytest.mark.parametrize("shape", [ONE, DIPOLE, BEAT])
+def test_decoded_windows_have_the_features_that_were_asked_for(shape: Shape) -> None:
+    vector, signal = decoded(shape)
+    spread = scale_of(shape).spread
+
+    off = ((features(signal, shape) - vector).abs() / spread).median(dim=0).values
+
+    asked = split(off[None], shape)
+    assert float(off.mean()) < 0.25
+    assert float(asked.amplitude.max()) < 0.1
+    assert float(asked.powers.max()) < 0.3
+
+
+def test_decoded_beats_come_at_the_asked_rate() -> None:
+    vector, signal = decoded(ONE)
+    regular = vector[:, 1] < math.log(0.05)
+
+    beats = find_beats(signal[regular], sfreq=100.0).found.sum(dim=1)
+    expected = 9.0 / vector[regular, 0].exp()
+
+    assert float((beats - expected).abs().median()) <= 1.0
+
+
+def test_limb_leads_obey_einthoven_and_goldberger() -> None:
+    _, signal = decoded(DIPOLE)
+    first, second, third, right, left, foot = signal[:, :6].unbind(dim=1)
+
+    assert torch.equal(third, second - first)
+    assert torch.allclose(right, -(first + second) / 2, atol=1e-3)
+    assert torch.allclose(left, first - second / 2, atol=1e-3)
+    assert torch.allclose(foot, second - first / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [ONE, DIPOLE, BEAT])
+def test_the_beat_and_the_noise_pass_gradients(shape: Shape) -> None:
+    codec = codec_of(shape)
+    vector = codec.features(codec.simulate(4)).requires_grad_(True)
+
+    codec.decoder()(vector, torch.zeros(4, codec.noise_width)).square().mean().backward()
+
+    assert vector.grad is not None
+    parts = split(vector.grad, shape)
+    assert bool(vector.grad.isfinite().all())
+    assert all(bool((part.abs() > 0).any()) for part in (parts.amplitude, parts.shape, parts.powers))
+
+
+def test_the_simulator_is_the_same_every_time() -> None:
+    first, second = codec_of(ONE).simulate(20), codec_of(ONE).simulate(20)
+
+    assert torch.equal(first, second)
+
+
+def test_what_is_drawn_is_read_again() -> None:
+    read, draw = beat_basis(100.0, size=10)
+
+    assert torch.allclose(read @ draw.T, torch.eye(10), atol=1e-4)
+
+
+def test_the_decoder_keeps_nothing_for_a_message() -> None:
+    decoder = codec_of(BEAT).decoder()
+
+    assert not decoder.state_dict()
+    assert not list(decoder.parameters())
