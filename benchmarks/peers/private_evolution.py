@@ -6,8 +6,8 @@ histogram is released with Gaussian noise, cut at a threshold, and the populatio
 
 Not as in the paper: the foundation model is a public simulator, as in Lin et al. 2025, "Differentially Private
 Synthetic Data via APIs 3: Using Simulators Instead of Foundation Model"; a variation adds the scaled difference of
-two simulator draws, to half of a population; distances are taken in feature space; a unit with several windows parts
-its one vote among them; the noise of all rounds is priced by privacy loss distributions.
+two simulator draws, to half of a population; distances are taken in feature space; a unit with several windows
+parts its one vote among them; the noise of all rounds is priced by privacy loss distributions.
 """
 
 import numpy as np

@@ -152,8 +152,8 @@ def beat_basis(sfreq: float, *, size: int) -> tuple[Tensor, Tensor]:
     """Return how a beat is read into `size` numbers and drawn from them, each of shape (size, beat time).
 
     Principal components of simulated beats, every moment scaled by how much beats differ there, so that a P wave
-    counts as much as an R wave of ten times its size; `read @ draw.T` is the identity. Each component has a positive
-    sum of cubes, so that its sign does not hang on the linear algebra library.
+    counts as much as an R wave of ten times its size; `read @ draw.T` is the identity. Each component has a
+    positive sum of cubes, so that its sign does not hang on the linear algebra library.
     """
     rng = numpy_generator("ecg beat basis", f"{sfreq:.6f}")
     sample = beats(rng, sfreq=sfreq, fibrillation=rng.random(3000) < 0.2)

@@ -2,8 +2,8 @@
 
 DP-MERF (Harder, Adamczewski and Park 2021, AISTATS, algorithm 1) with its generator replaced by a mixture of
 Gaussians, whose embedding has a closed form: the characteristic function at the same public frequencies. A unit's
-contribution has a bounded length whatever its vectors are, so there is no radius to choose, and one sum tells counts,
-means and covariances together. The fit is post-processing.
+contribution has a bounded length whatever its vectors are, so there is no radius to choose, and one sum tells
+counts, means and covariances together. The fit is post-processing.
 """
 
 import itertools
@@ -37,8 +37,8 @@ class MeanEmbedding:
     """How the embedding is made and how the mixture is fitted.
 
     `frequencies` are drawn for kernels of the `widths`, in units of the square root of the number of features.
-    `count_weight` is a count's size beside an embedding's, `pair_weight` that of the likeness of a unit's own windows.
-    `components` each label gets, `steps` of gradient descent.
+    `count_weight` is a count's size beside an embedding's, `pair_weight` that of the likeness of a unit's own
+    windows. `components` each label gets, `steps` of gradient descent.
     """
 
     frequencies: int = 512
@@ -48,7 +48,7 @@ class MeanEmbedding:
     components: int = 1
     steps: int = 200
 
-    def wishes(self, shape: Shape) -> tuple[Wish, ...]:
+    def wishes(self, shape: Shape) -> tuple[Wish, ...]:  # noqa: ARG002
         """Return the one private sum with its public bound."""
         return (Wish("anchor: counts and mean embeddings", self._bound()),)
 
@@ -56,15 +56,22 @@ class MeanEmbedding:
         """Return the public prior."""
         return prior_anchor(shape, components=self.components)
 
-    def statistic_size(self, shape: Shape, *, step: int) -> int:
+    def statistic_size(self, shape: Shape, *, step: int) -> int:  # noqa: ARG002
         """Return how many numbers one unit contributes."""
         return shape.n_labels * (3 + 2 * self.frequencies)
 
-    def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
+    def statistics(
+        self,
+        anchor: Anchor,  # noqa: ARG002
+        shape: Shape,
+        *,
+        signal: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
         """Return one unit's contribution; its windows weigh alike.
 
-        By label: share of the windows, share of them if the label has two windows at least, that share times the mean
-        kernel of two different windows, then the embedding.
+        By label: share of the windows, share of them if the label has two windows at least, that share times the
+        mean kernel of two different windows, then the embedding.
         """
         vector = standardise(codec_of(shape).features(signal), shape) @ frame_of(shape).there
         onehot = torch.nn.functional.one_hot(labels, shape.n_labels).to(vector)
@@ -104,7 +111,7 @@ class MeanEmbedding:
         )
 
     def _bound(self) -> float:
-        """Return the length that no contribution exceeds: shares add up to one, so one label alone is the longest."""
+        """Return the length that no contribution exceeds; shares add up to one, so one label alone is longest."""
         return math.sqrt(1 + self.count_weight**2 + 2 * self.pair_weight**2)
 
     def _directions(self, shape: Shape) -> Tensor:
@@ -113,7 +120,7 @@ class MeanEmbedding:
 
 @lru_cache(maxsize=8)
 def _frequencies(number: int, widths: tuple[float, ...], size: int) -> Tensor:
-    """Return public frequencies, shape (frequency, feature), float64: of a Gaussian kernel of every width in turn."""
+    """Return public frequencies, shape (frequency, feature), float64, of Gaussian kernels of the widths in turn."""
     normal = torch.randn(
         number, size, generator=torch_generator("mean embedding", number, size), dtype=torch.float64
     )
@@ -205,14 +212,14 @@ class _Mixture:
         return _Fitted(counts, torch.softmax(free["weight"], dim=1), means @ self.steps, covariances)
 
     def doubt(self) -> Tensor:
-        """Return minus the logarithm of the prior's density, up to a constant; counts are judged by their own sum."""
+        """Return minus the log of the prior's density, up to a constant; counts are judged by their own sum."""
         return 0.5 * sum(
             (value.square().sum() for name, value in self.free.items() if name != "scale"), torch.zeros(())
         )
 
 
 def _fit(mixture: _Mixture, said: _Said, *, steps: int) -> _Fitted:
-    """Return the mixture of the largest posterior density, by Adam from the prior with a step that fades to zero."""
+    """Return the mixture of the largest posterior density, by Adam from the prior; the step fades to zero."""
     parameters = list(mixture.free.values())
     optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
     variance = said.variance()
@@ -283,7 +290,7 @@ def _embedding(fitted: _Fitted, directions: Tensor) -> Tensor:
 def _between(pairs: Tensor, covariances: Tensor, directions: Tensor, *, noise: float) -> Tensor:
     """Return the share of the variance between subjects, shape (label,), from the likeness of a unit's own windows.
 
-    Two windows of one subject differ by N(0, 2 (1 - share) S), so their kernel is exp(-(1 - share) w'Sw) on average.
+    Two windows of one subject differ by N(0, 2 (1 - share) S), so their mean kernel is exp(-(1 - share) w'Sw).
     Labels' shares vary around a common one, which varies around one half.
     """
     grid = torch.linspace(0.05, 0.95, 91, dtype=torch.float64)

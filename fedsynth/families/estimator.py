@@ -9,8 +9,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from fedsynth.errors import StudyError
 from fedsynth.families.anchor import Anchor
+from fedsynth.families.embedding import MeanEmbedding
+from fedsynth.families.evolution import Evolution
 from fedsynth.families.moments import Moments
 from fedsynth.families.shape import Shape
 from fedsynth.privacy.budget import Wish
@@ -64,9 +65,11 @@ def estimator_of(study: Study) -> Estimator:
 
     Public facts alone decide: declared units, labels, sites, epsilon, delta and trust.
     """
-    if study.plan.estimator == "moments":
-        return QUIET if expected_noise(study) < _LOUD else LOUD
-    raise StudyError(f"there is no estimator {study.plan.estimator!r}")
+    if study.plan.estimator == "mean-embedding":
+        return MeanEmbedding()
+    if study.plan.estimator == "evolution":
+        return Evolution()
+    return QUIET if expected_noise(study) < _LOUD else LOUD
 
 
 def expected_noise(study: Study) -> float:

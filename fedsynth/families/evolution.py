@@ -36,7 +36,7 @@ class Evolution:
     variation: float = 0.6
     last_variation: float = 0.4
 
-    def wishes(self, shape: Shape) -> tuple[Wish, ...]:
+    def wishes(self, shape: Shape) -> tuple[Wish, ...]:  # noqa: ARG002
         """Return one histogram for each round; a unit's votes add up to one, so their length is at most one."""
         return tuple(Wish(f"anchor: votes of round {index + 1}", 1.0) for index in range(self.rounds))
 
@@ -51,7 +51,7 @@ class Evolution:
             replace(anchor, means=vectors.repeat(shape.n_labels, 1, 1)), covariance[None], self.variation, shape
         )
 
-    def statistic_size(self, shape: Shape, *, step: int) -> int:
+    def statistic_size(self, shape: Shape, *, step: int) -> int:  # noqa: ARG002
         """Return one number for each vector of each label."""
         return shape.n_labels * self.population
 
