@@ -76,7 +76,7 @@ class Moments:
         sums = (onehot[:, :, None] * row[:, None, :]).mean(dim=0)
         # The square of the unit's own mean, weighted by its share of the label: what subjects differ by.
         share = onehot.mean(dim=0)[:, None]
-        own = sums[:, : residual.shape[1]] / share.clamp_min(1e-12)
+        own = sums[:, : residual.shape[1]] @ frame.axes / share.clamp_min(1e-12)
         return torch.cat([sums, own.square() * share * (_BETWEEN_WEIGHT / bound)], dim=1).flatten()
 
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
@@ -104,7 +104,10 @@ class Moments:
         )
         # Second moments were taken around the first answer.
         covariances = positive(covariances - moves[:, :, None] * moves[:, None, :])
-        between = _between(rows[:, -size:] / squares - moves.square(), covariances, noise / squares)
+        turned = (frame.axes.T @ covariances @ frame.axes).diagonal(dim1=1, dim2=2)
+        own = rows[:, -size:] / squares - (moves @ frame.axes).square()
+        loads = (frame.back.T @ frame.axes).square()
+        between = (_between(own, turned, noise / squares) * turned) @ loads.T / (turned @ loads.T)
         return Anchor(
             counts,
             noise.square(),
@@ -125,6 +128,9 @@ class Moments:
 class Frame:
     """Coordinates in which sums are taken: `there` (feature, feature) leads to them, `back` from them.
 
+    `covariance` is the public prior's in them, and `axes` (feature, axis) its principal axes, along which it is told
+    what subjects differ by.
+
     Halfway to white: the fourth root of the public prior's covariance is divided out, so that directions in which
     windows differ little are not drowned by those in which they differ much, and the noise is the same in all.
     """
@@ -132,6 +138,7 @@ class Frame:
     there: Tensor
     back: Tensor
     covariance: Tensor
+    axes: Tensor
 
 
 @lru_cache(maxsize=8)
@@ -142,7 +149,9 @@ def frame_of(shape: Shape) -> Frame:
     there = torch.diag(covariance.diagonal().clamp_min(_FLOOR) ** -_POWER)
     there[:block, :block] = vectors @ torch.diag(values.clamp_min(_FLOOR) ** -_POWER) @ vectors.T
     there = there * math.sqrt(len(covariance) / float((there @ covariance @ there).trace()))
-    return Frame(there, torch.linalg.inv(there), there @ covariance @ there)
+    axes = torch.eye(len(covariance), dtype=torch.float64)
+    axes[:block, :block] = vectors
+    return Frame(there, torch.linalg.inv(there), there @ covariance @ there, axes)
 
 
 def _within(vector: Tensor, radius: float) -> Tensor:
@@ -281,9 +290,8 @@ def _towards(observed: Tensor, expected: Tensor, reach: Tensor, noise: float) ->
     return answer
 
 
-def _between(squares: Tensor, covariances: Tensor, noise: Tensor) -> Tensor:
-    """Return the share of the variance between subjects, shrunk to the labels' and features' common one."""
-    variances = covariances.diagonal(dim1=1, dim2=2)
+def _between(squares: Tensor, variances: Tensor, noise: Tensor) -> Tensor:
+    """Return the share of the variance between subjects, shrunk to the labels' and axes' common one."""
     own = squares / variances
     precision = (variances / (noise[:, None] + 1e-9)).square()
     common = float((own * precision).sum() / precision.sum())
