@@ -45,6 +45,7 @@ check: .venv/installed
 
 priors: .venv/installed
 	$(BIN)/python -m fedsynth.families.pretraining fedsynth/priors
+	$(BIN)/python -m fedsynth.families.prior_card fedsynth/priors
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --site-dir build/site
