@@ -19,7 +19,7 @@ from fedsynth.study import Study
 
 QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=1.0, first_weight=0.4)
 OPEN = Moments(mean_radius=4.0, residual_radius=4.0)  # nothing to hide: no vector is that long
-LOUD = Moments(mean_radius=0.75, residual_radius=0.4, product_weight=0.5, first_weight=0.65)
+LOUD = Moments(mean_radius=0.75, residual_radius=0.4, product_weight=0.2, first_weight=0.5)
 _LOUD = 0.03  # noise on a label's mean from which tighter bounds pay (docs/log.md, on simulated cohorts)
 
 
