@@ -67,6 +67,9 @@ def reference_scores(
     """
     names = generator.study.labels.names
     scores: list[Score] = []
+    if not len(real.test_labels):
+        # So few people that chance put none of them into the held-out group: there is nobody to ask.
+        return scores
     for what, untrained in _kinds(generator.study):
         given = []
         for seed in range(1, referees + 1):

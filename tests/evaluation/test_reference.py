@@ -106,3 +106,12 @@ def test_intervals_are_wider_than_if_windows_were_independent() -> None:
 
     assert spread(np.repeat(np.arange(8), 50)) == pytest.approx(np.sqrt(0.75 * 0.25 / 8), rel=0.15)
     assert spread(np.arange(400)) == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.15)
+
+
+def test_with_nobody_held_out_nothing_is_scored(three: Study) -> None:
+    real = reference()
+    nobody = Reference(
+        real.train_signal, real.train_labels, real.test_signal[:0], real.test_labels[:0], real.test_units[:0]
+    )
+
+    assert reference_scores(Fake(three, []), nobody, source="real", progress=lambda *_: None) == []
