@@ -1,0 +1,95 @@
+"""Every family without privacy: train on what it draws from one anchor, test on real windows of people held out.
+
+One rehearsal with epsilon = infinity and no gradients gives the anchor; each family draws from it.
+
+    python examples/deal.py RECORDINGS dealt --hospitals 4 --hold-out 0.2
+    python benchmarks/families.py examples/bonn/study.toml dealt dealt.holdout
+
+Prints AUROC of the positive label, macro-AUROC and macro-F1 of the product's referee, means over seeds, and the
+share of what training on real windows reaches (AUROC).
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, roc_auc_score
+
+from fedsynth.coordinator.generator import untrained
+from fedsynth.evaluation.transfer import answer, train_referee
+from fedsynth.families.registry import FAMILIES
+from fedsynth.rehearsal import Rehearsal, in_process, rehearse
+from fedsynth.signals.readers import read_site
+from fedsynth.signals.recording import Windows
+from fedsynth.signals.windows import windows_of
+from fedsynth.study import FamilyPlan, Study, parse_study
+
+PER_LABEL = 800
+
+
+def main() -> int:
+    """Carry out; return 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("sites", type=Path, help="dealt hospitals")
+    parser.add_argument("holdout", type=Path, help="people whom no hospital has")
+    parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    text = without_privacy(given.study.read_text(encoding="utf-8"))
+    study = parse_study(text)
+    test = windows(given.holdout, study)
+    with tempfile.TemporaryDirectory(prefix="families-") as folder:
+        what = Rehearsal(text, "benchmark", given.sites, Path(folder) / "run")
+        run = rehearse(what, engines={"in-process": in_process}, progress=lambda *_: None)
+        anchor = run.generator().anchor
+    own = [windows(site, study) for site in sorted(given.sites.iterdir()) if site.is_dir()]
+    signal, labels = np.concatenate([w.signal for w in own]), np.concatenate([w.labels for w in own])
+    real = scores(signal, labels, test, study, seeds=given.seeds)
+    show("train-real", real, real)
+    for name in given.families:
+        one = study.model_copy(update={"family": FamilyPlan(name=name)})
+        drawn = untrained(one, anchor).draw(per_label=PER_LABEL, seed="families")
+        show(name, scores(drawn.signal, drawn.labels, test, study, seeds=given.seeds), real)
+    return 0
+
+
+def without_privacy(text: str) -> str:
+    """Return the study with epsilon = infinity, every site for itself, no gradients and the least held out."""
+    text = re.sub(r"(?m)^epsilon = .*$", "epsilon = inf", text)
+    text = re.sub(r"(?m)^trust = .*$", 'trust = "site"', text)
+    text = re.sub(r"(?m)^least_subjects = .*$", "least_subjects = 2", text)
+    return text + "\n[plan]\nrounds = 0\nheld_out = 0.05\n"
+
+
+def windows(folder: Path, study: Study) -> Windows:
+    """Return the windows of one folder of recordings."""
+    return windows_of(read_site(folder, site=folder.name, study=study), study=study)
+
+
+def scores(
+    signal: NDArray[np.float32], labels: NDArray[np.int64], test: Windows, study: Study, *, seeds: int
+) -> NDArray[np.float64]:
+    """Return AUROC of the positive label, macro-AUROC and macro-F1, each mean and spread, shape (3, 2)."""
+    names, positive = study.labels.names, study.labels.names.index(study.labels.positive)
+    rows = []
+    for seed in range(seeds):
+        given = answer(train_referee(signal, labels, n_labels=len(names), seed=seed), test.signal)
+        each = [roc_auc_score(test.labels == label, given[:, label]) for label in range(len(names))]
+        rows.append((each[positive], np.mean(each), f1_score(test.labels, given.argmax(axis=1), average="macro")))
+    return np.stack([np.mean(rows, axis=0), np.std(rows, axis=0)], axis=1)
+
+
+def show(name: str, found: NDArray[np.float64], real: NDArray[np.float64]) -> None:
+    """Print one row of a table."""
+    cells = " | ".join(f"{mean:.3f} ± {std:.3f}" for mean, std in found)
+    sys.stdout.write(f"| {name} | {cells} | {100 * found[0, 0] / real[0, 0]:.1f} % |\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
