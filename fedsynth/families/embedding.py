@@ -92,11 +92,8 @@ class MeanEmbedding:
         frame, directions = frame_of(shape), self._directions(shape)
         counts = (rows[:, 0] / self.count_weight).clamp_min(1.0)
         said = _Said(rows[:, 3:], counts, directions, noise=noise_std, count_noise=noise_std / self.count_weight)
-        block, reach = codec_of(shape).block, _FIRST
-        for _ in range(2):
-            mixture = _Mixture(counts, frame.covariance, reach, block=block, components=self.components)
-            fitted = _fit(mixture, said, steps=self.steps)
-            reach = _likeliest(fitted, said, frame.covariance)
+        fitted = self._fitted(said, shape, _FIRST)
+        fitted = self._fitted(said, shape, _likeliest(fitted, said, frame.covariance))
         share = _between(
             rows[:, 1:3] / self.pair_weight, fitted.covariances, directions, noise=noise_std / self.pair_weight
         )
@@ -109,6 +106,12 @@ class MeanEmbedding:
             share[:, None].expand(-1, anchor.between.shape[1]).clone(),
             1,
         )
+
+    def _fitted(self, said: "_Said", shape: Shape, reach: "_Reach") -> "_Fitted":
+        """Return the mixture fitted with means expected within a reach."""
+        covariance, block = frame_of(shape).covariance, codec_of(shape).block
+        mixture = _Mixture(said.counts, covariance, reach, block=block, components=self.components)
+        return _fit(mixture, said, steps=self.steps)
 
     def _bound(self) -> float:
         """Return the length that no contribution exceeds; shares add up to one, so one label alone is longest."""
