@@ -36,6 +36,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def weights(self) -> Tensor:
+        """Return how much each feature counts in a private sum's bound, float64 (feature,); public constants."""
+        ...
+
+    @property
     def noise_width(self) -> int:
         """Return how many standard normal numbers the decoder takes for a window."""
         ...

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from fedsynth.families.ecg_decoder import EcgDecoder, noise_width
@@ -25,6 +26,11 @@ class EcgCodec:
     def block(self) -> int:
         """Return how many features get a full covariance: all."""
         return n_features(self.shape)
+
+    @property
+    def weights(self) -> Tensor:
+        """Return 1 for every feature."""
+        return torch.ones(self.n_features, dtype=torch.float64)
 
     @property
     def noise_width(self) -> int:

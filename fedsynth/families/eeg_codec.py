@@ -13,6 +13,8 @@ from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 from fedsynth.rng import numpy_generator
 
+_SHAPE_WEIGHTS = (0.6, 0.6, 0.6, 0.6, 0.3, 0.3, 0.6)  # in the order of `features.waveform_shape`
+
 
 @dataclass(frozen=True)
 class EegCodec:
@@ -29,6 +31,18 @@ class EegCodec:
     def block(self) -> int:
         """Return the size of the constant map's bands and the waveform's shape together."""
         return len(band_bins(self.shape)) + N_SHAPE
+
+    @property
+    def weights(self) -> Tensor:
+        """Return 1 for bands and less for the waveform's shape.
+
+        Bounded measures of shape have long tails in recordings with transients; at full weight a few would use up
+        the bound of a whole vector.
+        """
+        weights = torch.ones(self.n_features, dtype=torch.float64)
+        first = len(band_bins(self.shape))
+        weights[first : first + N_SHAPE] = torch.tensor(_SHAPE_WEIGHTS, dtype=torch.float64)
+        return weights
 
     @property
     def noise_width(self) -> int:

@@ -133,6 +133,7 @@ class Frame:
 
     Halfway to white: the fourth root of the public prior's covariance is divided out, so that directions in which
     windows differ little are not drowned by those in which they differ much, and the noise is the same in all.
+    Before that, features are scaled by the codec's weights.
     """
 
     there: Tensor
@@ -148,10 +149,13 @@ def frame_of(shape: Shape) -> Frame:
     values, vectors = torch.linalg.eigh(covariance[:block, :block])
     there = torch.diag(covariance.diagonal().clamp_min(_FLOOR) ** -_POWER)
     there[:block, :block] = vectors @ torch.diag(values.clamp_min(_FLOOR) ** -_POWER) @ vectors.T
-    there = there * math.sqrt(len(covariance) / float((there @ covariance @ there).trace()))
+    there = torch.diag(codec_of(shape).weights) @ there
+    turned = there.T @ covariance @ there
+    size = len(covariance) / float(turned.trace())
+    there, turned = there * math.sqrt(size), turned * size
     axes = torch.eye(len(covariance), dtype=torch.float64)
-    axes[:block, :block] = vectors
-    return Frame(there, torch.linalg.inv(there), there @ covariance @ there, axes)
+    axes[:block, :block] = torch.linalg.eigh(turned[:block, :block]).eigenvectors
+    return Frame(there, torch.linalg.inv(there), turned, axes)
 
 
 def _within(vector: Tensor, radius: float) -> Tensor:

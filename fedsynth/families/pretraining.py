@@ -57,14 +57,14 @@ class Recipe:
 
 RECIPES = {
     ("vae-ldm", "vae"): Recipe(steps=3500, untold=0.0),
-    ("vae-ldm", "ldm"): Recipe(steps=3500),
-    ("vae-ldm", "follow"): Recipe(steps=2000, learning_rate=1e-3, follow=1.0),
-    ("diffwave", "denoiser"): Recipe(steps=1200, untold=0.0),
-    ("diffwave", "follow"): Recipe(steps=200, learning_rate=1e-3, untold=0.0, follow=0.5, follow_rows=12),
-    ("time-diffusion", "denoiser"): Recipe(steps=1800, untold=0.0),
-    ("time-diffusion", "follow"): Recipe(steps=300, learning_rate=1e-3, untold=0.0, follow=0.5, follow_rows=12),
-    ("time-vqvae", "codes"): Recipe(steps=1100, untold=0.0),
-    ("time-vqvae", "prior"): Recipe(steps=1400, untold=0.0),
+    ("vae-ldm", "ldm"): Recipe(steps=4000),
+    ("vae-ldm", "follow"): Recipe(steps=2500, learning_rate=1e-3, follow=1.0),
+    ("diffwave", "denoiser"): Recipe(steps=2500, untold=0.0),
+    ("diffwave", "follow"): Recipe(steps=300, learning_rate=1e-3, untold=0.0, follow=1.0, follow_rows=16),
+    ("time-diffusion", "denoiser"): Recipe(steps=3000, untold=0.0),
+    ("time-diffusion", "follow"): Recipe(steps=300, learning_rate=1e-3, untold=0.0, follow=1.0, follow_rows=16),
+    ("time-vqvae", "codes"): Recipe(steps=2500, untold=0.0),
+    ("time-vqvae", "prior"): Recipe(steps=3500, untold=0.0),
 }
 
 # (seconds, rate in Hz, pass band in Hz, weight): what a study may look like.

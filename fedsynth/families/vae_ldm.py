@@ -21,6 +21,7 @@ from fedsynth.families.neural.spectral import multi_domain_loss
 _LATENT, _SHRINK = 8, 8
 _WIDTHS = (16, 32, 48)
 _DENOISER = 64
+_PARTS = (("ldm", 0), ("vae", 1))  # of the loss while following, and where the noise of each begins
 _KL_WEIGHT, _FREE_NATS = 0.02, 0.1
 _FARTHEST = 4.0  # scaled latents beyond this count as this
 
@@ -73,6 +74,9 @@ class VaeLdmSource(Source):
         known: Tensor | None = None,
     ) -> Tensor:
         """Return the VAE's loss (multi-domain, plus KL with free bits), or the weighted squared error in v."""
+        if stage == "follow":
+            both = (self.loss(part, waves, condition, noise[:, first:], known=known) for part, first in _PARTS)
+            return torch.stack(list(both)).sum(dim=0)
         added = 0.0 if shift is None else shift
         mean, log_variance = self.encoder(waves, condition)
         if stage == "vae":
@@ -95,8 +99,13 @@ class VaeLdmSource(Source):
         return {stage: torch.zeros(rows, STEER) for stage in ("vae", "ldm")}
 
     def learns(self, stage: str) -> list[nn.Module]:
-        """Return encoder and decoder, or the denoiser."""
-        return [self.encoder, self.decoder] if stage == "vae" else [self.denoiser]
+        """Return encoder and decoder, the denoiser, or what draws: denoiser and decoder."""
+        learning: dict[str, list[nn.Module]] = {
+            "vae": [self.encoder, self.decoder],
+            "ldm": [self.denoiser],
+            "follow": [self.denoiser, self.decoder],
+        }
+        return learning[stage]
 
     def settle(self, stage: str, waves: Tensor, condition: Tensor) -> None:
         """Take the latents' scale from the trained encoder, channel by channel."""
