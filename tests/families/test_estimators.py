@@ -14,6 +14,7 @@ from fedsynth.families.codec import codec_of, scale_of, standardise
 from fedsynth.families.embedding import MeanEmbedding
 from fedsynth.families.estimator import LOUD, QUIET, Estimator, estimator_of, expected_noise
 from fedsynth.families.evolution import Evolution
+from fedsynth.families.features import N_SHAPE, band_bins
 from fedsynth.families.moments import Moments, frame_of
 from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
@@ -195,6 +196,29 @@ def test_the_frame_leads_there_and_back() -> None:
 
     assert torch.allclose(frame.there @ frame.back, torch.eye(len(frame.back), dtype=torch.float64), atol=1e-9)
     assert float(frame.covariance.trace()) == pytest.approx(len(frame.back))
+    public = scale_of(SHAPE).covariance
+    assert torch.allclose(frame.there.T @ public @ frame.there, frame.covariance, atol=1e-9)
+
+
+def test_the_frame_has_principal_axes() -> None:
+    frame, block = frame_of(SHAPE), codec_of(SHAPE).block
+
+    turned = (frame.axes.T @ frame.covariance @ frame.axes)[:block, :block]
+
+    assert torch.allclose(turned, torch.diag(turned.diagonal()), atol=1e-9)
+    assert float(turned.diagonal().min()) > 0
+
+
+def test_a_waveform_of_odd_shape_takes_less_of_the_bound_than_power_does() -> None:
+    codec, frame = codec_of(SHAPE), frame_of(SHAPE)
+    first = len(band_bins(SHAPE))
+    alone = torch.diag(scale_of(SHAPE).covariance.diagonal().rsqrt())
+
+    lengths = (alone @ frame.there).norm(dim=1)
+
+    shape_length, power_length = lengths[first : first + N_SHAPE].mean(), lengths[:first].mean()
+    assert float(shape_length) < 0.7 * float(power_length)
+    assert codec.weights.shape == (codec.n_features,)
 
 
 @pytest.mark.parametrize(
