@@ -23,4 +23,4 @@ def test_the_statement_is_the_one_of_a_run_in_process(
 
     assert without_heads(run.statement()) == without_heads(in_process_statement())
     assert ("sites connected", 3, 3) in told
-    assert ("statements", 3, 3) in told
+    assert ("statements, sites", 3, 3) in told
