@@ -22,10 +22,10 @@ class Anchor:
 
     `counts` (label,) units, noisy; `doubt` (label,) is the noise variance of a coordinate of the mean after the
     last step.
-    Each label is a mixture with `weights` (label, component), `means` (label, component, feature) and one
-    covariance within every component, `covariances` (label, feature, feature), of which the share `between`
-    (label, feature) is what subjects differ by and the rest what windows of one subject differ by. `done` counts
-    the steps finished.
+    Each label is a mixture with `weights` (label, component), `means` (label, component, feature) and
+    `covariances` within components (label, component, feature, feature), of which the share `between` (label,
+    feature) is what subjects differ by and the rest what windows of one subject differ by. `together` (label,) is
+    how much of the choice of a component a subject's windows share, 0 to 1. `done` counts the steps finished.
     """
 
     counts: Tensor
@@ -34,6 +34,7 @@ class Anchor:
     means: Tensor
     covariances: Tensor
     between: Tensor
+    together: Tensor
     done: int
 
     def tensors(self) -> dict[str, Tensor]:
@@ -45,6 +46,7 @@ class Anchor:
             "anchor.means": self.means,
             "anchor.covariances": self.covariances,
             "anchor.between": self.between,
+            "anchor.together": self.together,
             "anchor.done": torch.tensor([self.done]),
         }
 
@@ -58,6 +60,7 @@ class Anchor:
             means=tensors["anchor.means"],
             covariances=tensors["anchor.covariances"],
             between=tensors["anchor.between"],
+            together=tensors["anchor.together"],
             done=int(tensors["anchor.done"][0]),
         )
 
@@ -70,43 +73,60 @@ def prior_anchor(shape: Shape, *, components: int = 1) -> Anchor:
         doubt=torch.zeros(labels, dtype=torch.float64),
         weights=torch.full((labels, components), 1 / components, dtype=torch.float64),
         means=torch.zeros(labels, components, size, dtype=torch.float64),
-        covariances=torch.eye(size, dtype=torch.float64).repeat(labels, 1, 1),
+        covariances=torch.eye(size, dtype=torch.float64).repeat(labels, components, 1, 1),
         between=torch.full((labels, size), 0.5, dtype=torch.float64),
+        together=torch.ones(labels, dtype=torch.float64),
         done=0,
     )
+
+
+def draw_width(shape: Shape) -> int:
+    """Return how many standard normal numbers a drawn vector takes: twice those of a subject."""
+    return 2 * subject_draw_width(shape)
+
+
+def subject_draw_width(shape: Shape) -> int:
+    """Return how many of them, the first, the windows of one subject share."""
+    return 1 + codec_of(shape).n_features
 
 
 class FeatureDraw(nn.Module):
     """Draws standardised feature vectors; windows of one subject share the subject's part of the noise.
 
-    The noise of a window begins with the subject's part (`subject_width` numbers: which component, and how the
-    subject differs from its mean), then comes the window's own (`width` in all).
+    The noise of a window begins with the subject's part (which component, and how the subject differs from its
+    mean), then comes the window's own, of the same form (`width` in all).
     """
 
     def __init__(self, anchor: Anchor) -> None:
         """Take what is needed of an anchor; buffers, so that it travels with the parts."""
         super().__init__()
         size = anchor.means.shape[2]
-        self.subject_width, self.width = 1 + size, 1 + 2 * size
-        share = anchor.between.clamp(0, 1)
+        self.width = 2 * (1 + size)
+        share = anchor.between.clamp(0, 1)[:, None]
         # Schur's product theorem: both parts stay positive, and their diagonals add up to the whole.
-        subject = anchor.covariances * (share[:, :, None] * share[:, None, :]).sqrt()
-        window = anchor.covariances * ((1 - share)[:, :, None] * (1 - share)[:, None, :]).sqrt()
+        subject = anchor.covariances * (share[..., None] * share[..., None, :]).sqrt()
+        window = anchor.covariances * ((1 - share)[..., None] * (1 - share)[..., None, :]).sqrt()
         self.register_buffer("cumulative", anchor.weights.cumsum(dim=1).to(torch.float32))
         self.register_buffer("means", anchor.means.to(torch.float32))
         self.register_buffer("between", _root(subject).to(torch.float32))
         self.register_buffer("within", _root(window).to(torch.float32))
+        self.register_buffer("together", anchor.together.clamp(0, 1).to(torch.float32))
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return standardised vectors, shape (window, feature), for noise of shape (window, width)."""
-        cumulative, means = self.get_buffer("cumulative"), self.get_buffer("means")
-        between, within = self.get_buffer("between"), self.get_buffer("within")
+        means, together = self.get_buffer("means"), self.get_buffer("together")[labels, None]
         size = means.shape[2]
-        pick, subject, window = noise.split([1, size, size], dim=1)
-        uniform = uniform_of(pick) * cumulative[labels, -1:]
-        component = (uniform > cumulative[labels]).sum(dim=1).clamp(max=means.shape[1] - 1)
-        spread = torch.einsum("wij,wj->wi", between[labels], subject)
-        return means[labels, component] + spread + torch.einsum("wij,wj->wi", within[labels], window)
+        common, subject, alone, window = noise.split([1, size, 1, size], dim=1)
+        component = self._component(labels, together.sqrt() * common + (1 - together).sqrt() * alone)
+        spread = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
+        own = torch.einsum("wij,wj->wi", self.get_buffer("within")[labels, component], window)
+        return means[labels, component] + spread + own
+
+    def _component(self, labels: Tensor, normal: Tensor) -> Tensor:
+        """Return the component that a standard normal number, shape (window, 1), picks for each window."""
+        cumulative = self.get_buffer("cumulative")
+        uniform = uniform_of(normal) * cumulative[labels, -1:]
+        return (uniform > cumulative[labels]).sum(dim=1).clamp(max=cumulative.shape[1] - 1)
 
 
 def uniform_of(normal: Tensor) -> Tensor:
@@ -117,10 +137,10 @@ def uniform_of(normal: Tensor) -> Tensor:
 def positive(covariances: Tensor, *, least: float = _LEAST_VARIANCE, largest: float = 16.0) -> Tensor:
     """Return the nearest matrices with eigenvalues inside the bounds, shape (label, feature, feature), float64."""
     values, vectors = torch.linalg.eigh((covariances + covariances.transpose(1, 2)) / 2)
-    return vectors @ torch.diag_embed(values.clamp(least, largest)) @ vectors.transpose(1, 2)
+    return vectors @ torch.diag_embed(values.clamp(least, largest)) @ vectors.mT
 
 
 def _root(covariances: Tensor) -> Tensor:
-    """Return symmetric square roots, shape (label, feature, feature)."""
+    """Return symmetric square roots of matrices, shape (..., feature, feature)."""
     values, vectors = torch.linalg.eigh(covariances)
-    return vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.transpose(1, 2)
+    return vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT

@@ -8,7 +8,7 @@ starts flat. What differs between families is the two networks on the signal, an
 import torch
 from torch import Tensor, nn
 
-from fedsynth.families.anchor import Anchor, FeatureDraw
+from fedsynth.families.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width
 from fedsynth.families.blocks import LabelledNoise, dense
 from fedsynth.families.codec import codec_of, natural, standardise
 from fedsynth.families.shape import Shape
@@ -22,13 +22,12 @@ _FURTHEST = 4.5  # spreads of the public prior
 
 def noise_width(shape: Shape, *, latent: int) -> int:
     """Return the width of a window's noise: the anchor's draw, the decoder's choices, the residuals' latent."""
-    codec = codec_of(shape)
-    return 1 + 2 * codec.n_features + codec.noise_width + latent
+    return draw_width(shape) + codec_of(shape).noise_width + latent
 
 
 def subject_width(shape: Shape) -> int:
     """Return how many of the first numbers of the noise windows of one synthetic subject share."""
-    return 1 + codec_of(shape).n_features
+    return subject_draw_width(shape)
 
 
 class AnchoredGenerator(nn.Module):

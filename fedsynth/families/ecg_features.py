@@ -35,6 +35,7 @@ _EDGES_HZ = (2.0, 4.0, 9.0, 16.0)
 _CHUNK = 128
 _NEIGHBOUR_SHARE = 0.25  # of the largest peak in a centred window, which may be an ectopic beat
 _APART = 0.2  # seconds between the middle beat and another
+_FAR = 0.8  # seconds to a beat that the window does not show
 _REST_WEIGHT = 0.1  # of P and T beside the QRS complex in the size of a beat
 _BELL_EDGE = 0.05
 _PIECE = 2.0  # seconds
@@ -70,7 +71,7 @@ def n_rhythm(shape: Shape) -> int:
 
 def n_components(shape: Shape) -> int:
     """Return how many basis functions describe a beat on one axis."""
-    return 12 if len(axes_of(shape.channels).read) == 1 else 8
+    return 14 if len(axes_of(shape.channels).read) == 1 else 10
 
 
 def bands(shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -194,14 +195,13 @@ def centre_first(beats: Beats, shape: Shape) -> Beats:
 def neighbour_timing(beats: Beats, shape: Shape) -> Tensor:
     """Return log seconds to the beats before and after the middle one, shape (window, 2).
 
-    A beat outside the window counts as one just beyond its end.
+    A beat outside the window counts as one far enough for the middle beat to have all of its own time.
     """
-    reach = shape.n_times / shape.sfreq / 2 + 0.05
     off = (beats.at[:, 1:] - beats.at[:, :1]) / shape.sfreq
     far = off.masked_fill(~beats.found[:, 1:], math.inf)
     before = torch.where(far < 0, -far, math.inf).amin(dim=1)
     after = torch.where(far > 0, far, math.inf).amin(dim=1)
-    return torch.log(torch.stack([before, after], dim=1).clamp(_APART, max(reach, 2 * _APART)))
+    return torch.log(torch.stack([before, after], dim=1).clamp(_APART, _FAR))
 
 
 def _neighbours(cut: Tensor, template: Tensor, beats: Beats, shape: Shape) -> Tensor:

@@ -31,6 +31,7 @@ _WAVES = (
     (0.300, 0.030, 0.032, 0.25, (0.08, 0.06, -0.06), 0.08),
 )
 _WIDE = 0.25  # of the simulated people have wide QRS complexes
+_EVENNESS = 0.25  # power of a moment's spread that beats are scaled by before they are reduced
 
 
 def simulate(shape: Shape, *, count: int, purpose: str) -> Tensor:
@@ -151,16 +152,17 @@ def band_limit(signal: Tensor, shape: Shape) -> Tensor:
 def beat_basis(sfreq: float, *, size: int) -> tuple[Tensor, Tensor]:
     """Return how a beat is read into `size` numbers and drawn from them, each of shape (size, beat time).
 
-    Principal components of simulated beats, every moment scaled by how much beats differ there, so that a P wave
-    counts as much as an R wave of ten times its size; `read @ draw.T` is the identity. Each component has a
-    positive sum of cubes, so that its sign does not hang on the linear algebra library.
+    Principal components of simulated beats, every moment scaled by the fourth root of how much beats differ there:
+    a P wave counts for more than its size, and an R wave keeps its height (docs/log.md). `read @ draw.T` is the
+    identity. Each component has a positive sum of cubes, so that its sign does not hang on the linear algebra
+    library.
     """
     rng = numpy_generator("ecg beat basis", f"{sfreq:.6f}")
     sample = beats(rng, sfreq=sfreq, fibrillation=rng.random(3000) < 0.2)
     rows = sample.reshape(-1, beat_samples(sfreq)[1])
     rows = rows / (np.sqrt(np.square(rows).mean(axis=1, keepdims=True)) + 0.05)
     rows += rng.normal(0, 0.1, (len(rows), 1))
-    scale = rows.std(axis=0) + 0.02
+    scale = (rows.std(axis=0) + 0.02) ** _EVENNESS
     rows = rows / scale
     _, vectors = np.linalg.eigh(rows.T @ rows)
     chosen = vectors[:, ::-1][:, :size].T

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedsynth.families.anchor import Anchor, positive, prior_anchor
 from fedsynth.families.codec import BOUND, codec_of, standardise
-from fedsynth.families.moments import frame_of
+from fedsynth.families.frame import frame_of
 from fedsynth.families.shape import Shape
 from fedsynth.privacy.budget import Wish
 from fedsynth.rng import torch_generator
@@ -102,8 +102,9 @@ class MeanEmbedding:
             (noise_std / fitted.counts).square(),
             fitted.weights,
             (fitted.means @ frame.back).clamp(-BOUND, BOUND),
-            positive(frame.back.T @ fitted.covariances @ frame.back),
+            positive(frame.back.T @ fitted.covariances @ frame.back)[:, None].expand_as(anchor.covariances).clone(),
             share[:, None].expand(-1, anchor.between.shape[1]).clone(),
+            anchor.together,
             1,
         )
 

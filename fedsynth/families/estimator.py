@@ -5,6 +5,7 @@ post-processing.
 """
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
@@ -17,10 +18,11 @@ from fedsynth.families.shape import Shape
 from fedsynth.privacy.budget import Wish
 from fedsynth.study import Study
 
-QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=1.0, first_weight=0.4)
+QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=2.0, first_weight=0.4)
 OPEN = Moments(mean_radius=4.0, residual_radius=4.0)  # nothing to hide: no vector is that long
-LOUD = Moments(mean_radius=0.75, residual_radius=0.4, product_weight=0.2, first_weight=0.5)
-_LOUD = 0.03  # noise on a label's mean from which tighter bounds pay (docs/log.md, on simulated cohorts)
+LOUD = Moments(mean_radius=0.85, residual_radius=0.4, first_weight=0.45, groups=2)
+# Noise on a label's mean from which sizes and tight bounds pay, and below which one axis of cells or two do.
+_LOUD, _ONE_AXIS, _TWO_AXES = 0.025, 0.01, 0.005  # docs/log.md
 
 
 class Estimator(Protocol):
@@ -72,7 +74,10 @@ def estimator_of(study: Study) -> Estimator:
         return Evolution()
     if not study.privacy.is_private:
         return OPEN
-    return QUIET if expected_noise(study) < _LOUD else LOUD
+    noise = expected_noise(study)
+    if noise >= _LOUD:
+        return LOUD
+    return replace(QUIET, axes=2 if noise < _TWO_AXES else 1 if noise < _ONE_AXIS else 0)
 
 
 def expected_noise(study: Study) -> float:

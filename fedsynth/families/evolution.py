@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedsynth.families.anchor import Anchor, positive, prior_anchor
 from fedsynth.families.codec import BOUND, codec_of, standardise
-from fedsynth.families.moments import frame_of
+from fedsynth.families.frame import frame_of
 from fedsynth.families.shape import Shape
 from fedsynth.privacy.budget import Wish
 from fedsynth.rng import torch_generator
@@ -102,8 +102,8 @@ class Evolution:
     def _spread(self, anchor: Anchor, covariances: Tensor, part: float, shape: Shape) -> Anchor:
         """Return the anchor with a part of covariances in the frame, shape (label or one, feature, feature)."""
         back = frame_of(shape).back
-        own = positive(part * back.T @ covariances @ back)
-        return replace(anchor, covariances=own.expand(shape.n_labels, -1, -1).clone())
+        own = positive(part * back.T @ covariances @ back)[:, None]
+        return replace(anchor, covariances=own.expand_as(anchor.covariances).clone())
 
     def _variation(self, done: int) -> float:
         """Return the part of the variance that is drawn anew after `done` rounds."""

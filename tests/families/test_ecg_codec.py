@@ -3,14 +3,16 @@
 import math
 from functools import lru_cache
 
+import numpy as np
 import pytest
 import torch
 
 from fedsynth.families.codec import codec_of, scale_of
 from fedsynth.families.ecg_beats import find_beats
-from fedsynth.families.ecg_features import features, measure, n_features, split
-from fedsynth.families.ecg_simulator import beat_basis
+from fedsynth.families.ecg_features import features, measure, n_components, n_features, split
+from fedsynth.families.ecg_simulator import band_limit, beat_basis, beats
 from fedsynth.families.shape import Shape
+from fedsynth.rng import numpy_generator
 
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 ONE = Shape(("ECG",), 900, 100.0, (0.5, 40.0), 4, "ecg")
@@ -177,6 +179,32 @@ def test_the_beat_and_the_noise_pass_gradients(shape: Shape) -> None:
     parts = split(vector.grad, shape)
     assert bool(vector.grad.isfinite().all())
     assert all(bool((part.abs() > 0).any()) for part in (parts.amplitude, parts.shape, parts.powers))
+
+
+@pytest.mark.parametrize("shape", [pytest.param(ONE, id="one lead"), pytest.param(DIPOLE, id="twelve leads")])
+def test_an_r_wave_keeps_its_height_through_the_basis(shape: Shape) -> None:
+    read, draw = beat_basis(shape.sfreq, size=n_components(shape))
+    rows = beats(numpy_generator("test"), sfreq=shape.sfreq, fibrillation=np.zeros(300, dtype=bool))
+    beat = torch.from_numpy(rows.reshape(300 * 3, -1).astype(np.float32))
+
+    kept = (beat @ read.T @ draw).abs().amax(dim=1) / beat.abs().amax(dim=1)
+
+    assert 0.9 < float(kept.median()) < 1.1
+
+
+def test_a_beat_alone_in_its_window_has_no_neighbour_and_keeps_its_own_waves() -> None:
+    time = (torch.arange(128) - 64) / 180.0
+    waves = ((1000, 0.0, 0.015), (150, -0.17, 0.02), (250, 0.28, 0.04))
+    alone = sum(
+        (size * torch.exp(-0.5 * ((time - at) / width) ** 2) for size, at, width in waves), torch.zeros(128)
+    )
+    shape = Shape(("MLII",), 128, 180.0, (0.5, 40.0), 3, "ecg", centred=True)
+    alone, codec = band_limit(alone[None, None], shape)[0, 0], codec_of(shape)
+    vector = features(alone[None, None], shape)
+    again = codec.decoder()(vector, torch.zeros(1, codec.noise_width))[0, 0]
+
+    assert split(vector, shape).rhythm.exp().tolist()[0] == pytest.approx([0.8, 0.8])
+    assert float((again - alone).square().mean() / alone.square().mean()) < 0.06
 
 
 def test_the_simulator_is_the_same_every_time() -> None:

@@ -8,7 +8,7 @@ import torch
 from fedsynth.families import embedding
 from fedsynth.families.codec import codec_of, standardise
 from fedsynth.families.embedding import MeanEmbedding
-from fedsynth.families.moments import frame_of
+from fedsynth.families.frame import frame_of
 from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 

@@ -1,5 +1,6 @@
 """What every estimator of the anchor promises; and one without bounds, on which the first promise fails."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30
 ESTIMATORS = [
     pytest.param(QUIET, id="moments, quiet"),
     pytest.param(LOUD, id="moments, loud"),
+    pytest.param(replace(QUIET, axes=2), id="moments, four cells"),
     pytest.param(MeanEmbedding(frequencies=128, steps=60), id="mean embedding"),
     pytest.param(MeanEmbedding(frequencies=64, steps=150, components=2), id="mean embedding, two components"),
     pytest.param(Evolution(population=24), id="evolution"),
@@ -49,8 +51,8 @@ def cohort(count: int, *, own: float = 0.0) -> list[tuple[Tensor, Tensor]]:
     return [(waves[unit] * loud[unit], torch.full((3,), unit % 2, dtype=torch.long)) for unit in range(count)]
 
 
-def learn(estimator: Estimator, units: list[tuple[Tensor, Tensor]], *, noise: float) -> Anchor:
-    generator, anchor = torch.Generator().manual_seed(0), estimator.prior(SHAPE)
+def learn(estimator: Estimator, units: list[tuple[Tensor, Tensor]], *, noise: float, seed: int = 0) -> Anchor:
+    generator, anchor = torch.Generator().manual_seed(seed), estimator.prior(SHAPE)
     for step, _ in enumerate(estimator.wishes(SHAPE)):
         rows = [estimator.statistics(anchor, SHAPE, signal=signal, labels=labels) for signal, labels in units]
         total = torch.stack(rows).sum(dim=0)
@@ -59,6 +61,13 @@ def learn(estimator: Estimator, units: list[tuple[Tensor, Tensor]], *, noise: fl
         anchor = estimator.advance(anchor, SHAPE, total=total, noise_std=noise)
         check_like(anchor.tensors(), estimator.prior(SHAPE).tensors(), sender="the test")
     return anchor
+
+
+def unit_normal(seed: int) -> Tensor:
+    """Return the noise on two labels' counts that `learn` draws with a seed, in standard deviations."""
+    size = LOUD.statistic_size(SHAPE, step=0)
+    drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn[:: size // SHAPE.n_labels]
 
 
 def centres(anchor: Anchor) -> Tensor:
@@ -108,7 +117,7 @@ def test_products_are_taken_of_bounded_residuals(monkeypatch: pytest.MonkeyPatch
     signal, labels = 1e5 * torch.randn(1, 2, 128), torch.zeros(1, dtype=torch.long)
     assert largest_norm(QUIET, signal, labels) <= 1.04
 
-    monkeypatch.setattr(moments, "_within", lambda vector, _: vector)
+    monkeypatch.setattr(moments, "within", lambda vector, _: vector)
 
     assert largest_norm(QUIET, signal, labels) > 1.04
 
@@ -182,6 +191,23 @@ def test_the_share_between_subjects_is_that_of_the_units_themselves() -> None:
     assert float(found[:, 10:].mean()) < 0.45  # the waveform is not
 
 
+def test_loud_sums_tell_the_share_between_subjects_too() -> None:
+    apart = cohort(120, own=0.3)
+    same = [(signal[:1].expand(3, -1, -1), labels) for signal, labels in apart]
+
+    assert float(learn(LOUD, same, noise=0.0).between.min()) == pytest.approx(0.95)
+    assert float(learn(LOUD, apart, noise=0.0).between.max()) < 0.6
+
+
+def test_noise_on_counts_that_labels_share_is_taken_off() -> None:
+    """A count that is too low would make its label's mean too long."""
+    units = cohort(80)
+    told = [learn(LOUD, units, noise=40.0, seed=seed).counts for seed in range(12)]
+    alone = [40.0 + 40.0 / LOUD._bounds(SHAPE)[1] * unit_normal(seed) for seed in range(12)]
+
+    assert torch.stack(told).std() < 0.8 * torch.stack(alone).std()
+
+
 def test_an_embedding_sees_that_windows_of_a_subject_are_alike() -> None:
     estimator = MeanEmbedding(frequencies=256, steps=100)
     apart = cohort(120, own=0.3)
@@ -237,8 +263,18 @@ def with_privacy(study: Study, **changes: Any) -> Study:
 def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:
     crowd = tiny.model_copy(update={"cohort": tiny.cohort.model_copy(update={"expected_units": 5000})})
 
-    assert estimator_of(crowd) == QUIET
-    assert estimator_of(with_privacy(tiny, epsilon=0.5)) == LOUD
+    def of(expected_units: int) -> Estimator:
+        cohort = tiny.cohort.model_copy(update={"expected_units": expected_units})
+        return estimator_of(tiny.model_copy(update={"cohort": cohort}))
+
+    at_ten = expected_noise(tiny) * tiny.cohort.expected_units / 10
+    for noise, expected in (
+        (0.004, replace(QUIET, axes=2)),
+        (0.009, replace(QUIET, axes=1)),
+        (0.02, QUIET),
+        (0.03, LOUD),
+    ):
+        assert of(round(10 * at_ten / noise)) == expected
     # Four times the units, or sigma a quarter: a quarter of the noise. Two sites that add all of it: root two more.
     assert expected_noise(tiny) / expected_noise(crowd) == pytest.approx(500)
     together = with_privacy(tiny, trust="aggregate")

@@ -6,7 +6,7 @@ import torch
 from fedsynth.families import evolution
 from fedsynth.families.codec import codec_of, standardise
 from fedsynth.families.evolution import Evolution
-from fedsynth.families.moments import frame_of
+from fedsynth.families.frame import frame_of
 from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 

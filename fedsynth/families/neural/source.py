@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedsynth.families.anchor import Anchor, FeatureDraw, uniform_of
+from fedsynth.families.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width, uniform_of
 from fedsynth.families.blocks import frozen
-from fedsynth.families.codec import codec_of, natural
+from fedsynth.families.codec import natural
 from fedsynth.families.neural.frame import frame_of
 from fedsynth.families.neural.weights import load
 from fedsynth.families.protocol import Phase
@@ -137,11 +137,11 @@ class SourceFamily(ABC):
         """Return the width: the anchor's draw, the sources, their mixing."""
         frame = frame_of(shape)
         inner = frame.n_sources * self.source_type.noise_width(frame.length)
-        return 1 + 2 * codec_of(shape).n_features + inner + frame.mixing_width
+        return draw_width(shape) + inner + frame.mixing_width
 
     def subject_width(self, shape: Shape) -> int:
         """Return how many of the first numbers of the noise windows of one synthetic subject share."""
-        return 1 + codec_of(shape).n_features
+        return subject_draw_width(shape)
 
     def example_noise_width(self, shape: Shape, phase: Phase) -> int:
         """Return the width of a loss's noise: which channel is read, then what the source's loss takes."""
