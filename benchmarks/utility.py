@@ -152,9 +152,13 @@ def judge(given: Outcome, dealt: Dealt, *, positive: int, seed: int) -> dict[str
         "cnn": partial(_cnn, n_labels=n_labels, seed=seed),
         "forest": partial(_forest, shape=dealt.shape, seed=seed),
     }
+    answers = {name: referee(given.signal, given.labels, test.signal) for name, referee in referees.items()}
     return {
-        name: scores(referee(given.signal, given.labels, test.signal), test.labels, positive=positive)
-        for name, referee in referees.items()
+        name: {
+            **scores(answer, test.labels, positive=positive),
+            **narrower(answer, test.labels, test.people, positive=positive),
+        }
+        for name, answer in answers.items()
     }
 
 
@@ -171,6 +175,22 @@ def scores(answers: NDArray[np.float64], labels: NDArray[np.int64], *, positive:
         "macro_auroc": float(np.mean(list(each.values()))),
         "macro_f1": float(f1),
     }
+
+
+def narrower(
+    answers: NDArray[np.float64], labels: NDArray[np.int64], people: NDArray[np.int64], *, positive: int
+) -> dict[str, float]:
+    """Return the AUROC of the positive label against the study's first, and, where everybody's windows bear one
+    label, that of people, each by the mean log odds of their windows."""
+    odds = np.log(answers[:, positive] + 1e-6) - np.log(answers[:, 0] + 1e-6)
+    two = np.isin(labels, (0, positive))
+    found = {"auroc_against_first": float(roc_auc_score(labels[two] == positive, odds[two]))} if positive else {}
+    each = [np.flatnonzero(people == person) for person in np.unique(people)]
+    if all(len(set(labels[rows])) == 1 for rows in each):
+        whole = np.log(answers[:, positive] + 1e-6) - np.log(1 - answers[:, positive] + 1e-6)
+        theirs = np.array([labels[rows[0]] == positive for rows in each])
+        found["person_auroc"] = float(roc_auc_score(theirs, [whole[rows].mean() for rows in each]))
+    return found
 
 
 def _cnn(

@@ -143,6 +143,19 @@ def test_the_mean_of_local_hospitals_is_over_disjoint_windows(
     assert row.scores == {"cnn": {"auroc": 2.5}}
 
 
+def test_people_are_scored_by_all_of_their_windows(bench: SimpleNamespace) -> None:
+    labels, people = np.repeat([0, 0, 1, 1, 2], 3), np.repeat(np.arange(5), 3)
+    right = np.eye(3)[labels] * 0.8 + 0.1
+    right[[6, 9]] = [0.94, 0.05, 0.01]  # one window of three of each person of label 1
+    mixed = np.where(np.arange(15) % 3 == 0, 0, labels)
+
+    found = bench.utility.narrower(right, labels, people, positive=1)
+
+    assert found["person_auroc"] == 1.0
+    assert 0.6 < found["auroc_against_first"] < 1.0
+    assert "person_auroc" not in bench.utility.narrower(right, mixed, people, positive=1)
+
+
 def test_scores_of_a_perfect_and_of_a_guessing_referee(bench: SimpleNamespace) -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
 

@@ -86,3 +86,12 @@ def test_every_window_lies_in_the_cell_whose_side_it_is_on() -> None:
 
     assert row[:, 0].tolist() == pytest.approx([0.25] * 4)
     assert torch.allclose(row[:, 1:], torch.zeros(4, row.shape[1] - 1, dtype=torch.float64), atol=1e-9)
+
+
+def test_no_window_however_large_makes_a_contribution_longer_than_its_bound() -> None:
+    parted = cells.cells_of(CENTRE, WIDE, axes=1)
+    windows, labels = 1e6 * normal(3), torch.zeros(3, dtype=torch.long)
+
+    row = cells.contribution(parted, windows, labels, radius=2.0, count=1.0, products=0.5 / 2.0, block=BLOCK)
+
+    assert float(row.norm()) <= (1 + 2.0**2 * (1 + 0.5**2)) ** 0.5 + 1e-9

@@ -106,6 +106,22 @@ def test_no_window_brings_a_contribution_beyond_its_bound(
     assert largest_norm(estimator, signal, labels) <= (1.04 if isinstance(estimator, Moments) else 1 + 1e-9)
 
 
+@pytest.mark.parametrize("estimator", [QUIET, LOUD, replace(QUIET, axes=1)], ids=["quiet", "loud", "cells"])
+def test_a_unit_with_more_windows_of_the_same_kind_weighs_no_more(estimator: Moments) -> None:
+    signal, anchor = 40 * torch.randn(2, 2, 128, generator=torch.Generator().manual_seed(5)), estimator.prior(SHAPE)
+    labels = torch.tensor([0, 0])
+    for _ in estimator.wishes(SHAPE):
+        once = estimator.statistics(anchor, SHAPE, signal=signal, labels=labels)
+        often = estimator.statistics(anchor, SHAPE, signal=signal.repeat(4, 1, 1), labels=labels.repeat(4))
+        told = slice(None, -1) if estimator.groups and anchor.done == 1 else slice(None)
+        rows = [row.view(SHAPE.n_labels, -1)[:, told] for row in (once, often)]
+
+        assert torch.allclose(
+            *rows, atol=1e-9
+        )  # but for the share between subjects, which windows tell by their number
+        anchor = estimator.advance(anchor, SHAPE, total=20 * once, noise_std=0.1)
+
+
 def test_the_bound_fails_for_an_estimator_that_bounds_nothing() -> None:
     signal = 100 * torch.randn(2, 2, 128, generator=torch.Generator().manual_seed(0))
 
