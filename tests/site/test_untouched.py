@@ -176,11 +176,12 @@ def cases(plan: Plan, together: Plan) -> list[Case]:
     ask("nothing", b"", "WireError", "is not from fedsynth 1")
     ask("cut in the header", order.to_bytes()[:40], "WireError", "too long")
     ask("cut in the arrays", order.to_bytes()[:-100], "WireError", "is not safetensors")
-    means = anchor["anchor.means"]
+    means, asked_for = anchor["anchor.means"], len(anchor)
+    more = {**anchor, "message": means.clone()}
     for name, tensors, reason in (
-        ("no arrays", {}, "sent 0 arrays, not the 7"),
-        ("an array more", {**anchor, "message": means.clone()}, "sent 8 arrays, not the 7"),
-        ("another name", {n.replace("means", "median"): v for n, v in anchor.items()}, "sent 7 arrays"),
+        ("no arrays", {}, f"sent 0 arrays, not the {asked_for}"),
+        ("an array more", more, f"sent {asked_for + 1} arrays, not the {asked_for}"),
+        ("another name", {n.replace("means", "median"): v for n, v in anchor.items()}, f"sent {asked_for} arrays"),
         ("another shape", anchor | {"anchor.means": means[:, :-1].clone()}, "sent anchor.means as"),
         ("another type", anchor | {"anchor.means": means.float()}, "sent anchor.means as"),
         (
