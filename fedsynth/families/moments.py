@@ -102,7 +102,7 @@ class Moments:
         away = vector - anchor.means[labels, 0].to(vector) @ frame.there
         mean = within(means_by(away, onehot), bound)
         if self.groups:
-            logs = means_by(sizes.logarithms(away, frame, sizes.groups_of(frame, self.groups)), onehot)
+            logs = means_by(sizes.logarithms(away, frame, sizes.groups_of(shape, self.groups)), onehot)
             between = sizes.share_between(away, onehot)[:, None]
             row = torch.cat([mean, _SIZE_WEIGHT * bound * logs, _SHARE_WEIGHT * bound * between], dim=1)
             return (row * share).flatten()
@@ -147,7 +147,7 @@ class Moments:
     def _sized(self, anchor: Anchor, shape: Shape, rows: Tensor, noise_std: float) -> Anchor:
         frame, size = frame_of(shape), anchor.means.shape[2]
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
-        bound, groups = self._bounds(shape)[2], sizes.groups_of(frame, self.groups)
+        bound, groups = self._bounds(shape)[2], sizes.groups_of(shape, self.groups)
         moves = _moved(rows[:, :size], _left(anchor, frame.covariance), noise.square())
         covariances = sizes.variances_of(
             rows[:, size:-1] / (_SIZE_WEIGHT * bound),

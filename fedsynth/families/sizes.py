@@ -7,11 +7,13 @@ stays the public prior's.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from fedsynth.families.frame import Frame
+from fedsynth.families.frame import Frame, frame_of, means_by
+from fedsynth.families.shape import Shape
 from fedsynth.rng import torch_generator
 
 _RANGE = 4.0  # nats of variance between the ends of a bounded logarithm
@@ -24,9 +26,11 @@ _SIMULATED = 4000
 
 @dataclass(frozen=True)
 class Groups:
-    """Axes of the frame in groups, the widest first: `number` (axis,) of each, `variances` (axis,) expected
-    beside each other, and
-    `log_offset` (group,), the mean logarithm of a squared length beside the logarithm of its mean."""
+    """Axes of the frame in groups, the widest first.
+
+    `number` (axis,) is the group of each, `variances` (axis,) are expected beside each other, and `log_offset`
+    (group,) is the mean logarithm of a squared length beside the logarithm of its mean.
+    """
 
     number: Tensor
     variances: Tensor
@@ -38,8 +42,10 @@ class Groups:
         return squares @ onehot
 
 
-def groups_of(frame: Frame, groups: int) -> Groups:
-    """Return the frame's axes in groups of about as many axes each."""
+@lru_cache(maxsize=8)
+def groups_of(shape: Shape, groups: int) -> Groups:
+    """Return the axes of a shape's frame in groups of about as many axes each."""
+    frame = frame_of(shape)
     prior = (frame.axes.T @ frame.covariance @ frame.axes).diagonal().clamp_min(1e-4)
     order = torch.empty(len(prior), dtype=torch.long)
     order[prior.argsort(descending=True)] = torch.arange(len(prior))
@@ -66,9 +72,8 @@ def share_between(residual: Tensor, onehot: Tensor) -> Tensor:
     """Return by label the squared length of the unit's mean residual beside the mean squared length, 0 to 1, less a
     half; zero for a label without two windows. The windows' own part in it is taken off."""
     number = onehot.sum(dim=0)
-    mean = onehot.T @ residual / number.clamp_min(1)[:, None]
-    whole = onehot.T @ residual.square().sum(dim=1, keepdim=True) / number.clamp_min(1)[:, None]
-    share = mean.square().sum(dim=1) / whole[:, 0].clamp_min(1e-9)
+    whole = means_by(residual.square(), onehot).sum(dim=1)
+    share = means_by(residual, onehot).square().sum(dim=1) / whole.clamp_min(1e-9)
     share = (share * number - 1) / (number - 1).clamp_min(1)
     return (share.clamp(0, 1) - 0.5) * (number > 1)
 

@@ -12,7 +12,7 @@ from fedsynth.families.shape import Shape
 
 SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
 FRAME = frame_of(SHAPE)
-GROUPS = sizes.groups_of(FRAME, 2)
+GROUPS = sizes.groups_of(SHAPE, 2)
 
 
 def drawn(frame: Frame, size: float, *, count: int = 4000) -> Tensor:
