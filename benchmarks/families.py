@@ -22,13 +22,14 @@ from sklearn.metrics import f1_score, roc_auc_score
 from fedsynth.coordinator.generator import untrained
 from fedsynth.evaluation.transfer import answer, train_referee
 from fedsynth.families.registry import FAMILIES
+from fedsynth.families.shape import shape_of
 from fedsynth.rehearsal import Rehearsal, in_process, rehearse
 from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Windows
 from fedsynth.signals.windows import windows_of
 from fedsynth.study import FamilyPlan, Study, parse_study
 
-PER_LABEL = 800
+PER_LABEL = 3200
 
 
 def main() -> int:
@@ -78,7 +79,7 @@ def scores(
     names, positive = study.labels.names, study.labels.names.index(study.labels.positive)
     rows = []
     for seed in range(seeds):
-        given = answer(train_referee(signal, labels, n_labels=len(names), seed=seed), test.signal)
+        given = answer(train_referee(signal, labels, shape=shape_of(study), seed=seed), test.signal)
         each = [roc_auc_score(test.labels == label, given[:, label]) for label in range(len(names))]
         rows.append((each[positive], np.mean(each), f1_score(test.labels, given.argmax(axis=1), average="macro")))
     return np.stack([np.mean(rows, axis=0), np.std(rows, axis=0)], axis=1)

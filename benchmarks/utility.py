@@ -37,7 +37,7 @@ from fedsynth.evaluation.transfer import answer, train_referee
 from fedsynth.families.shape import Shape
 
 DELTA = 1e-5
-PER_LABEL = 800
+PER_LABEL = 3200
 UNITS = {"bonn": "recording", "simulated": "recording"}  # the subject elsewhere
 Referee = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
 
@@ -147,9 +147,9 @@ def trial(
 
 def judge(given: Outcome, dealt: Dealt, *, positive: int, seed: int) -> dict[str, dict[str, float]]:
     """Train each referee on the windows given and score its answers on windows of unseen people."""
-    test, n_labels = dealt.test, dealt.shape.n_labels
+    test = dealt.test
     referees: dict[str, Referee] = {
-        "cnn": partial(_cnn, n_labels=n_labels, seed=seed),
+        "cnn": partial(_cnn, shape=dealt.shape, seed=seed),
         "forest": partial(_forest, shape=dealt.shape, seed=seed),
     }
     answers = {name: referee(given.signal, given.labels, test.signal) for name, referee in referees.items()}
@@ -194,9 +194,9 @@ def narrower(
 
 
 def _cnn(
-    signal: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, n_labels: int, seed: int
+    signal: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, shape: Shape, seed: int
 ) -> NDArray[np.float64]:
-    return answer(train_referee(signal, labels, n_labels=n_labels, seed=seed), test)
+    return answer(train_referee(signal, labels, shape=shape, seed=seed), test)
 
 
 def _forest(

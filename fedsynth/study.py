@@ -195,7 +195,7 @@ class BudgetShares(_Page):
 class ReleasePlan(_Page):
     """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise."""
 
-    windows_per_label: int = Field(default=500, ge=1, le=1_000_000)
+    windows_per_label: int = Field(default=2000, ge=1, le=1_000_000)
     windows_per_subject: int = Field(default=25, ge=1, le=10_000)
     draw_seed: int = Field(default=1, ge=0)
     license: Literal["CC0-1.0", "CC-BY-4.0"] = "CC0-1.0"

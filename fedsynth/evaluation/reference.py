@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.evaluation.score import Score, Source
-from fedsynth.evaluation.transfer import answer, train_referee
+from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
+from fedsynth.families.shape import shape_of
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.study import Study
 
-WINDOWS_PER_LABEL = 800
 _RESAMPLINGS = 200
 Progress = Callable[[str, int, int], None]
 
@@ -65,11 +65,11 @@ def reference_scores(
         progress: called with (what, done, all).
         referees: how many are trained, each from another seed on another draw.
     """
-    names = generator.study.labels.names
     scores: list[Score] = []
     if not len(real.test_labels):
         # So few people that chance put none of them into the held-out group: there is nobody to ask.
         return scores
+    per_label = min(WINDOWS_PER_LABEL, generator.study.release.windows_per_label)
     for what, untrained in _kinds(generator.study):
         given = []
         for seed in range(1, referees + 1):
@@ -77,12 +77,12 @@ def reference_scores(
                 signal, labels = real.train_signal, real.train_labels
             else:
                 name = "reference" if seed == 1 else f"reference {seed}"
-                drawn = generator.draw(per_label=WINDOWS_PER_LABEL, seed=name, untrained=untrained)
+                drawn = generator.draw(per_label=per_label, seed=name, untrained=untrained)
                 signal, labels = drawn.signal, drawn.labels
             referee = train_referee(
                 signal,
                 labels,
-                n_labels=len(names),
+                shape=shape_of(generator.study),
                 seed=seed,
                 progress=partial(progress, f"referee on {what} windows" + f" ({seed})" * (referees > 1)),
             )

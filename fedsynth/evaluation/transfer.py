@@ -8,77 +8,104 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedsynth.families.shape import Shape
 from fedsynth.rng import torch_generator
+
+WINDOWS_PER_LABEL = 3200
+"""Synthetic windows that a referee is trained on, at most: what a release holds is what is scored."""
 
 _BATCH = 64
 _PIECES = 4
-
-
-class Referee(nn.Module):
-    """A small network: three strided convolutions, and the log power of each one's response.
-
-    Log power over pieces of the window (its mean and its unrest) is what ShallowConvNet reads (Schirrmeister et al.
-    2017, doi:10.1002/hbm.23730). Amplitudes enter through asinh(x / 20 microvolts), a public compression.
-    """
-
-    def __init__(self, n_channels: int, n_labels: int, *, filters: int = 24) -> None:
-        """Build for windows of `n_channels` channels and any length from 64 samples."""
-        super().__init__()
-        widths, kernels = (n_channels, filters, filters), (17, 9, 9)
-        self.layers = nn.ModuleList(
-            nn.Conv1d(width, filters, kernel, stride=2, padding=kernel // 2)
-            for width, kernel in zip(widths, kernels, strict=True)
-        )
-        size = 2 * filters * len(self.layers)
-        self.norm = nn.LayerNorm(size)
-        self.head = nn.Sequential(nn.Linear(size, 64), nn.GELU(), nn.Dropout(0.25), nn.Linear(64, n_labels))
-
-    def forward(self, signal: Tensor) -> Tensor:
-        """Return logits, shape (window, label), for microvolts of shape (window, channel, time)."""
-        flow, parts = torch.asinh(signal / 20.0), []
-        for layer in self.layers:
-            response = layer(flow)
-            length = response.shape[-1] // _PIECES * _PIECES
-            power = response[..., :length].unflatten(-1, (_PIECES, -1)).square().mean(dim=-1)
-            log_power = torch.log(power + 1e-4)
-            parts += [log_power.mean(dim=-1), log_power.std(dim=-1)]
-            flow = nn.functional.gelu(response)
-        return self.head(self.norm(torch.cat(parts, dim=1)))
+_LAST = 28  # samples that the last layer of an ECG referee leaves, at least
 
 
 @dataclass(frozen=True)
 class RefereePlan:
-    """How a referee is trained; constants, the same for real and synthetic windows."""
+    """How a referee is built and trained; constants, the same for real and synthetic windows.
 
+    `depth` is the number of convolutions, each of which halves the window. With `responses`, layers are normalised
+    and their mean responses are read beside their power.
+    """
+
+    depth: int = 3
+    responses: bool = False
     epochs: int = 40
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
     steps_at_most: int = 600
 
 
+def referee_plan(shape: Shape) -> RefereePlan:
+    """Return how a referee of windows of this shape is built and trained.
+
+    What tells ECG apart may be as long as a few beats, so there the last layer sees seconds; EEG gained nothing.
+    """
+    if shape.modality == "eeg":
+        return RefereePlan()
+    depth = max(3, (shape.n_times // _LAST).bit_length() - 1)
+    return RefereePlan(depth=depth, responses=True, steps_at_most=1200)
+
+
+class Referee(nn.Module):
+    """A small network: strided convolutions, and the log power of each one's response.
+
+    Log power over pieces of the window (its mean and its unrest) is what ShallowConvNet reads (Schirrmeister et al.
+    2017, doi:10.1002/hbm.23730). Amplitudes enter through asinh(x / 20 microvolts), a public compression.
+    """
+
+    def __init__(
+        self, n_channels: int, n_labels: int, *, plan: RefereePlan = RefereePlan(), filters: int = 24
+    ) -> None:
+        """Build for windows of `n_channels` channels and any length from 64 samples."""
+        super().__init__()
+        widths = (n_channels, *(filters,) * (plan.depth - 1))
+        kernels = (17, *(9,) * (plan.depth - 1))
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, filters, kernel, stride=2, padding=kernel // 2)
+            for width, kernel in zip(widths, kernels, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(1, filters) for _ in widths if plan.responses)
+        size = (3 if plan.responses else 2) * filters * plan.depth
+        self.norm = nn.LayerNorm(size)
+        self.head = nn.Sequential(nn.Linear(size, 64), nn.GELU(), nn.Dropout(0.25), nn.Linear(64, n_labels))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return logits, shape (window, label), for microvolts of shape (window, channel, time)."""
+        flow, parts = torch.asinh(signal / 20.0), []
+        for number, layer in enumerate(self.layers):
+            response = layer(flow)
+            length = response.shape[-1] // _PIECES * _PIECES
+            power = response[..., :length].unflatten(-1, (_PIECES, -1)).square().mean(dim=-1)
+            log_power = torch.log(power + 1e-4)
+            parts += [log_power.mean(dim=-1), log_power.std(dim=-1)]
+            flow = nn.functional.gelu(self.norms[number](response) if len(self.norms) else response)
+            if len(self.norms):
+                parts.append(flow.mean(dim=-1))
+        return self.head(self.norm(torch.cat(parts, dim=1)))
+
+
 def train_referee(
     signal: NDArray[np.float32],
     labels: NDArray[np.int64],
     *,
-    n_labels: int,
+    shape: Shape,
     seed: int,
-    plan: RefereePlan = RefereePlan(),
     progress: Callable[[int, int], None] | None = None,
 ) -> Referee:
     """Train a referee on windows.
 
     Args:
         signal: microvolts, shape (window, channel, time).
-        labels: shape (window,), each in [0, n_labels).
-        n_labels: number of labels.
+        labels: shape (window,), each in [0, shape.n_labels).
+        shape: of the windows; it decides what referee is trained, and how.
         seed: of initial weights and batch order, public.
-        plan: epochs and learning rate.
         progress: called with (steps done, steps in all).
     """
+    plan, n_labels = referee_plan(shape), shape.n_labels
     generator = torch_generator("referee", seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        referee = Referee(signal.shape[1], n_labels)
+        referee = Referee(signal.shape[1], n_labels, plan=plan)
         windows, targets = torch.from_numpy(signal), torch.from_numpy(labels)
         counts = torch.bincount(targets, minlength=n_labels).clamp_min(1)
         loss_of = nn.CrossEntropyLoss(weight=len(targets) / (n_labels * counts.float()), label_smoothing=0.05)

@@ -5,7 +5,6 @@ powers asked for; of those, one whose shape is closest after equalising is kept.
 in the choice. Nothing here saw a recording.
 """
 
-import math
 from functools import lru_cache
 
 import torch
@@ -18,6 +17,7 @@ from fedsynth.families.features import (
     shape_by_channel,
     split_features,
 )
+from fedsynth.families.mixing import SOURCES, mix, mixing_width, uneven
 from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
 
@@ -25,7 +25,6 @@ _COUNT = 12000
 _CANDIDATES = 16  # looked up by spectrum and shape, then compared after equalising
 _KEPT = 2
 _LOCAL = 64
-_SHARED = 0.8  # of each channel's standard deviation comes from one source: volume conduction, a public constant
 _SHAPE_WEIGHT = 0.6
 _MICROVOLTS = 30.0  # at which the bank's own features are taken
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
@@ -45,8 +44,8 @@ class Decoder(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """Normal numbers used per window: one choice for the shared source, one for each channel."""
-        return 1 + len(self.shape.channels)
+        """Return what `noise_width` returns for the shape."""
+        return noise_width(self.shape)
 
     def forward(self, vector: Tensor, noise: Tensor) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time).
@@ -56,15 +55,18 @@ class Decoder(nn.Module):
             noise: standard normal, shape (window, noise_width).
         """
         powers, waveform = split_features(vector, self.shape)
+        choices, mixing = noise.split([noise.shape[1] - mixing_width(self.shape), mixing_width(self.shape)], dim=1)
+        if mixing_width(self.shape):
+            powers = uneven(powers, mixing, self.shape)
         with torch.no_grad():
-            rows = zip(powers.split(_ROWS), waveform.split(_ROWS), noise.split(_ROWS), strict=True)
-            source = torch.cat([self._excitation(*some) for some in rows])
+            parts = (part.split(_ROWS) for part in (powers, waveform, choices, mixing))
+            source = torch.cat([self._excitation(*some) for some in zip(*parts, strict=True)])
         return equalise(source, powers, self.shape)
 
-    def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor) -> Tensor:
+    def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor, mixing: Tensor) -> Tensor:
         bank, keys, spread = self.get_buffer("bank"), self.get_buffer("keys"), self.get_buffer("spread")
-        mean = powers.mean(dim=1)
-        several = len(self.shape.channels) > 1
+        mean, sources = powers.mean(dim=1), _n_sources(self.shape)
+        several = sources > 1
         asked = _key(mean, waveform, spread)
         # |a - b|^2 without |a|^2, which is the same for every waveform of the bank.
         distance = keys.square().sum(dim=1) - 2 * asked @ keys.T
@@ -73,13 +75,22 @@ class Decoder(nn.Module):
         first = near[:, :_CANDIDATES]
         tried = equalise(bank[first], mean[:, None].expand(-1, _CANDIDATES, -1), self.shape, turns=2)
         miss = (shape_by_channel(tried, self.shape) - waveform[:, None]) / spread
-        best = miss.square().sum(dim=-1).topk(_KEPT, largest=False).indices
-        pick = (uniform[:, :1] * _KEPT).long().clamp(max=_KEPT - 1)
+        best = miss.square().sum(dim=-1).topk(_KEPT * sources, largest=False).indices
+        pick = (uniform[:, :sources] * _KEPT).long().clamp(max=_KEPT - 1) + _KEPT * torch.arange(sources)
         shared = bank[first.gather(1, best.gather(1, pick))]
         if not several:
             return shared
-        others = (uniform[:, 1:] * _LOCAL).long().clamp(max=_LOCAL - 1)
-        return _SHARED * shared + math.sqrt(1 - _SHARED**2) * bank[near.gather(1, others)]
+        others = (uniform[:, sources:] * _LOCAL).long().clamp(max=_LOCAL - 1)
+        return mix(shared, bank[near.gather(1, others)], mixing, self.shape)
+
+
+def noise_width(shape: Shape) -> int:
+    """Return how many normal numbers a window takes: choices of waveforms, and how they are mixed."""
+    return _n_sources(shape) + len(shape.channels) + mixing_width(shape)
+
+
+def _n_sources(shape: Shape) -> int:
+    return 1 if len(shape.channels) == 1 else SOURCES
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.families.decoder import Decoder
+from fedsynth.families.decoder import Decoder, noise_width
 from fedsynth.families.features import N_SHAPE, band_bins, features, n_features
 from fedsynth.families.prior import waveforms
 from fedsynth.families.shape import Shape
@@ -46,8 +46,8 @@ class EegCodec:
 
     @property
     def noise_width(self) -> int:
-        """Return one choice for the shared source and one for each channel."""
-        return 1 + len(self.shape.channels)
+        """Return what the decoder takes."""
+        return noise_width(self.shape)
 
     def features(self, signal: Tensor) -> Tensor:
         """Return feature vectors, shape (window, feature)."""

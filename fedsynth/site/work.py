@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedsynth.errors import WireError
 from fedsynth.evaluation.tally import tallies, tally_size
-from fedsynth.evaluation.transfer import Referee, answer
+from fedsynth.evaluation.transfer import Referee, answer, referee_plan
 from fedsynth.families.anchor import Anchor
 from fedsynth.families.estimator import estimator_of
 from fedsynth.families.protocol import Phase
@@ -139,7 +139,8 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
 
 def _assess(order: Order, plan: Plan) -> Work:
     study = plan.study
-    referee = Referee(len(study.signal.channels), len(study.labels.names))
+    plan_of_referee = referee_plan(shape_of(study))
+    referee = Referee(len(study.signal.channels), len(study.labels.names), plan=plan_of_referee)
     check_like(order.tensors, referee.state_dict(), sender="the coordinator")
     referee.load_state_dict(dict(order.tensors))
     positive = study.labels.names.index(study.labels.positive)

@@ -23,11 +23,11 @@ class Fake:
     """Draws noise whose amplitude is the label's; keeps what it was asked for."""
 
     study: Study
-    asked: list[tuple[str, bool]]
+    asked: list[tuple[str, bool, int]]
 
     def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
-        self.asked.append((seed, untrained))
-        labels = np.repeat(np.arange(3), per_label // 40)
+        self.asked.append((seed, untrained, per_label))
+        labels = np.repeat(np.arange(3), 20)
         return SyntheticWindows(
             signal=noise(labels, seed=len(seed)),
             labels=labels,
@@ -58,7 +58,9 @@ def test_each_kind_of_training_has_three_scores_of_three_labels(three: Study) ->
         for trained in ("synthetic", "synthetic, anchor only", "real")
         for what in ("AUROC, task against the rest", "macro-AUROC, 3 labels", "macro-F1, 3 labels")
     ]
-    assert fake.asked == [("reference", False), ("reference", True)]
+    # What a release holds is what is scored.
+    asked = three.release.windows_per_label
+    assert fake.asked == [("reference", False, asked), ("reference", True, asked)]
     assert all(0.8 < score.value <= 1.0 for score in scores if "AUROC" in score.name)
 
 
@@ -67,7 +69,7 @@ def test_several_referees_see_draws_of_their_own_and_say_so(three: Study) -> Non
 
     scores = reference_scores(fake, reference(), source="public simulation", progress=lambda *_: None, referees=3)
 
-    assert fake.asked == [("reference", False), ("reference 2", False), ("reference 3", False)]
+    assert [name for name, _, _ in fake.asked] == ["reference", "reference 2", "reference 3"]
     assert all("mean of 3 referees" in score.about for score in scores)
 
 

@@ -1,4 +1,4 @@
-"""The frame of EEG: one channel's waveform; several channels are mixed from one shared and three local sources."""
+"""The frame of EEG: one channel's waveform; several channels are mixed from four."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedsynth.families.decoder import equalise
 from fedsynth.families.features import N_SHAPE, band_bins, band_powers, split_features, waveform_shape
+from fedsynth.families.mixing import SOURCES, mix, mixing_width, uneven
 from fedsynth.families.neural.frame import (
     N_GRID,
     N_LOCAL,
@@ -19,12 +20,10 @@ from fedsynth.families.neural.frame import (
 )
 from fedsynth.families.shape import Shape
 
-_SHARED = 0.8  # of each channel's standard deviation comes from one source: volume conduction, a public constant
-
 
 @dataclass(frozen=True)
 class EegFrame:
-    """The frame of EEG windows: one shared source and three local ones where there are several channels."""
+    """The frame of EEG windows; several channels are made of four waveforms, three of which maps share out."""
 
     shape: Shape
 
@@ -45,8 +44,8 @@ class EegFrame:
 
     @property
     def mixing_width(self) -> int:
-        """Return 0, or three numbers for each channel."""
-        return 0 if len(self.shape.channels) == 1 else N_LOCAL * len(self.shape.channels)
+        """Return 0, or three numbers for each channel and those of the maps."""
+        return 0 if self.n_sources == 1 else N_LOCAL * len(self.shape.channels) + mixing_width(self.shape)
 
     def condition(self, vector: Tensor) -> Tensor:
         """Return the raw condition of the channels' mean spectrum and shape."""
@@ -65,7 +64,11 @@ class EegFrame:
         powers, _ = split_features(vector, self.shape)
         sources = unit(resample(waves, self.shape.n_times))
         if self.n_sources > 1:
-            sources = blend(sources[:, :1], sources[:, 1:], mixing, share=_SHARED)
+            alone, maps = mixing.split([N_LOCAL * len(self.shape.channels), mixing_width(self.shape)], dim=1)
+            # What a channel has of its own is a mixture that only it hears.
+            own = blend(sources[:, :1], sources[:, 1:], alone, share=0.0)
+            sources = mix(sources[:, :SOURCES], own, maps, self.shape)
+            powers = uneven(powers, maps, self.shape)
         return equalise(30.0 * sources, powers, self.shape)
 
     def _condition(self, powers: Tensor, waveform: Tensor) -> Tensor:

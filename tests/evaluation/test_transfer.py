@@ -1,0 +1,44 @@
+"""Referees: what they can see of a window, and how they are built."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
+from fedsynth.families.shape import Shape
+
+NINE_SECONDS = Shape(("ECG",), 900, 100.0, (0.5, 40.0), 2, "ecg")
+
+
+def beats(count: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return noisy trains of one and the same beat; every other window's intervals are irregular."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    signal = rng.normal(0, 20, (count, 1, 900))
+    time = np.arange(900) / 100
+    for window, irregular in zip(signal, labels, strict=True):
+        interval, at = rng.uniform(0.6, 1.1), -rng.uniform(0, 1)
+        while at < 9.2:
+            window[0] += 800 * np.exp(-0.5 * ((time - at) / 0.02) ** 2)
+            at += interval * np.exp(0.25 * irregular * rng.normal())
+    return signal.astype(np.float32), labels
+
+
+def test_an_ecg_referee_sees_rhythm() -> None:
+    signal, labels = beats(200, seed=1)
+    test, truth = beats(200, seed=2)
+    referee = train_referee(signal, labels, shape=NINE_SECONDS, seed=0)
+    assert roc_auc_score(truth, answer(referee, test)[:, 1]) > 0.95  # three layers reach .76
+
+
+@pytest.mark.parametrize(("n_times", "depth"), [(64, 3), (128, 3), (500, 4), (512, 4), (900, 5), (5000, 7)])
+def test_an_ecg_referee_is_as_deep_as_its_windows_are_long(n_times: int, depth: int) -> None:
+    shape = Shape(("ECG",), n_times, 100.0, (0.5, 40.0), 2, "ecg")
+    assert referee_plan(shape).depth == depth
+    assert n_times >> depth >= 8
+
+
+def test_an_eeg_referee_is_the_same_for_any_window() -> None:
+    plans = {referee_plan(Shape(("Cz",), n_times, 128.0, (0.5, 40.0), 2)) for n_times in (64, 512, 5000)}
+    assert len(plans) == 1
