@@ -200,6 +200,13 @@ def test_a_page_about_hearts_never_speaks_of_brains(ecg_page: ReportPage, tmp_pa
     assert 'class="panels strips"' in text
 
 
+def test_a_page_of_several_channels_says_that_connectivity_is_not_in_it(
+    toy_page: ReportPage, bonn_page: ReportPage, tmp_path: Path
+) -> None:
+    assert "Connectivity cannot be studied" in visible(written(toy_page, tmp_path))
+    assert "Connectivity" not in visible(written(bonn_page, tmp_path))
+
+
 def test_an_eeg_page_has_no_strips(toy_page: ReportPage, tmp_path: Path) -> None:
     assert 'class="panels strips"' not in written(toy_page, tmp_path)
 
