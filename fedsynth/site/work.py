@@ -139,8 +139,8 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
 
 def _assess(order: Order, plan: Plan) -> Work:
     study = plan.study
-    plan_of_referee = referee_plan(shape_of(study))
-    referee = Referee(len(study.signal.channels), len(study.labels.names), plan=plan_of_referee)
+    shape = shape_of(study)
+    referee = Referee(len(shape.channels), shape.n_labels, plan=referee_plan(shape))
     check_like(order.tensors, referee.state_dict(), sender="the coordinator")
     referee.load_state_dict(dict(order.tensors))
     positive = study.labels.names.index(study.labels.positive)
