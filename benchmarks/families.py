@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.coordinator.generator import untrained
-from fedsynth.evaluation.transfer import answer, train_referee
+from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
 from fedsynth.families.registry import FAMILIES
 from fedsynth.families.shape import shape_of
 from fedsynth.rehearsal import Rehearsal, in_process, rehearse
@@ -28,8 +28,6 @@ from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Windows
 from fedsynth.signals.windows import windows_of
 from fedsynth.study import FamilyPlan, Study, parse_study
-
-PER_LABEL = 3200
 
 
 def main() -> int:
@@ -54,7 +52,7 @@ def main() -> int:
     show("train-real", real, real)
     for name in given.families:
         one = study.model_copy(update={"family": FamilyPlan(name=name)})
-        drawn = untrained(one, anchor).draw(per_label=PER_LABEL, seed="families")
+        drawn = untrained(one, anchor).draw(per_label=WINDOWS_PER_LABEL, seed="families")
         show(name, scores(drawn.signal, drawn.labels, test, study, seeds=given.seeds), real)
     return 0
 

@@ -33,11 +33,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, roc_auc_score
 from utility_data import HOSPITALS, ROOT, SETS, Dealt, load
 
-from fedsynth.evaluation.transfer import answer, train_referee
+from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
 from fedsynth.families.shape import Shape
 
 DELTA = 1e-5
-PER_LABEL = 3200
 UNITS = {"bonn": "recording", "simulated": "recording"}  # the subject elsewhere
 Referee = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
 
@@ -296,7 +295,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epsilon", nargs="+", type=float, default=[1.0, 8.0], metavar="E", help="inf is allowed")
     parser.add_argument("--unit", choices=("window", "recording", "subject"), help="default: as the set's study")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="splits, numbered from 1 (default 3)")
-    parser.add_argument("--per-label", type=int, default=PER_LABEL, metavar="N", help=f"default {PER_LABEL}")
+    parser.add_argument(
+        "--per-label", type=int, default=WINDOWS_PER_LABEL, metavar="N", help=f"default {WINDOWS_PER_LABEL}"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "utility" / "results.json", metavar="FILE")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "utility", metavar="DIR", help="scratch")
     return parser
