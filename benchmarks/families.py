@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.coordinator.generator import untrained
-from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
+from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
 from fedsynth.families.registry import FAMILIES
 from fedsynth.families.shape import shape_of
 from fedsynth.rehearsal import Rehearsal, in_process, rehearse
@@ -52,7 +52,9 @@ def main() -> int:
     show("train-real", real, real)
     for name in given.families:
         one = study.model_copy(update={"family": FamilyPlan(name=name)})
-        drawn = untrained(one, anchor).draw(per_label=WINDOWS_PER_LABEL, seed="families")
+        drawn = untrained(one, anchor).draw(
+            per_label=referee_plan(shape_of(study)).windows_per_label, seed="families"
+        )
         show(name, scores(drawn.signal, drawn.labels, test, study, seeds=given.seeds), real)
     return 0
 

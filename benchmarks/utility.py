@@ -33,7 +33,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, roc_auc_score
 from utility_data import HOSPITALS, ROOT, SETS, Dealt, load
 
-from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
+from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
 from fedsynth.families.shape import Shape
 
 DELTA = 1e-5
@@ -115,7 +115,7 @@ def trial(
         epsilon=epsilon,
         delta=DELTA,
         seed=seed,
-        per_label=options.per_label,
+        per_label=options.per_label or referee_plan(dealt.shape).windows_per_label,
     )
     progress = partial(_progress, f"{name} {method} at epsilon {epsilon:g}, split {seed}")
     if method == "train-real":
@@ -295,9 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epsilon", nargs="+", type=float, default=[1.0, 8.0], metavar="E", help="inf is allowed")
     parser.add_argument("--unit", choices=("window", "recording", "subject"), help="default: as the set's study")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="splits, numbered from 1 (default 3)")
-    parser.add_argument(
-        "--per-label", type=int, default=WINDOWS_PER_LABEL, metavar="N", help=f"default {WINDOWS_PER_LABEL}"
-    )
+    parser.add_argument("--per-label", type=int, metavar="N", help="default: as many as referees are trained on")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "utility" / "results.json", metavar="FILE")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "utility", metavar="DIR", help="scratch")
     return parser

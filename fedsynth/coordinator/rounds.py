@@ -16,7 +16,7 @@ from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally import scores_of, tally_size
-from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, train_referee
+from fedsynth.evaluation.transfer import referee_plan, train_referee
 from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
 from fedsynth.families.shape import shape_of
@@ -180,7 +180,7 @@ class _Run:
         return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
-        per_label = min(WINDOWS_PER_LABEL, self.study.release.windows_per_label)
+        per_label = min(referee_plan(self.shape).windows_per_label, self.study.release.windows_per_label)
         windows = self.generator.draw(per_label=per_label, seed="referee")
         referee = train_referee(
             windows.signal,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.evaluation.score import Score, Source
-from fedsynth.evaluation.transfer import WINDOWS_PER_LABEL, answer, train_referee
+from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
 from fedsynth.families.shape import shape_of
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.study import Study
@@ -69,7 +69,9 @@ def reference_scores(
     if not len(real.test_labels):
         # So few people that chance put none of them into the held-out group: there is nobody to ask.
         return scores
-    per_label = min(WINDOWS_PER_LABEL, generator.study.release.windows_per_label)
+    per_label = min(
+        referee_plan(shape_of(generator.study)).windows_per_label, generator.study.release.windows_per_label
+    )
     for what, untrained in _kinds(generator.study):
         given = []
         for seed in range(1, referees + 1):

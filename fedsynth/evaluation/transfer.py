@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from fedsynth.families.shape import Shape
 from fedsynth.rng import torch_generator
 
-WINDOWS_PER_LABEL = 3200
-"""Synthetic windows that a referee is trained on, at most: what a release holds is what is scored."""
-
 _BATCH = 64
 _PIECES = 4
 _LAST = 28  # samples that the last layer of an ECG referee leaves, at least
@@ -24,15 +21,25 @@ class RefereePlan:
     """How a referee is built and trained; constants, the same for real and synthetic windows.
 
     `depth` is the number of convolutions, each of which halves the window. With `responses`, layers are normalised
-    and their mean responses are read beside their power.
+    and their mean responses are read beside their power. Of synthetic windows, at most `windows_per_label` are
+    trained on: what a release holds is what is scored. Windows are gone through `epochs` times in at most `steps`,
+    and where there are so many that seeing them `epochs_at_most` times takes more, in at most `steps_at_most`.
     """
 
+    windows_per_label: int = 3200
     depth: int = 3
     responses: bool = False
     epochs: int = 40
+    epochs_at_most: int = 6
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+    steps: int = 600
     steps_at_most: int = 600
+
+    def steps_for(self, windows: int) -> int:
+        """Return how many steps a referee is trained on so many windows."""
+        epoch = max(1, windows // _BATCH)
+        return max(min(self.steps, self.epochs * epoch), min(self.steps_at_most, self.epochs_at_most * epoch))
 
 
 def referee_plan(shape: Shape) -> RefereePlan:
@@ -43,7 +50,7 @@ def referee_plan(shape: Shape) -> RefereePlan:
     if shape.modality == "eeg":
         return RefereePlan()
     depth = max(3, (shape.n_times // _LAST).bit_length() - 1)
-    return RefereePlan(depth=depth, responses=True, steps_at_most=1200)
+    return RefereePlan(windows_per_label=6400, depth=depth, responses=True, steps=1200, steps_at_most=2400)
 
 
 class Referee(nn.Module):
@@ -109,7 +116,7 @@ def train_referee(
         windows, targets = torch.from_numpy(signal), torch.from_numpy(labels)
         counts = torch.bincount(targets, minlength=n_labels).clamp_min(1)
         loss_of = nn.CrossEntropyLoss(weight=len(targets) / (n_labels * counts.float()), label_smoothing=0.05)
-        total = min(plan.steps_at_most, plan.epochs * max(1, len(targets) // _BATCH))
+        total = plan.steps_for(len(targets))
         optimizer = torch.optim.AdamW(referee.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=total)
         referee.train()

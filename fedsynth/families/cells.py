@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.families.frame import means_by, within
-from fedsynth.families.spread import Principal, products_of, towards
+from fedsynth.families.spread import Principal, Products, products_of, towards
 
 _FACTORS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # of a cell's variance: how far its mean may lie from what is expected
 _COUNT_SPREAD = 0.5  # of a cell's expected share
@@ -58,7 +58,7 @@ def cells_of(centres: Tensor, covariances: Tensor, *, axes: int) -> Cells:
 
 
 def contribution(
-    cells: Cells, vector: Tensor, labels: Tensor, *, radius: float, count: float, products: float, block: int
+    cells: Cells, vector: Tensor, labels: Tensor, *, radius: float, count: float, products: Products
 ) -> Tensor:
     """Return one unit's contribution, flat: by label and cell a count, the residual and its products.
 
@@ -72,13 +72,11 @@ def contribution(
     onehot = torch.nn.functional.one_hot(labels * number + cell, len(cells.means) * number).to(vector)
     share = onehot.mean(dim=0)[:, None]
     mean = within(means_by(residual, onehot), radius)
-    square = means_by(products_of(within(residual, radius), block), onehot) * products
+    square = means_by(products.of(residual), onehot)
     return (torch.cat([torch.full_like(share, count), mean, square], dim=1) * share).flatten()
 
 
-def tell(
-    cells: Cells, rows: Tensor, counts: Tensor, *, noise: float, count: float, products: float, block: int
-) -> Told:
+def tell(cells: Cells, rows: Tensor, counts: Tensor, *, noise: float, count: float, products: Products) -> Told:
     """Take in noisy sums over everybody, shape (label, cell, count and residual and products).
 
     Args:
@@ -87,8 +85,7 @@ def tell(
         counts: units by label, noisy.
         noise: standard deviation on every number.
         count: the weight of a count, as in the contributions.
-        products: the weight of products.
-        block: how many of the first features get a full covariance.
+        products: what was asked of their products.
     """
     size, number = cells.means.shape[2], cells.means.shape[1]
     weights, means, covariances = [], [], []
@@ -99,9 +96,11 @@ def tell(
         noises = noise / units
         moved = row[:, 1 : 1 + size] / units[:, None]
         move = _moves(moved, cells.covariances[label], noises)
-        principal = Principal(cells.covariances[label], block)
+        principal = Principal(cells.covariances[label], products.block)
         # Second moments were taken around the expected mean.
-        entries = principal.entries(row[:, 1 + size :] / units[:, None] / products - products_of(move, block))
+        entries = principal.entries(
+            row[:, 1 + size :] / units[:, None] / products.weight - products_of(move, products.block)
+        )
         entry_expected = principal.spreads[principal.first] * principal.diagonal
         weights.append(units / units.sum())
         means.append(cells.means[label] + move)
@@ -109,7 +108,9 @@ def tell(
             torch.stack(
                 [
                     principal.whole(
-                        towards(entry, entry_expected, principal.reach(principal.spreads), (sd / products) ** 2),
+                        towards(
+                            entry, entry_expected, principal.reach(principal.spreads), (sd / products.weight) ** 2
+                        ),
                         principal.spreads.sqrt(),
                     )
                     for entry, sd in zip(entries, noises.tolist(), strict=True)

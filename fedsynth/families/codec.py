@@ -36,6 +36,12 @@ class Codec(Protocol):
         ...
 
     @property
+    def core(self) -> int:
+        """Return how many of the first features have a form within labels that tells labels apart, 0 for none in
+        particular; private sums ask for their second moments apart."""
+        ...
+
+    @property
     def weights(self) -> Tensor:
         """Return how much each feature counts in a private sum's bound, float64 (feature,); public constants."""
         ...

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families.ecg_decoder import EcgDecoder, noise_width
-from fedsynth.families.ecg_features import features, n_features
+from fedsynth.families.ecg_features import VARIABILITY, features, n_features, n_rhythm
 from fedsynth.families.ecg_simulator import simulate
 from fedsynth.families.shape import Shape
 
@@ -26,6 +26,11 @@ class EcgCodec:
     def block(self) -> int:
         """Return how many features get a full covariance: all."""
         return n_features(self.shape)
+
+    @property
+    def core(self) -> int:
+        """Return how many features describe rhythm and variability."""
+        return n_rhythm(self.shape) + VARIABILITY
 
     @property
     def weights(self) -> Tensor:

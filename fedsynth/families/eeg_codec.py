@@ -33,6 +33,11 @@ class EegCodec:
         return len(band_bins(self.shape)) + N_SHAPE
 
     @property
+    def core(self) -> int:
+        """Return 0: bands and the waveform's shape are one."""
+        return 0
+
+    @property
     def weights(self) -> Tensor:
         """Return 1 for bands and less for the waveform's shape.
 

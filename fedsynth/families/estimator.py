@@ -19,10 +19,12 @@ from fedsynth.privacy.budget import Wish
 from fedsynth.study import Study
 
 QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=2.0, first_weight=0.4)
+CLEAR = replace(QUIET, residual_radius=0.75, axes=2)
 OPEN = Moments(mean_radius=4.0, residual_radius=4.0)  # nothing to hide: no vector is that long
 LOUD = Moments(mean_radius=0.85, residual_radius=0.4, first_weight=0.45, groups=2)
-# Noise on a label's mean from which sizes and tight bounds pay, and below which one axis of cells or two do.
-_LOUD, _ONE_AXIS, _TWO_AXES = 0.025, 0.01, 0.005  # docs/log.md
+# Noise on a label's mean from which sizes and tight bounds pay, and below which one axis of cells does, or two, or
+# two and a wider bound.
+_LOUD, _ONE_AXIS, _TWO_AXES, _CLEAR = 0.025, 0.01, 0.005, 0.0025  # docs/log.md
 
 
 class Estimator(Protocol):
@@ -77,6 +79,8 @@ def estimator_of(study: Study) -> Estimator:
     noise = expected_noise(study)
     if noise >= _LOUD:
         return LOUD
+    if noise < _CLEAR:
+        return CLEAR
     return replace(QUIET, axes=2 if noise < _TWO_AXES else 1 if noise < _ONE_AXIS else 0)
 
 

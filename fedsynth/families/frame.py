@@ -23,7 +23,8 @@ class Frame:
 
     Halfway to white: the fourth root of the public prior's covariance is divided out, so that directions in which
     windows differ little are not drowned by those in which they differ much, and the noise is the same in all.
-    Before that, features are scaled by the codec's weights.
+    Before that, features are scaled by the codec's weights. The codec's core keeps coordinates of its own, which
+    come first.
     """
 
     there: Tensor
@@ -35,10 +36,11 @@ class Frame:
 @lru_cache(maxsize=8)
 def frame_of(shape: Shape) -> Frame:
     """Return the public frame of a shape."""
-    covariance, block = scale_of(shape).covariance, codec_of(shape).block
-    values, vectors = torch.linalg.eigh(covariance[:block, :block])
+    covariance, block, core = scale_of(shape).covariance, codec_of(shape).block, codec_of(shape).core
     there = torch.diag(covariance.diagonal().clamp_min(_FLOOR) ** -_POWER)
-    there[:block, :block] = vectors @ torch.diag(values.clamp_min(_FLOOR) ** -_POWER) @ vectors.T
+    for part in (slice(0, core), slice(core, block)):
+        values, vectors = torch.linalg.eigh(covariance[part, part])
+        there[part, part] = vectors @ torch.diag(values.clamp_min(_FLOOR) ** -_POWER) @ vectors.T
     there = torch.diag(codec_of(shape).weights) @ there
     turned = there.T @ covariance @ there
     size = len(covariance) / float(turned.trace())

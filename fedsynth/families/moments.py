@@ -16,7 +16,7 @@ from fedsynth.families.anchor import Anchor, positive, prior_anchor
 from fedsynth.families.codec import BOUND, codec_of, standardise
 from fedsynth.families.frame import frame_of, means_by, within
 from fedsynth.families.shape import Shape
-from fedsynth.families.spread import between_of, covariances_of, n_products, products_of
+from fedsynth.families.spread import Products, between_of, covariances_of, with_core
 from fedsynth.privacy.budget import Wish
 
 _BETWEEN_WEIGHT = 0.25  # of the squares of a unit's own mean beside a centred mean
@@ -32,15 +32,19 @@ class Moments:
 
     `mean_radius` bounds a vector, `residual_radius` one around the first answer; `count_weight` is a count's size
     beside a vector's bound, `product_weight` that of second moments beside centred means, and `first_weight` the
-    first sum's share; the others share the rest evenly. With `groups`, sizes along so many groups of axes are asked
-    for instead of second moments (`fedsynth.families.sizes`). With `axes`, a third sum parts labels into cells
-    along so many axes (`fedsynth.families.cells`).
+    first sum's share; the others share the rest evenly. Where the codec has a core, its second moments are asked
+    for apart: `core_radius` bounds its residuals, in units of the square root of its number of features, and
+    `core_weight` is for them what `product_weight` is for all. With `groups`, sizes along so many groups of axes
+    are asked for instead of second moments (`fedsynth.families.sizes`). With `axes`, a third sum parts labels into
+    cells along so many axes (`fedsynth.families.cells`).
     """
 
     mean_radius: float = 0.75
     residual_radius: float = 0.5
     count_weight: float = 0.4
     product_weight: float = 1.0
+    core_radius: float = 0.75
+    core_weight: float = 1.0
     first_weight: float = 0.4
     groups: int = 0
     axes: int = 0
@@ -54,7 +58,7 @@ class Moments:
             bound = math.sqrt(residual**2 + self.groups * size**2 / 4 + share**2 / 4)
         else:
             purpose = "anchor: centred means and second moments"
-            bound = residual * math.hypot(1, self.product_weight)
+            bound = math.hypot(residual, *self._lengths(shape))
         rest = (1 - self.first_weight) / (2 if self.axes else 1)
         out = (
             Wish("anchor: counts and means", math.hypot(radius, count), self.first_weight),
@@ -62,7 +66,7 @@ class Moments:
         )
         if not self.axes:
             return out
-        third = math.hypot(count, residual * math.hypot(1, self.product_weight))
+        third = math.hypot(count, residual, self._lengths(shape)[-1])
         return (*out, Wish("anchor: counts, means and second moments of cells", third, rest))
 
     def prior(self, shape: Shape) -> Anchor:
@@ -72,10 +76,11 @@ class Moments:
     def statistic_size(self, shape: Shape, *, step: int) -> int:
         """Return how many numbers one unit contributes to a step."""
         size = codec_of(shape).n_features
-        second = size + n_products(size, codec_of(shape).block)
         if step == 1 and self.groups:
             return shape.n_labels * (size + self.groups + 1)
-        return shape.n_labels * (size + 1, size + second, 2**self.axes * (1 + second))[step]
+        asked = self._products(shape)
+        second = 2 * size + sum(products.number for products in asked)
+        return shape.n_labels * (size + 1, second, 2**self.axes * (1 + size + asked[-1].number))[step]
 
     def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
         """Return one unit's contribution to the next step: by label its share of the unit's windows times a row.
@@ -96,8 +101,7 @@ class Moments:
                 labels,
                 radius=bound,
                 count=count,
-                products=self.product_weight / bound,
-                block=codec_of(shape).block,
+                products=self._products(shape)[-1],
             )
         away = vector - anchor.means[labels, 0].to(vector) @ frame.there
         mean = within(means_by(away, onehot), bound)
@@ -106,10 +110,10 @@ class Moments:
             between = sizes.share_between(away, onehot)[:, None]
             row = torch.cat([mean, _SIZE_WEIGHT * bound * logs, _SHARE_WEIGHT * bound * between], dim=1)
             return (row * share).flatten()
-        products = means_by(products_of(within(away, bound), codec_of(shape).block), onehot)
+        products = [means_by(asked.of(away), onehot) for asked in self._products(shape)]
         # The square of the unit's own mean: what subjects differ by.
         own = (mean @ frame.axes).square()
-        row = torch.cat([mean, products * (self.product_weight / bound), own * (_BETWEEN_WEIGHT / bound)], dim=1)
+        row = torch.cat([mean, *products, own * (_BETWEEN_WEIGHT / bound)], dim=1)
         return (row * share).flatten()
 
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
@@ -130,14 +134,23 @@ class Moments:
     def _spread(self, anchor: Anchor, shape: Shape, rows: Tensor, noise_std: float) -> Anchor:
         frame, size = frame_of(shape), anchor.means.shape[2]
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
-        bound, block = self._bounds(shape)[2], codec_of(shape).block
+        squares = _BETWEEN_WEIGHT / self._bounds(shape)[2]
         moves = _moved(rows[:, :size], _left(anchor, frame.covariance), noise.square())
-        products, squares = self.product_weight / bound, _BETWEEN_WEIGHT / bound
-        covariances = covariances_of(
-            rows[:, size:-size] / products, anchor.counts, frame.covariance, block=block, noise=noise / products
-        )
-        # Second moments were taken around the first answer.
-        covariances = positive(covariances - moves[:, :, None] * moves[:, None, :])
+        asked = self._products(shape)
+        told = rows[:, size:-size].split([products.number for products in asked], dim=1)
+        spreads = []
+        for products, row in zip(asked, told, strict=True):
+            first = products.features
+            covariances = covariances_of(
+                row / products.weight,
+                anchor.counts,
+                frame.covariance[:first, :first],
+                block=products.block,
+                noise=noise / products.weight,
+            )
+            # Second moments were taken around the first answer.
+            spreads.append(positive(covariances - moves[:, :first, None] * moves[:, None, :first]))
+        covariances = with_core(spreads[-1], spreads[0]) if len(spreads) > 1 else spreads[0]
         turned = (frame.axes.T @ covariances @ frame.axes).diagonal(dim1=1, dim2=2)
         own = rows[:, -size:] / squares - (moves @ frame.axes).square()
         loads = (frame.back.T @ frame.axes).square()
@@ -178,15 +191,13 @@ class Moments:
 
     def _parted(self, anchor: Anchor, shape: Shape, rows: Tensor, noise_std: float) -> Anchor:
         frame = frame_of(shape)
-        _, count, bound = self._bounds(shape)
         told = cells.tell(
             self._cells(anchor, shape),
             rows.unflatten(1, (2**self.axes, -1)),
             anchor.counts,
             noise=noise_std,
-            count=count,
-            products=self.product_weight / bound,
-            block=codec_of(shape).block,
+            count=self._bounds(shape)[1],
+            products=self._products(shape)[-1],
         )
         return replace(
             anchor,
@@ -202,6 +213,19 @@ class Moments:
         frame = frame_of(shape)
         covariances = frame.there.T @ anchor.covariances[:, 0] @ frame.there
         return cells.cells_of(anchor.means[:, 0] @ frame.there, covariances, axes=self.axes)
+
+    def _products(self, shape: Shape) -> tuple[Products, ...]:
+        """Return what second moments are asked for: of the core, where there is one, and of everything."""
+        codec, bound = codec_of(shape), self._bounds(shape)[2]
+        whole = Products(codec.n_features, codec.block, bound, self.product_weight / bound)
+        if not codec.core:
+            return (whole,)
+        radius = self.core_radius * math.sqrt(codec.core)
+        return Products(codec.core, codec.core, radius, self.core_weight * bound / radius**2), whole
+
+    def _lengths(self, shape: Shape) -> list[float]:
+        """Return how long a row of each kind of products is at most."""
+        return [products.weight * products.radius**2 for products in self._products(shape)]
 
     def _bounds(self, shape: Shape) -> tuple[float, float, float]:
         """Return the bound of a vector, the weight of a count, and the bound of a residual."""

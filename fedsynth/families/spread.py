@@ -5,11 +5,13 @@ How far anything is shrunk is read off the sums themselves (empirical Bayes).
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedsynth.families.anchor import positive
+from fedsynth.families.frame import within
 
 _SIZES = (0.05, 0.12, 0.3, 0.5, 0.8, 1.2)
 _BENDS = (0.5, 0.75, 1.0, 1.5, 2.0)
@@ -27,6 +29,28 @@ def products_of(residual: Tensor, block: int) -> Tensor:
 def n_products(size: int, block: int) -> int:
     """Return how many products `products_of` makes of a vector of this size."""
     return block * (block + 1) // 2 + size - block
+
+
+@dataclass(frozen=True)
+class Products:
+    """Second moments that a sum asks for: of the first `features`, the first `block` of them with one another.
+
+    Vectors are cut to `radius` and their products multiplied by `weight`.
+    """
+
+    features: int
+    block: int
+    radius: float
+    weight: float
+
+    @property
+    def number(self) -> int:
+        """Return how many numbers that is."""
+        return n_products(self.features, self.block)
+
+    def of(self, residual: Tensor) -> Tensor:
+        """Return the weighted products of residuals, shape (window, product); at most weight * radius**2 long."""
+        return products_of(within(residual[:, : self.features], self.radius), self.block) * self.weight
 
 
 class Principal:
@@ -105,6 +129,18 @@ def towards(observed: Tensor, expected: Tensor, reach: Tensor, noise: float) -> 
         if fit > best:
             best, answer = fit, expected + signal / whole * difference
     return answer
+
+
+def with_core(whole: Tensor, core: Tensor) -> Tensor:
+    """Return covariances (..., feature, feature) whose first features spread as `core` (..., first, first) says.
+
+    How the others follow the first, and what they do beside, stays.
+    """
+    size = core.shape[-1]
+    slope = torch.linalg.solve(whole[..., :size, :size], whole[..., :size, size:])
+    across = core @ slope
+    rest = whole[..., size:, size:] + slope.mT @ (core - whole[..., :size, :size]) @ slope
+    return torch.cat([torch.cat([core, across], dim=-1), torch.cat([across.mT, rest], dim=-1)], dim=-2)
 
 
 def between_of(squares: Tensor, variances: Tensor, noise: Tensor) -> Tensor:

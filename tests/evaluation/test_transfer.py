@@ -42,3 +42,16 @@ def test_an_ecg_referee_is_as_deep_as_its_windows_are_long(n_times: int, depth: 
 def test_an_eeg_referee_is_the_same_for_any_window() -> None:
     plans = {referee_plan(Shape(("Cz",), n_times, 128.0, (0.5, 40.0), 2)) for n_times in (64, 512, 5000)}
     assert len(plans) == 1
+
+
+@pytest.mark.parametrize(
+    ("windows", "steps"),
+    [(64, 40), (1280, 800), (5661, 1200), (12800, 1200), (19200, 1800), (25600, 2400), (10**6, 2400)],
+)
+def test_an_ecg_referee_sees_all_of_many_windows_six_times(windows: int, steps: int) -> None:
+    assert referee_plan(NINE_SECONDS).steps_for(windows) == steps
+
+
+def test_an_eeg_referee_takes_at_most_six_hundred_steps() -> None:
+    plan = referee_plan(Shape(("Cz",), 128, 128.0, (0.5, 40.0), 2))
+    assert [plan.steps_for(windows) for windows in (640, 6400, 10**6)] == [400, 600, 600]

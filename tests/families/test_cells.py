@@ -1,16 +1,18 @@
 """Cells: two modes of a label are told apart, and noise alone leaves what a Gaussian would be."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from fedsynth.families import cells
-from fedsynth.families.spread import n_products
+from fedsynth.families.spread import Products, n_products
 
 SIZE, BLOCK = 5, 4
 WIDE = torch.diag(torch.tensor([4.0, 1.0, 0.5, 0.5, 0.3], dtype=torch.float64))[None]
 CENTRE = torch.full((1, SIZE), 0.7, dtype=torch.float64)
-WEIGHTS = {"count": 1.0, "products": 0.5, "block": BLOCK}
+WEIGHTS: dict[str, Any] = {"count": 1.0, "products": Products(SIZE, BLOCK, radius=50.0, weight=0.5)}
 
 
 def told(windows: Tensor, *, noise: float, axes: int = 1, spread: Tensor = WIDE) -> tuple[cells.Cells, cells.Told]:
@@ -92,6 +94,8 @@ def test_no_window_however_large_makes_a_contribution_longer_than_its_bound() ->
     parted = cells.cells_of(CENTRE, WIDE, axes=1)
     windows, labels = 1e6 * normal(3), torch.zeros(3, dtype=torch.long)
 
-    row = cells.contribution(parted, windows, labels, radius=2.0, count=1.0, products=0.5 / 2.0, block=BLOCK)
+    products = Products(SIZE, BLOCK, radius=2.0, weight=0.5 / 2.0)
+
+    row = cells.contribution(parted, windows, labels, radius=2.0, count=1.0, products=products)
 
     assert float(row.norm()) <= (1 + 2.0**2 * (1 + 0.5**2)) ** 0.5 + 1e-9

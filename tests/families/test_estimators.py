@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedsynth.families import moments
+from fedsynth.families import spread
 from fedsynth.families.anchor import Anchor, FeatureDraw
 from fedsynth.families.codec import codec_of, scale_of, standardise
 from fedsynth.families.embedding import MeanEmbedding
-from fedsynth.families.estimator import LOUD, QUIET, Estimator, estimator_of, expected_noise
+from fedsynth.families.estimator import CLEAR, LOUD, QUIET, Estimator, estimator_of, expected_noise
 from fedsynth.families.evolution import Evolution
 from fedsynth.families.features import N_SHAPE, band_bins
 from fedsynth.families.moments import Moments, frame_of
@@ -133,7 +133,7 @@ def test_products_are_taken_of_bounded_residuals(monkeypatch: pytest.MonkeyPatch
     signal, labels = 1e5 * torch.randn(1, 2, 128), torch.zeros(1, dtype=torch.long)
     assert largest_norm(QUIET, signal, labels) <= 1.04
 
-    monkeypatch.setattr(moments, "within", lambda vector, _: vector)
+    monkeypatch.setattr(spread, "within", lambda vector, _: vector)
 
     assert largest_norm(QUIET, signal, labels) > 1.04
 
@@ -285,6 +285,7 @@ def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:
 
     at_ten = expected_noise(tiny) * tiny.cohort.expected_units / 10
     for noise, expected in (
+        (0.002, CLEAR),
         (0.004, replace(QUIET, axes=2)),
         (0.009, replace(QUIET, axes=1)),
         (0.02, QUIET),
