@@ -13,7 +13,7 @@ from fedsynth.families.codec import codec_of, standardise
 from fedsynth.families.ecg_codec import EcgCodec
 from fedsynth.families.ecg_features import split
 from fedsynth.families.ecg_simulator import simulate
-from fedsynth.families.estimator import CLEAR, QUIET
+from fedsynth.families.estimator import CLEAR, OPEN, QUIET
 from fedsynth.families.frame import frame_of
 from fedsynth.families.moments import Moments
 from fedsynth.families.shape import Shape
@@ -107,13 +107,15 @@ def cohort() -> list[tuple[Tensor, Tensor]]:
     return [(pair, torch.full((2,), label)) for label, half in ((0, rest), (1, near)) for pair in half.split(2)]
 
 
-def learn(units: list[tuple[Tensor, Tensor]], *, noise_multiplier: float, seed: int) -> Anchor:
-    generator, anchor = torch.Generator().manual_seed(seed), QUIET.prior(RHYTHMS)
-    for wish in QUIET.wishes(RHYTHMS):
-        rows = [QUIET.statistics(anchor, RHYTHMS, signal=signal, labels=labels) for signal, labels in units]
+def learn(
+    units: list[tuple[Tensor, Tensor]], *, noise_multiplier: float, seed: int, estimator: Moments = QUIET
+) -> Anchor:
+    generator, anchor = torch.Generator().manual_seed(seed), estimator.prior(RHYTHMS)
+    for wish in estimator.wishes(RHYTHMS):
+        rows = [estimator.statistics(anchor, RHYTHMS, signal=signal, labels=labels) for signal, labels in units]
         total, std = torch.stack(rows).sum(dim=0), noise_multiplier * wish.clipping_norm
         total = total + std * torch.randn(total.shape, generator=generator, dtype=total.dtype)
-        anchor = QUIET.advance(anchor, RHYTHMS, total=total, noise_std=std)
+        anchor = estimator.advance(anchor, RHYTHMS, total=total, noise_std=std)
     return anchor
 
 
@@ -133,3 +135,13 @@ def test_a_core_asked_for_apart_is_told_better(monkeypatch: pytest.MonkeyPatch) 
     together = errors()  # (8.7, .11) and (16.7, .61)
 
     assert bool((apart < 0.65 * together).all())
+
+
+def test_without_privacy_nothing_of_the_core_is_cut_off() -> None:
+    units, core = cohort(), codec_of(RHYTHMS).core
+    told = learn(units, noise_multiplier=0.0, seed=0, estimator=OPEN).covariances[:, 0, :core, :core]
+
+    for label in (0, 1):
+        half = torch.cat([signal for signal, labels in units if labels[0] == label])
+        true = torch.cov(standardise(codec_of(RHYTHMS).features(half), RHYTHMS)[:, :core].T)
+        assert float((told[label] - true).norm()) < 0.05 * float(true.norm())
