@@ -37,7 +37,7 @@ from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
 from fedsynth.families.shape import Shape
 
 DELTA = 1e-5
-UNITS = {"bonn": "recording", "simulated": "recording"}  # the subject elsewhere
+UNITS = {"bonn": "recording", "cinc2017": "recording", "simulated": "recording"}  # the subject elsewhere
 Referee = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
 
 

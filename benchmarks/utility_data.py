@@ -117,7 +117,7 @@ def deal(source: Path, destination: Path, *, hospitals: int, seed: int) -> Path:
 def _source(name: str, data: Path | None, work: Path) -> Path:
     if name != "simulated":
         if data is None or not (data / SETS[name][0]).is_dir():
-            raise RuntimeError(f"--data holds no folder {SETS[name][0]!r}; the README says where to get the set")
+            raise RuntimeError(f"--data holds no folder {SETS[name][0]!r}; docs/benchmark.md says what it is")
         return data / SETS[name][0]
     folder = work / "simulated"
     if not folder.exists():

@@ -2,12 +2,13 @@
 
 Understood are text files whose names begin with the label (`Z001.txt`, in sets or flat), EDF files beside a
 participants.tsv (the person is the file name up to the first "_"), the CinC 2017 challenge (REFERENCE.csv; a record
-counts as a person, because nobody was published), PTB-XL (ptbxl_database.csv) and the MIT-BIH Arrhythmia Database
-(RECORDS and *.atr). WFDB records come with a recordings.tsv that says whose each is.
-"""
+counts as a person, because nobody was published, and one with the samples of another is left out), PTB-XL
+(ptbxl_database.csv) and the MIT-BIH Arrhythmia Database (RECORDS and *.atr). WFDB records come with a
+recordings.tsv that says whose each is."""
 
 import ast
 import csv
+import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -81,11 +82,15 @@ def read_people(source: Path, *, column: str) -> tuple[list[Person], Table | Non
 
 
 def _cinc2017(source: Path) -> list[_Record]:
-    """Read REFERENCE.csv: a record and N, A, O or ~ a line."""
+    """Read REFERENCE.csv: a record and N, A, O or ~ a line. Of records with the same samples the first is read."""
     rows = [row for row in _csv(source / "REFERENCE.csv") if row]
     if any(len(row) != 2 for row in rows):
         raise DealError(f"{source / 'REFERENCE.csv'} should have two cells a line: a record and its label")
-    return [_Record(source / f"{name}.hea", name, label) for name, label in rows]
+    records: dict[bytes, _Record] = {}
+    for name, label in rows:
+        record = _Record(source / f"{name}.hea", name, label)
+        records.setdefault(_samples_of(record), record)
+    return list(records.values())
 
 
 def _ptbxl(source: Path) -> list[_Record]:
@@ -140,6 +145,14 @@ def _files_of(record: _Record) -> list[Path]:
     if len(found) < 2 or not record.header.is_file():
         raise DealError("a record of the table has no header or no signal file. Nothing was written")
     return found
+
+
+def _samples_of(record: _Record) -> bytes:
+    """Return the digest of a record's signal file."""
+    signals = [path for path in _files_of(record) if path.suffix in (".dat", ".mat")]
+    if not signals:
+        raise DealError("a record of the table has no signal file. Nothing was written")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in signals)).digest()
 
 
 def _csv(path: Path) -> list[list[str]]:

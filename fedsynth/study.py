@@ -133,10 +133,10 @@ class PrivacyPlan(_Page):
 class CohortPlan(_Page):
     """Which sites take part. `expected_units` is a public guess at the units one site trains on.
 
-    With `sites` empty, every folder beside each other takes part. `expected_units` sets the size of gradient
-    batches and nothing else; it is declared, never counted. `dropouts` and `dishonest` matter to secure
-    aggregation: how many sites may fail to answer in a step, and how many may tell the coordinator all they know,
-    before the promise of the others is weakened.
+    With `sites` empty, every folder beside each other takes part. `expected_units` chooses the anchor's constants
+    and steps and the size of gradient batches; it is declared, never counted. `dropouts` and `dishonest` matter to
+    secure aggregation: how many sites may fail to answer in a step, and how many may tell the coordinator all they
+    know, before the promise of the others is weakened.
     """
 
     sites: tuple[Name, ...] = ()
@@ -163,7 +163,7 @@ class FamilyPlan(_Page):
 
 
 class BudgetShares(_Page):
-    """How rounds are cut and how epsilon is shared; public constants, chosen on simulated cohorts.
+    """How rounds are cut and how epsilon is shared; public constants.
 
     `estimator` is the way from private sums to the anchor. `gradient_share` is the part of epsilon that DP-SGD may
     spend; the anchor takes what remains. With `rounds = 0` nothing is spent on gradients; "auto" leaves it to

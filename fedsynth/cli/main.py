@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 app = typer.Typer(
     name="fedsynth",
     help=(
-        "Federated, differentially private synthesis of biosignals (EEG in this version).\n\n"
+        "Federated, differentially private synthesis of biosignals: EEG and ECG.\n\n"
         "Answers go to stdout, progress and refusals to stderr. Exit codes: 0 done, 1 refused, "
         "2 configuration or input, 3 privacy, 4 a release that does not verify."
     ),

@@ -42,6 +42,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """Return the sizes of parts, the core first, across which second moments tell little; () for no parts."""
+        ...
+
+    @property
     def weights(self) -> Tensor:
         """Return how much each feature counts in a private sum's bound, float64 (feature,); public constants."""
         ...

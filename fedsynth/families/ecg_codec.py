@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families.ecg_decoder import EcgDecoder, noise_width
-from fedsynth.families.ecg_features import VARIABILITY, features, n_features, n_rhythm
+from fedsynth.families.ecg_features import VARIABILITY, bands, features, n_features, n_rhythm
 from fedsynth.families.ecg_simulator import simulate
 from fedsynth.families.shape import Shape
 
@@ -31,6 +31,12 @@ class EcgCodec:
     def core(self) -> int:
         """Return how many features describe rhythm and variability."""
         return n_rhythm(self.shape) + VARIABILITY
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Return how many features describe rhythm and variability, the beat, and what lies between beats."""
+        between = len(bands(self.shape)) + 1
+        return self.core, self.n_features - self.core - between, between
 
     @property
     def weights(self) -> Tensor:

@@ -38,6 +38,11 @@ class EegCodec:
         return 0
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """Return none."""
+        return ()
+
+    @property
     def weights(self) -> Tensor:
         """Return 1 for bands and less for the waveform's shape.
 

@@ -19,6 +19,7 @@ from fedsynth.privacy.budget import Wish
 from fedsynth.study import Study
 
 QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=2.0, first_weight=0.4)
+APART = replace(QUIET, apart=True)
 CLEAR = replace(QUIET, residual_radius=0.75, axes=2)
 OPEN = Moments(mean_radius=4.0, residual_radius=4.0, core_radius=4.0)  # nothing to hide: no vector is that long
 LOUD = Moments(mean_radius=0.85, residual_radius=0.4, first_weight=0.45, groups=2)
@@ -81,7 +82,9 @@ def estimator_of(study: Study) -> Estimator:
         return LOUD
     if noise < _CLEAR:
         return CLEAR
-    return replace(QUIET, axes=2 if noise < _TWO_AXES else 1 if noise < _ONE_AXIS else 0)
+    if noise < _ONE_AXIS:
+        return replace(QUIET, axes=2 if noise < _TWO_AXES else 1)
+    return APART
 
 
 def expected_noise(study: Study) -> float:

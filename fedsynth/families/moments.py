@@ -4,7 +4,6 @@ Everything after the sums is post-processing, so the noisy sums themselves may d
 (empirical Bayes): means towards the public prior with its covariance, covariances towards the pooled one.
 """
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -15,15 +14,15 @@ from fedsynth.families import cells, sizes
 from fedsynth.families.anchor import Anchor, positive, prior_anchor
 from fedsynth.families.codec import BOUND, codec_of, standardise
 from fedsynth.families.frame import frame_of, means_by, within
+from fedsynth.families.means import even, left_open, moved, towards_centre
+from fedsynth.families.posterior import covariances_given
 from fedsynth.families.shape import Shape
-from fedsynth.families.spread import Products, between_of, covariances_of, with_core
+from fedsynth.families.spread import Products, between_of, covariances_of, matrices_of, n_products, with_core
 from fedsynth.privacy.budget import Wish
 
 _BETWEEN_WEIGHT = 0.25  # of the squares of a unit's own mean beside a centred mean
 _SIZE_WEIGHT = 1.0  # of a bounded logarithm beside a residual's bound
 _SHARE_WEIGHT = 0.5
-_COUNT_SPREADS = (0.03, 0.1, 0.2, 0.4, 0.8)  # of labels' mean count
-_WIDER = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,11 @@ class Moments:
     beside a vector's bound, `product_weight` that of second moments beside centred means, and `first_weight` the
     first sum's share; the others share the rest evenly. Where the codec has a core, its second moments are asked
     for apart: `core_radius` bounds its residuals, in units of the square root of its number of features, and
-    `core_weight` is for them what `product_weight` is for all. With `groups`, sizes along so many groups of axes
-    are asked for instead of second moments (`fedsynth.families.sizes`). With `axes`, a third sum parts labels into
-    cells along so many axes (`fedsynth.families.cells`).
+    `core_weight` is for them what `product_weight` is for all. With `apart`, every part that the codec names is
+    asked for so and second moments of all features together are not: what lies across parts counts as zero, and a
+    part's covariances are those expected given the sums (`fedsynth.families.posterior`). With `groups`, sizes along
+    so many groups of axes are asked for instead of second moments (`fedsynth.families.sizes`). With `axes`, a third
+    sum parts labels into cells along so many axes (`fedsynth.families.cells`).
     """
 
     mean_radius: float = 0.75
@@ -46,6 +47,7 @@ class Moments:
     core_radius: float = 0.75
     core_weight: float = 1.0
     first_weight: float = 0.4
+    apart: bool = False
     groups: int = 0
     axes: int = 0
 
@@ -125,9 +127,9 @@ class Moments:
     def _counted(self, anchor: Anchor, shape: Shape, rows: Tensor, noise_std: float) -> Anchor:
         frame = frame_of(shape)
         count = self._bounds(shape)[1]
-        counts = _even(rows[:, 0] / count, noise_std / count)
+        counts = even(rows[:, 0] / count, noise_std / count)
         doubt = (noise_std / counts) ** 2
-        means = _shrink(rows[:, 1:] / counts[:, None], frame.covariance, doubt) @ frame.back
+        means = towards_centre(rows[:, 1:] / counts[:, None], frame.covariance, doubt) @ frame.back
         means = means.clamp(-BOUND, BOUND)[:, None].expand_as(anchor.means).clone()
         return replace(anchor, counts=counts, doubt=doubt, means=means, done=1)
 
@@ -135,33 +137,38 @@ class Moments:
         frame, size = frame_of(shape), anchor.means.shape[2]
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
         squares = _BETWEEN_WEIGHT / self._bounds(shape)[2]
-        moves = _moved(rows[:, :size], _left(anchor, frame.covariance), noise.square())
+        moves = moved(rows[:, :size], left_open(anchor, frame.covariance), noise.square())
         asked = self._products(shape)
         told = rows[:, size:-size].split([products.number for products in asked], dim=1)
         spreads = []
         for products, row in zip(asked, told, strict=True):
-            first = products.features
-            covariances = covariances_of(
-                row / products.weight,
-                anchor.counts,
-                frame.covariance[:first, :first],
-                block=products.block,
-                noise=noise / products.weight,
-            )
+            span, row, doubt = products.span, row / products.weight, noise / products.weight
+            prior = frame.covariance[span, span]
+            covariances = covariances_of(row, anchor.counts, prior, block=products.block, noise=doubt)
+            if self._parts(shape):
+                covariances = covariances_given(
+                    matrices_of(row, products.block), noise=doubt, prior=prior, start=covariances
+                )
             # Second moments were taken around the first answer.
-            spreads.append(positive(covariances - moves[:, :first, None] * moves[:, None, :first]))
-        covariances = with_core(spreads[-1], spreads[0]) if len(spreads) > 1 else spreads[0]
+            spreads.append(positive(covariances - moves[:, span, None] * moves[:, None, span]))
+        covariances = self._joined(spreads, shape)
         turned = (frame.axes.T @ covariances @ frame.axes).diagonal(dim1=1, dim2=2)
         own = rows[:, -size:] / squares - (moves @ frame.axes).square()
         loads = (frame.back.T @ frame.axes).square()
         between = (between_of(own, turned, noise / squares) * turned) @ loads.T / (turned @ loads.T)
         return self._centred(anchor, shape, moves, covariances, between, noise)
 
+    def _joined(self, spreads: list[Tensor], shape: Shape) -> Tensor:
+        """Return whole covariances, shape (label, feature, feature), from those of what was asked for."""
+        if self._parts(shape):
+            return torch.stack([torch.block_diag(*parts) for parts in zip(*spreads, strict=True)])
+        return with_core(spreads[-1], spreads[0]) if len(spreads) > 1 else spreads[0]
+
     def _sized(self, anchor: Anchor, shape: Shape, rows: Tensor, noise_std: float) -> Anchor:
         frame, size = frame_of(shape), anchor.means.shape[2]
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
         bound, groups = self._bounds(shape)[2], sizes.groups_of(shape, self.groups)
-        moves = _moved(rows[:, :size], _left(anchor, frame.covariance), noise.square())
+        moves = moved(rows[:, :size], left_open(anchor, frame.covariance), noise.square())
         covariances = sizes.variances_of(
             rows[:, size:-1] / (_SIZE_WEIGHT * bound),
             groups.sums((moves @ frame.axes).square()),
@@ -215,13 +222,26 @@ class Moments:
         return cells.cells_of(anchor.means[:, 0] @ frame.there, covariances, axes=self.axes)
 
     def _products(self, shape: Shape) -> tuple[Products, ...]:
-        """Return what second moments are asked for: of the core, where there is one, and of everything."""
+        """Return what second moments are asked for: of the core, if there is one, and of everything; or of parts.
+
+        A part weighs as the core does, times the square root of how many more products it has.
+        """
         codec, bound = codec_of(shape), self._bounds(shape)[2]
+        if parts := self._parts(shape):
+            out = []
+            for number, size in enumerate(parts):
+                radius = self.core_radius * math.sqrt(size)
+                weight = self.core_weight * math.sqrt(n_products(size, size) / n_products(parts[0], parts[0]))
+                out.append(Products(size, size, radius, weight * bound / radius**2, start=sum(parts[:number])))
+            return tuple(out)
         whole = Products(codec.n_features, codec.block, bound, self.product_weight / bound)
         if not codec.core:
             return (whole,)
         radius = self.core_radius * math.sqrt(codec.core)
         return Products(codec.core, codec.core, radius, self.core_weight * bound / radius**2), whole
+
+    def _parts(self, shape: Shape) -> tuple[int, ...]:
+        return codec_of(shape).parts if self.apart else ()
 
     def _lengths(self, shape: Shape) -> list[float]:
         """Return how long a row of each kind of products is at most."""
@@ -231,66 +251,3 @@ class Moments:
         """Return the bound of a vector, the weight of a count, and the bound of a residual."""
         root = math.sqrt(codec_of(shape).n_features)
         return self.mean_radius * root, self.count_weight * self.mean_radius * root, self.residual_radius * root
-
-
-def _even(counts: Tensor, noise: float) -> Tensor:
-    """Return counts shrunk towards their mean as far as noise, not labels, makes them differ, 1 or more."""
-    mean = counts.mean().clamp_min(1.0)
-    best, answer = -math.inf, counts
-    for spread in _COUNT_SPREADS:
-        signal = float((spread * mean) ** 2)
-        whole = signal + noise**2 + 1e-9
-        fit = -0.5 * float(((counts - mean).square() / whole + math.log(whole)).sum())
-        if fit > best:
-            best, answer = fit, mean + signal / whole * (counts - mean)
-    return answer.clamp_min(1.0)
-
-
-def _moved(observed: Tensor, left: Tensor, noise: Tensor) -> Tensor:
-    """Return posterior means of what was left open, which may be more than `left` where much was cut off."""
-    out = []
-    for row, covariance, doubt in zip(observed, left, noise, strict=True):
-        values, vectors = torch.linalg.eigh(covariance)
-        turned = row @ vectors
-        best, answer = -math.inf, row
-        for wider in _WIDER:
-            signal = wider * values.clamp_min(1e-9)
-            whole = signal + doubt
-            fit = -0.5 * float((turned.square() / whole + torch.log(whole)).sum()) - 0.5 * math.log(wider) ** 2
-            if fit > best:
-                best, answer = fit, (signal / whole * turned) @ vectors.T
-        out.append(answer)
-    return torch.stack(out)
-
-
-def _left(anchor: Anchor, prior: Tensor) -> Tensor:
-    """Return the covariance of what the first sum left open, a little wider for its clipping, by label."""
-    eye = torch.eye(len(prior), dtype=torch.float64)
-    gain = prior @ torch.linalg.inv(prior + (anchor.doubt[:, None, None] + 1e-9) * eye)
-    return 1.5 * (prior - gain @ prior) + 0.003 * eye
-
-
-def _shrink(observed: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
-    """Return posterior means of labels that share a centre; how far labels differ is read off the noisy means.
-
-    The centre is N(0, a V) and a label's distance from it N(0, b V), where V is the public prior's covariance with
-    its eigenvalues bent: where windows differ little, labels may differ even less. (a, b, bend) start from a public
-    guess and move as far as the noisy means can tell (empirical Bayes; Efron and Morris 1973).
-    """
-    labels = len(observed)
-    values, vectors = torch.linalg.eigh(prior)
-    rotated = observed @ vectors
-    best, answer = -math.inf, observed
-    for a, b, bend in itertools.product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0), (1.0, 1.5, 2.0, 3.0)):
-        bent = values.clamp_min(1e-6) ** bend
-        bent = bent * values.sum() / bent.sum()
-        covariance = bent[:, None, None] * (
-            a * torch.ones(labels, labels, dtype=torch.float64) + b * torch.eye(labels, dtype=torch.float64)
-        )
-        whole = covariance + torch.diag(noise + 1e-9)
-        solved = torch.linalg.solve(whole, rotated.T[:, :, None])
-        fit = -0.5 * float((rotated.T[:, :, None] * solved).sum() + torch.linalg.slogdet(whole).logabsdet.sum())
-        fit -= 0.5 * ((math.log(a / 0.3) / 0.7) ** 2 + (math.log(b / 0.3) / 0.5) ** 2 + ((bend - 1.5) / 0.5) ** 2)
-        if fit > best:
-            best, answer = fit, (covariance @ solved)[..., 0].T @ vectors.T
-    return answer

@@ -31,9 +31,19 @@ def n_products(size: int, block: int) -> int:
     return block * (block + 1) // 2 + size - block
 
 
+def matrices_of(products: Tensor, size: int) -> Tensor:
+    """Return symmetric matrices, shape (label, size, size), from what `products_of` makes of a block."""
+    rows, columns = torch.triu_indices(size, size)
+    triangle = products / torch.where(rows == columns, 1.0, math.sqrt(2)).to(products)
+    out = torch.zeros(len(products), size, size, dtype=torch.float64)
+    out[:, rows, columns] = triangle
+    out[:, columns, rows] = triangle
+    return out
+
+
 @dataclass(frozen=True)
 class Products:
-    """Second moments that a sum asks for: of the first `features`, the first `block` of them with one another.
+    """Second moments that a sum asks for: of `features` from `start`, the first `block` with one another.
 
     Vectors are cut to `radius` and their products multiplied by `weight`.
     """
@@ -42,6 +52,12 @@ class Products:
     block: int
     radius: float
     weight: float
+    start: int = 0
+
+    @property
+    def span(self) -> slice:
+        """Return which features."""
+        return slice(self.start, self.start + self.features)
 
     @property
     def number(self) -> int:
@@ -50,7 +66,7 @@ class Products:
 
     def of(self, residual: Tensor) -> Tensor:
         """Return the weighted products of residuals, shape (window, product); at most weight * radius**2 long."""
-        return products_of(within(residual[:, : self.features], self.radius), self.block) * self.weight
+        return products_of(within(residual[:, self.span], self.radius), self.block) * self.weight
 
 
 class Principal:
@@ -76,7 +92,7 @@ class Principal:
     def entries(self, products: Tensor) -> Tensor:
         """Turn means of products, shape (label, product), to these axes; the order and the shape stay."""
         number = len(self._root)
-        turned = self._vectors.T @ _square(products[:, :number] / self._root, self.block) @ self._vectors
+        turned = self._vectors.T @ matrices_of(products[:, :number], self.block) @ self._vectors
         rows, columns = torch.triu_indices(self.block, self.block)
         return torch.cat([turned[:, rows, columns] * self._root, products[:, number:]], dim=1)
 
@@ -84,7 +100,7 @@ class Principal:
         """Return the covariance of one row of entries; nothing is narrower than `least` of `scale` (feature,)."""
         number = len(self._root)
         out = torch.diag(entry[self.diagonal])
-        out[: self.block, : self.block] = _square(entry[None, :number] / self._root, self.block)[0]
+        out[: self.block, : self.block] = matrices_of(entry[None, :number], self.block)[0]
         out = scale[:, None] * positive((out / scale[:, None] / scale)[None], least=least)[0] * scale
         out[: self.block, : self.block] = self._vectors @ out[: self.block, : self.block] @ self._vectors.T
         return out
@@ -175,12 +191,3 @@ def _guess(variances: Tensor, spreads: Tensor, noise: float) -> Tensor:
         if fit > best:
             best, answer = fit, guess
     return answer
-
-
-def _square(triangle: Tensor, size: int) -> Tensor:
-    """Return symmetric matrices from their upper triangles, shape (label, size, size)."""
-    rows, columns = torch.triu_indices(size, size)
-    out = torch.zeros(len(triangle), size, size, dtype=torch.float64)
-    out[:, rows, columns] = triangle
-    out[:, columns, rows] = triangle
-    return out

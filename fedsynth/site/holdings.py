@@ -29,6 +29,15 @@ class Holdings:
     tokens: dict[Group, tuple[str, ...]]
     subjects: int
 
+    def __post_init__(self) -> None:
+        """Refuse groups that share anybody: the budget of each is counted as if nobody were in both."""
+        both = set(self.tokens["train"]) & set(self.tokens["held-out"])
+        if both:
+            raise PrivacyError(
+                f"{len(both)} recordings stand under two names of which one trains and one is held out; the "
+                "promise needs everybody in one group. Give both the name of one person, or leave one out"
+            )
+
     def open(self, ticket: Ticket, *, ledger: Ledger) -> Windows:
         """Return the windows of the ticket's group, for a charge that was written; a ticket opens them once.
 
@@ -53,15 +62,18 @@ def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: 
         windows: of those recordings.
         study: for the fraction held out.
         key: the ledger's secret.
+
+    Raises:
+        PrivacyError: a recording stands under two names, one in each group; nothing was written.
     """
+    tokens = tokens_of(recordings, held_out=study.plan.held_out, key=key)
+    subjects = len({recording.subject for recording in recordings})
+    holdings = Holdings(folder=folder, tokens=tokens, subjects=subjects)
     folder.mkdir(parents=True)
     group_of_recording = groups_of(recordings, held_out=study.plan.held_out)
-    tokens = tokens_of(recordings, held_out=study.plan.held_out, key=key)
     in_group = np.array(group_of_recording, dtype=object)[windows.recordings]
     for group in tokens:
         _write(folder / f"{group}.npz", windows, in_group == group)
-    subjects = len({recording.subject for recording in recordings})
-    holdings = Holdings(folder=folder, tokens=tokens, subjects=subjects)
     body = {"subjects": holdings.subjects, "tokens": holdings.tokens}
     (folder / "people.json").write_text(json.dumps(body), encoding="ascii")
     return holdings
@@ -72,6 +84,7 @@ def load_holdings(folder: Path) -> Holdings:
 
     Raises:
         RunError: missing or damaged.
+        PrivacyError: a recording stands under two names, one in each group.
     """
     try:
         body = json.loads((folder / "people.json").read_text(encoding="ascii"))

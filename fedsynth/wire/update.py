@@ -1,7 +1,9 @@
 """An update: what a site answers, as bytes; a closed schema, so that nothing else can leave."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
 
 _FIELDS = {"refused", "ledger_head", "ledger_length", "train_history", "held_out_history"}
+_MOST_EVENTS = 200_000
+_STEP = re.compile(r"(.*, step )([1-9]\d{0,8})")
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class Update:
     """The answer to one order.
 
     `refused` is empty, or the kind of refusal as one word and no more. `tensors` are private sums or what was
-    computed from them. The histories hold everything ever charged to the people of
-    either group of this study, for a statement.
+    computed from them. The histories hold everything ever charged to the people of either group of this study, for
+    a statement; on the wire, steps that differ in their number alone are one entry.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -35,8 +39,8 @@ class Update:
             "refused": self.refused,
             "ledger_head": self.ledger_head,
             "ledger_length": self.ledger_length,
-            "train_history": [item.as_json() for item in self.train_history],
-            "held_out_history": [item.as_json() for item in self.held_out_history],
+            "train_history": _joined(self.train_history),
+            "held_out_history": _joined(self.held_out_history),
         }
         return seal(header, pack(self.tensors))
 
@@ -56,8 +60,32 @@ class Update:
                 refused=str(header["refused"]),
                 ledger_head=str(header["ledger_head"]),
                 ledger_length=int(header["ledger_length"]),
-                train_history=tuple(Mechanism.from_json(item) for item in header["train_history"]),
-                held_out_history=tuple(Mechanism.from_json(item) for item in header["held_out_history"]),
+                train_history=_apart(header["train_history"]),
+                held_out_history=_apart(header["held_out_history"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WireError("an update's header cannot be read") from error
+
+
+def _joined(history: Sequence[Mechanism]) -> list[dict[str, Any]]:
+    runs: list[tuple[Mechanism, int]] = []
+    for event in history:
+        if runs and event == _later(*runs[-1]):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((event, 1))
+    return [{**event.as_json(), "times": times} for event, times in runs]
+
+
+def _apart(runs: Sequence[Mapping[str, Any]]) -> tuple[Mechanism, ...]:
+    times = [run["times"] for run in runs]
+    if any(type(number) is not int or number < 1 for number in times) or sum(times) > _MOST_EVENTS:
+        raise ValueError(f"a history of {sum(times)} events")
+    events = [Mechanism.from_json(dict(run)) for run in runs]
+    return tuple(_later(event, by) for event, number in zip(events, times, strict=True) for by in range(number))
+
+
+def _later(event: Mechanism, by: int) -> Mechanism:
+    """Return the event `by` steps on: the same, with the next number where its purpose has one."""
+    found = _STEP.fullmatch(event.purpose)
+    return replace(event, purpose=f"{found[1]}{int(found[2]) + by}") if found else event

@@ -240,7 +240,7 @@ def headed(text: bytes) -> bytes:
 
 
 HEADER = Update().to_bytes().split(b"}")[0][13:] + b"}"
-REFUND = {**Mechanism("sum", 1.0, 1.0, 1, 1.0).as_json(), "steps": -5}
+REFUND = {**Mechanism("sum", 1.0, 1.0, 1, 1.0).as_json(), "steps": -5, "times": 1}
 UNREADABLE = {
     "a history of refunds": headed(
         HEADER.replace(b'train_history": []', b'train_history": [%b]' % json.dumps(REFUND).encode())

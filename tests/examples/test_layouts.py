@@ -102,6 +102,17 @@ def test_records_of_cinc_2017_are_dealt_label_by_label_with_their_files(
     assert sorted(seen) == [f"A{number:05d}" for number in range(40)]
 
 
+def test_a_record_of_cinc_2017_with_the_samples_of_another_is_dealt_once(
+    script: ModuleType, cinc2017: Path, tmp_path: Path
+) -> None:
+    (cinc2017 / "A00039.dat").write_bytes((cinc2017 / "A00002.dat").read_bytes())
+
+    assert script.main([str(cinc2017), str(tmp_path / "dealt"), "--hospitals", "2"]) == 0
+
+    seen = [name for place in places(tmp_path / "dealt")[:-1] for name, _, _ in rows(place)[1:]]
+    assert sorted(seen) == [f"A{number:05d}" for number in range(39)]
+
+
 def test_an_ecg_of_ptb_xl_is_normal_abnormal_or_left_out_and_stays_with_its_person(
     script: ModuleType, ptbxl: Path, tmp_path: Path
 ) -> None:

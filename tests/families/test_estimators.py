@@ -13,7 +13,7 @@ from fedsynth.families import spread
 from fedsynth.families.anchor import Anchor, FeatureDraw
 from fedsynth.families.codec import codec_of, scale_of, standardise
 from fedsynth.families.embedding import MeanEmbedding
-from fedsynth.families.estimator import CLEAR, LOUD, QUIET, Estimator, estimator_of, expected_noise
+from fedsynth.families.estimator import APART, CLEAR, LOUD, QUIET, Estimator, estimator_of, expected_noise
 from fedsynth.families.evolution import Evolution
 from fedsynth.families.features import N_SHAPE, band_bins
 from fedsynth.families.moments import Moments, frame_of
@@ -288,7 +288,7 @@ def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:
         (0.002, CLEAR),
         (0.004, replace(QUIET, axes=2)),
         (0.009, replace(QUIET, axes=1)),
-        (0.02, QUIET),
+        (0.02, APART),
         (0.03, LOUD),
     ):
         assert of(round(10 * at_ten / noise)) == expected

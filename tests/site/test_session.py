@@ -1,5 +1,6 @@
 """A site's session: charged before opened, answered once, and nothing else leaves."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -193,6 +194,34 @@ def test_the_same_people_under_other_names_share_one_budget(
 
     with pytest.raises(BudgetError, match="already spent on the same people"):
         approve(tmp_path / "new", run="second", plan=plan)
+
+
+def test_a_recording_in_both_groups_is_refused_before_anything_is_kept_or_charged(
+    tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan
+) -> None:
+    """The held-out sum would be charged to somebody who has trained: refused then, all was spent for nothing."""
+    people = make_people(12, seed=1)
+    fraction = plan.study.plan.held_out
+    first = next(item for item in people if group_of_person(item.subject, held_out=fraction) == "train")
+    names = (f"ALIAS-{number}" for number in range(1000))
+    alias = next(name for name in names if group_of_person(name, held_out=fraction) == "held-out")
+
+    with pytest.raises(PrivacyError, match="1 recordings stand under two names") as refused:
+        make_site(tmp_path / "east", [*people, replace(first, subject=alias)])
+
+    assert "ALIAS" not in str(refused.value)
+    assert "CANARY" not in str(refused.value)
+    assert not (tmp_path / "east" / "holdings").exists()
+
+
+def test_holdings_that_share_somebody_between_groups_are_not_approved(site: Path, plan: Plan) -> None:
+    path = site / "holdings" / "people.json"
+    body = json.loads(path.read_text())
+    body["tokens"]["held-out"].append(body["tokens"]["train"][0])
+    path.write_text(json.dumps(body))
+
+    with pytest.raises(PrivacyError, match="one trains and one is held out"):
+        approve(site, run="second", plan=plan)
 
 
 def test_nothing_in_an_answer_names_a_subject(site: Path, plan: Plan) -> None:

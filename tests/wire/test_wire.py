@@ -33,6 +33,25 @@ def test_an_update_survives_the_wire() -> None:
     assert (back.refused, back.ledger_head, back.ledger_length) == ("", "ab", 3)
 
 
+def test_a_long_training_fits_into_one_statement_and_no_step_is_lost() -> None:
+    steps = [Mechanism(f"gradients: critic, step {number}", 3.0, 0.2, 1, 1.0) for number in range(1, 10_001)]
+    events = (*steps, *steps[:2], steps[7], steps[7], *steps[9:12], Mechanism("sum, step 0", 1.0, 1.0, 1, 1.0))
+
+    data = Update(train_history=events).to_bytes()
+
+    assert Update.from_bytes(data).train_history == events
+    assert len(data) < 4000
+
+
+@pytest.mark.parametrize("times", [0, -1, True, 1.5, "2", 10**12, None])
+def test_a_history_that_repeats_an_event_so_often_is_refused(times: object) -> None:
+    header, payload = unseal(Update(train_history=(Mechanism("sum", 1.0, 1.0, 1, 1.0),)).to_bytes())
+    header["train_history"][0]["times"] = times
+
+    with pytest.raises(WireError, match="cannot be read"):
+        Update.from_bytes(seal(header, payload))
+
+
 @pytest.mark.parametrize(
     "data",
     [
