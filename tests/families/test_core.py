@@ -1,6 +1,6 @@
 """The core: features whose form tells labels apart are asked about apart, with a frame and a bound of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -19,6 +19,7 @@ from fedsynth.families.moments import Moments
 from fedsynth.families.shape import Shape
 from fedsynth.families.spread import with_core
 
+Learn = Callable[..., Anchor]
 RHYTHMS = Shape(("II",), 600, 100.0, (0.5, 40.0), 2, "ecg")
 BEATS = replace(RHYTHMS, n_times=128, centred=True)
 EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2)
@@ -107,26 +108,15 @@ def cohort() -> list[tuple[Tensor, Tensor]]:
     return [(pair, torch.full((2,), label)) for label, half in ((0, rest), (1, near)) for pair in half.split(2)]
 
 
-def learn(
-    units: list[tuple[Tensor, Tensor]], *, noise_multiplier: float, seed: int, estimator: Moments = QUIET
-) -> Anchor:
-    generator, anchor = torch.Generator().manual_seed(seed), estimator.prior(RHYTHMS)
-    for wish in estimator.wishes(RHYTHMS):
-        rows = [estimator.statistics(anchor, RHYTHMS, signal=signal, labels=labels) for signal, labels in units]
-        total, std = torch.stack(rows).sum(dim=0), noise_multiplier * wish.clipping_norm
-        total = total + std * torch.randn(total.shape, generator=generator, dtype=total.dtype)
-        anchor = estimator.advance(anchor, RHYTHMS, total=total, noise_std=std)
-    return anchor
-
-
 @pytest.mark.usefixtures("fresh_frames")
-def test_a_core_asked_for_apart_is_told_better(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_core_asked_for_apart_is_told_better(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core
     halves = [torch.cat([signal for signal, labels in units if labels[0] == label]) for label in (0, 1)]
     true = [torch.cov(standardise(codec_of(RHYTHMS).features(half), RHYTHMS)[:, :core].T) for half in halves]
 
     def errors() -> Tensor:
-        told = [learn(units, noise_multiplier=2.0, seed=seed).covariances[:, 0, :core, :core] for seed in range(3)]
+        learnt = [learn(units, RHYTHMS, QUIET, noise_multiplier=2.0, seed=seed) for seed in range(3)]
+        told = [anchor.covariances[:, 0, :core, :core] for anchor in learnt]
         return (torch.stack(told) - torch.stack(true)).square().sum(dim=(2, 3)).mean(dim=0)
 
     apart = errors()
@@ -137,9 +127,9 @@ def test_a_core_asked_for_apart_is_told_better(monkeypatch: pytest.MonkeyPatch) 
     assert bool((apart < 0.65 * together).all())
 
 
-def test_without_privacy_nothing_of_the_core_is_cut_off() -> None:
+def test_without_privacy_nothing_of_the_core_is_cut_off(learn: Learn) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core
-    told = learn(units, noise_multiplier=0.0, seed=0, estimator=OPEN).covariances[:, 0, :core, :core]
+    told = learn(units, RHYTHMS, OPEN, noise_multiplier=0.0, seed=0).covariances[:, 0, :core, :core]
 
     for label in (0, 1):
         half = torch.cat([signal for signal, labels in units if labels[0] == label])

@@ -1,5 +1,6 @@
 """Covariances given noisy second moments: nearer than shrunk entries, and exact where noise is nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from fedsynth.families.posterior import covariances_given
 from fedsynth.families.shape import Shape
 from fedsynth.families.spread import covariances_of, matrices_of, products_of
 
+Learn = Callable[..., Anchor]
 RHYTHMS = Shape(("II",), 600, 100.0, (0.5, 40.0), 2, "ecg")
 TWELVE = replace(
     RHYTHMS, channels=("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"), n_times=500
@@ -149,17 +151,9 @@ def test_no_window_brings_a_part_beyond_its_bound(shape: Shape, monkeypatch: pyt
     assert max(largest_norm(shape, one) for one in windows) > 1.04
 
 
-def learn(units: list[tuple[Tensor, Tensor]], *, noise_multiplier: float, seed: int) -> Anchor:
-    generator, anchor = torch.Generator().manual_seed(seed), APART.prior(RHYTHMS)
-    for wish in APART.wishes(RHYTHMS):
-        rows = [APART.statistics(anchor, RHYTHMS, signal=signal, labels=labels) for signal, labels in units]
-        total, std = torch.stack(rows).sum(dim=0), noise_multiplier * wish.clipping_norm
-        total = total + std * torch.randn(total.shape, generator=generator, dtype=total.dtype)
-        anchor = APART.advance(anchor, RHYTHMS, total=total, noise_std=std)
-    return anchor
-
-
-def test_parts_asked_for_apart_tell_more_of_the_beat_and_nothing_across(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_asked_for_apart_tell_more_of_the_beat_and_nothing_across(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Held against all second moments at once; beats of the labels vary much and little along a few axes."""
     signal = simulate(RHYTHMS, count=800, purpose="parts test")
     vectors = standardise(codec_of(RHYTHMS).features(signal), RHYTHMS).to(torch.float64)
@@ -174,11 +168,11 @@ def test_parts_asked_for_apart_tell_more_of_the_beat_and_nothing_across(monkeypa
         off = [_correlations(torch.cov(vectors[half].T)[span, span]) - _correlations(one) for half, one in pairs]
         return float(torch.stack(off).norm())
 
-    apart = learn(units, noise_multiplier=1.0, seed=0).covariances[:, 0]
+    apart = learn(units, RHYTHMS, APART, noise_multiplier=1.0, seed=0).covariances[:, 0]
     there = frame_of(RHYTHMS).there
     inside = there.T @ apart[0] @ there
     monkeypatch.setattr(moments.Moments, "_parts", lambda *_: ())
-    together = learn(units, noise_multiplier=1.0, seed=0).covariances[:, 0]
+    together = learn(units, RHYTHMS, APART, noise_multiplier=1.0, seed=0).covariances[:, 0]
 
     assert error(apart) < 0.9 * error(together)
     assert float(inside[:core, core:].abs().max()) < 1e-6
