@@ -1,10 +1,10 @@
 """Public features of an ECG window: its rhythm, its median beat and what lies between the beats.
 
 In this order: rhythm (log interval, irregularity, tail, memory), variability (of the QRS complex, of the largest
-beat), log amplitude, the median beat's shape in units of that amplitude on a public basis for each axis, log10
-powers between QRS complexes by band, and their unrest. Where windows are centred on a beat, rhythm is the time to
-its neighbours, variability their size and likeness, and the beat is the middle one. Fixed functions of one window,
-finite for finite windows.
+beat), log amplitude, where leads are unknown whether the beat stands upright (`polarity`), the median beat's shape
+in units of that amplitude on a public basis for each axis, log10 powers between QRS complexes by band, and their
+unrest. Where windows are centred on a beat, rhythm is the time to its neighbours, variability their size and
+likeness, and the beat is the middle one. Fixed functions of one window, finite for finite windows.
 """
 
 import itertools
@@ -47,7 +47,7 @@ class Parts:
     """A feature vector by meaning, each with the window first.
 
     `rhythm` (window, 4), `variability` (window, 2), `amplitude` (window,) ln microvolts, `shape` (window, axis,
-    component), `powers` (window, band) log10 microvolts squared, `unrest` (window,).
+    component) as it is in the window, `powers` (window, band) log10 microvolts squared, `unrest` (window,).
     """
 
     rhythm: Tensor
@@ -57,16 +57,35 @@ class Parts:
     powers: Tensor
     unrest: Tensor
 
-    def vector(self) -> Tensor:
-        """Return the parts side by side."""
+    def vector(self, shape: Shape) -> Tensor:
+        """Return the parts side by side; where leads are unknown, the beat upright and its polarity before it."""
         ends = [self.powers, self.unrest[:, None]]
-        middle = [self.amplitude[:, None], self.shape.flatten(1)]
+        upright, sign = self.shape, torch.zeros(len(self.unrest), 0).to(self.shape)
+        if n_polarity(shape):
+            sign = polarity_of(self.shape[..., 0])
+            upright = self.shape * sign[..., None]
+        middle = [self.amplitude[:, None], sign, upright.flatten(1)]
         return torch.cat([self.rhythm, self.variability, *middle, *ends], dim=1)
 
 
 def n_rhythm(shape: Shape) -> int:
     """Return how many numbers describe the rhythm."""
     return 2 if shape.centred else 4
+
+
+def n_polarity(shape: Shape) -> int:
+    """Return how many numbers say whether beats stand upright: one for each axis where leads are unknown.
+
+    An electrode of unknown place may be one of a reversed pair, which turns every wave over. Beats of either sort
+    lie far apart, and what lies between is no beat, so one mean and one covariance fit them only when turned alike.
+    """
+    axes = axes_of(shape.channels)
+    return 0 if axes.vectors is not None else len(axes.read)
+
+
+def polarity_of(number: Tensor) -> Tensor:
+    """Return -1 for numbers below zero, otherwise 1."""
+    return torch.where(number < 0, -1.0, 1.0).to(number)
 
 
 def n_components(shape: Shape) -> int:
@@ -89,25 +108,28 @@ def split(vector: Tensor, shape: Shape) -> Parts:
         n_rhythm(shape),
         VARIABILITY,
         1,
+        n_polarity(shape),
         len(axes_of(shape.channels).read) * n_components(shape),
         len(bands(shape)),
         1,
     ]
-    beat_timing, variety, amplitude, form, powers, changing = vector.split(sizes, dim=1)
-    return Parts(
-        beat_timing, variety, amplitude[:, 0], form.unflatten(1, (-1, n_components(shape))), powers, changing[:, 0]
-    )
+    beat_timing, variety, amplitude, sign, form, powers, changing = vector.split(sizes, dim=1)
+    form = form.unflatten(1, (-1, n_components(shape)))
+    if n_polarity(shape):
+        form = form * polarity_of(sign)[..., None]
+    return Parts(beat_timing, variety, amplitude[:, 0], form, powers, changing[:, 0])
 
 
 def n_features(shape: Shape) -> int:
     """Return the length of a feature vector."""
     axes = len(axes_of(shape.channels).read)
-    return n_rhythm(shape) + VARIABILITY + 1 + axes * n_components(shape) + len(bands(shape)) + 1
+    beat = 1 + n_polarity(shape) + axes * n_components(shape)
+    return n_rhythm(shape) + VARIABILITY + beat + len(bands(shape)) + 1
 
 
 def features(signal: Tensor, shape: Shape) -> Tensor:
     """Return feature vectors, shape (window, feature), of microvolts (window, channel, time)."""
-    return torch.cat([measure(part, shape).vector() for part in signal.split(_CHUNK)])
+    return torch.cat([measure(part, shape).vector(shape) for part in signal.split(_CHUNK)])
 
 
 def measure(signal: Tensor, shape: Shape) -> Parts:

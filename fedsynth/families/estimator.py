@@ -19,7 +19,7 @@ from fedsynth.privacy.budget import Wish
 from fedsynth.study import Study
 
 QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=2.0, first_weight=0.4)
-APART = replace(QUIET, apart=True)
+APART = replace(QUIET, mean_radius=0.9, core_weight=0.3, apart=True)
 CLEAR = replace(QUIET, residual_radius=0.75, axes=2)
 OPEN = Moments(mean_radius=4.0, residual_radius=4.0, core_radius=4.0)  # nothing to hide: no vector is that long
 LOUD = Moments(mean_radius=0.85, residual_radius=0.4, first_weight=0.45, groups=2)

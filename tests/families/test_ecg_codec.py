@@ -18,6 +18,7 @@ TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "
 ONE = Shape(("ECG",), 900, 100.0, (0.5, 40.0), 4, "ecg")
 DIPOLE = Shape(TWELVE, 500, 100.0, (0.5, 40.0), 2, "ecg")
 BEAT = Shape(("MLII",), 256, 180.0, (0.5, 40.0), 3, "ecg", centred=True)
+POLARITY = 7  # in a vector of `ONE`: after rhythm, variability and amplitude
 SHAPES = [
     pytest.param(ONE, id="one lead"),
     pytest.param(DIPOLE, id="twelve leads"),
@@ -109,6 +110,43 @@ def test_upside_down_is_the_opposite_shape() -> None:
     up, down = measure(train_of([0.8] * 12), ONE), measure(-train_of([0.8] * 12), ONE)
 
     assert torch.allclose(up.shape, -down.shape, atol=1e-5)
+
+
+def test_of_an_unknown_lead_only_polarity_tells_that_it_is_upside_down() -> None:
+    """Everything else, the shape of the beat turned upright included, is that of the window the right way up."""
+    windows = train_of([0.8, 0.83] * 6)
+
+    up, down = features(windows, ONE)[0], features(-windows, ONE)[0]
+
+    differs = (up - down).abs() > 1e-3
+    assert differs.nonzero().flatten().tolist() == [POLARITY]
+    assert sorted([float(up[POLARITY]), float(down[POLARITY])]) == [-1.0, 1.0]
+
+
+def test_a_known_lead_has_no_polarity_of_its_own() -> None:
+    """A beat that points away from II says something about the heart, not about how the lead was put on."""
+    known = Shape(("II",), 900, 100.0, (0.5, 40.0), 4, "ecg")
+
+    assert n_features(known) == n_features(ONE) - 1
+    assert torch.equal(split(features(-train_of([0.8] * 12), known), known).shape, -upright(known))
+
+
+def upright(shape: Shape) -> torch.Tensor:
+    """Return the shape of a beat that stands upright."""
+    return split(features(train_of([0.8] * 12), shape), shape).shape
+
+
+def test_windows_are_decoded_the_way_up_that_was_asked_for() -> None:
+    codec = codec_of(ONE)
+    vector = codec.features(codec.simulate(200))
+    assert bool((vector[:, POLARITY + 1] >= 0).all())
+    clear = vector[vector[:, POLARITY + 1] > 1.0]  # elsewhere a beat is neither
+    clear[:, POLARITY] = -clear[:, POLARITY]
+
+    again = features(codec.decoder()(clear, torch.zeros(len(clear), codec.noise_width)), ONE)
+
+    assert 0.1 < float((clear[:, POLARITY] > 0).float().mean()) < 0.4
+    assert float((again[:, POLARITY] == clear[:, POLARITY]).float().mean()) > 0.9
 
 
 def test_powers_between_beats_are_those_of_a_wave_put_there() -> None:
