@@ -190,7 +190,7 @@ def _make_site(
     ledger_place = "ledger" if what.ledgers is None else str((what.ledgers / name).resolve())
     policy = (
         f'name = "{name}"\nledger = {json.dumps(ledger_place)}\nlargest_epsilon = {study.privacy.epsilon}\n'
-        f"largest_delta = {study.privacy.delta}\ntogether = true\n"
+        f'largest_delta = {study.privacy.delta}\nfamilies = ["{study.family.name}"]\ntogether = true\n'
     )
     (folder / "site.toml").write_text(policy, encoding="utf-8")
     with Ledger(folder / ledger_place) as ledger:

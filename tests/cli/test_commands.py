@@ -202,6 +202,22 @@ def test_ledgers_that_go_on_refuse_what_would_exceed_epsilon(  # type: ignore[no
     assert kept == {path: path.read_bytes() for path in (tmp_path / "ledgers").rglob("ledger.head")}
 
 
+def test_a_family_that_is_not_the_default_is_rehearsed_released_and_verified(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    study, run, release = tmp_path / "study.toml", tmp_path / "run", tmp_path / "release"
+    study.write_text(tiny_text.replace('name = "cwgan"', 'name = "vae-ldm"'))
+
+    done = [
+        fedsynth("rehearse", study, "--sites", recordings, "--out", run),
+        fedsynth("release", run, "--out", release),
+        fedsynth("verify", release),
+    ]
+
+    assert [one.code for one in done] == [0, 0, 0], [one.err for one in done]
+    assert 'families = ["vae-ldm"]' in (run / "sites" / "east" / "site.toml").read_text()
+
+
 def test_without_privacy_a_run_is_rehearsed_but_never_released(  # type: ignore[no-untyped-def]
     fedsynth, recordings: Path, tiny_text: str, tmp_path: Path
 ) -> None:
