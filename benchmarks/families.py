@@ -1,9 +1,11 @@
 """Every family without privacy: train on what it draws from one anchor, test on real windows of people held out.
 
-One rehearsal with epsilon = infinity and no gradients gives the anchor; each family draws from it.
+One rehearsal with epsilon = infinity and no gradients gives the anchor; each family draws from it. With --rounds
+each family is rehearsed for itself and trained for so many rounds of gradients without noise.
 
     python examples/deal.py RECORDINGS dealt --hospitals 4 --hold-out 0.2
     python benchmarks/families.py examples/bonn/study.toml dealt dealt.holdout
+    python benchmarks/families.py examples/bonn/study.toml dealt dealt.holdout --rounds 4
 
 Prints AUROC of the positive label, macro-AUROC and macro-F1 of the product's referee, means over seeds, and the
 share of what training on real windows reaches (AUROC).
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
-from fedsynth.coordinator.generator import untrained
+from fedsynth.coordinator.generator import Generator, untrained
 from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
 from fedsynth.families.registry import FAMILIES
 from fedsynth.families.shape import shape_of
@@ -37,34 +39,48 @@ def main() -> int:
     parser.add_argument("sites", type=Path, help="dealt hospitals")
     parser.add_argument("holdout", type=Path, help="people whom no hospital has")
     parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of the referee (default 3)")
+    parser.add_argument("--rounds", type=int, default=0, help="of gradients (default 0: the anchor alone)")
     given = parser.parse_args()
-    text = without_privacy(given.study.read_text(encoding="utf-8"))
+    text = without_privacy(given.study.read_text(encoding="utf-8"), rounds=given.rounds)
     study = parse_study(text)
     test = windows(given.holdout, study)
-    with tempfile.TemporaryDirectory(prefix="families-") as folder:
-        what = Rehearsal(text, "benchmark", given.sites, Path(folder) / "run")
-        run = rehearse(what, engines={"in-process": in_process}, progress=lambda *_: None)
-        anchor = run.generator().anchor
     own = [windows(site, study) for site in sorted(given.sites.iterdir()) if site.is_dir()]
     signal, labels = np.concatenate([w.signal for w in own]), np.concatenate([w.labels for w in own])
     real = scores(signal, labels, test, study, seeds=given.seeds)
     show("train-real", real, real)
+    anchored = None if given.rounds else trained(text, given.sites)
     for name in given.families:
-        one = study.model_copy(update={"family": FamilyPlan(name=name)})
-        drawn = untrained(one, anchor).draw(
-            per_label=referee_plan(shape_of(study)).windows_per_label, seed="families"
-        )
+        if anchored is None:
+            generator = trained(of_family(text, name), given.sites)
+        else:
+            one = study.model_copy(update={"family": FamilyPlan(name=name)})
+            generator = untrained(one, anchored.anchor)
+        drawn = generator.draw(per_label=referee_plan(shape_of(study)).windows_per_label, seed="families")
         show(name, scores(drawn.signal, drawn.labels, test, study, seeds=given.seeds), real)
     return 0
 
 
-def without_privacy(text: str) -> str:
-    """Return the study with epsilon = infinity, every site for itself, no gradients and the least held out."""
+def trained(text: str, sites: Path) -> Generator:
+    """Rehearse a study and return its generator."""
+    with tempfile.TemporaryDirectory(prefix="families-") as folder:
+        what = Rehearsal(text, "benchmark", sites, Path(folder) / "run")
+        return rehearse(what, engines={"in-process": in_process}, progress=lambda *_: None).generator()
+
+
+def of_family(text: str, name: str) -> str:
+    """Return the study with another family and that family's defaults."""
+    head, rest = text.split("[family]")
+    _, *others = re.split(r"(?m)^(?=\[)", rest)
+    return f'{head}[family]\nname = "{name}"\n\n' + "".join(others)
+
+
+def without_privacy(text: str, *, rounds: int) -> str:
+    """Return the study with epsilon = infinity, every site for itself and the least held out."""
     text = re.sub(r"(?m)^epsilon = .*$", "epsilon = inf", text)
     text = re.sub(r"(?m)^trust = .*$", 'trust = "site"', text)
     text = re.sub(r"(?m)^least_subjects = .*$", "least_subjects = 2", text)
-    return text + "\n[plan]\nrounds = 0\nheld_out = 0.05\n"
+    return text + f"\n[plan]\nrounds = {rounds}\nheld_out = 0.05\n"
 
 
 def windows(folder: Path, study: Study) -> Windows:

@@ -40,6 +40,7 @@ from fedsynth.signals.windows import windows_of
 from fedsynth.site.approval import approve
 from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import keep
+from fedsynth.site.policy import Policy
 from fedsynth.site.session import SiteSession
 from fedsynth.site.stepper import Luck
 from fedsynth.study import Study
@@ -207,11 +208,15 @@ def _carry_out(
 def _make_site(folder: Path, name: str, recordings: list[Recording], study: Study) -> None:
     folder.mkdir()
     # One device, so that rounds can be replayed to the last bit.
-    policy = (
-        f'name = "{name}"\nlargest_epsilon = {study.privacy.epsilon}\nlargest_delta = {study.privacy.delta}\n'
-        f'families = ["{study.family.name}"]\ndevice = "cpu"\n'
+    policy = Policy(
+        name=name,
+        largest_epsilon=study.privacy.epsilon,
+        largest_delta=study.privacy.delta,
+        units=(study.privacy.unit,),
+        families=(study.family.name,),
+        device="cpu",
     )
-    (folder / "site.toml").write_text(policy, encoding="utf-8")
+    (folder / "site.toml").write_text(policy.to_toml(), encoding="utf-8")
     windows = windows_of(recordings, study=study)
     with Ledger(folder / "ledger") as ledger:
         keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)

@@ -4,7 +4,6 @@ Nothing is written under the run's folder, and nothing charged, until every site
 gate and every ledger can afford the plan.
 """
 
-import json
 import secrets
 import shutil
 import tempfile
@@ -29,7 +28,8 @@ from fedsynth.signals.toy import write_toy_cohort
 from fedsynth.signals.windows import windows_of
 from fedsynth.site.approval import afford, approve
 from fedsynth.site.desk import make_identity
-from fedsynth.site.holdings import groups_of, keep, tokens_of
+from fedsynth.site.holdings import groups_of, holdings_of, keep
+from fedsynth.site.policy import Policy
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.plan import Plan, plan_of
@@ -96,7 +96,9 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         for name, (recordings, _) in held.items():
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
                 with Ledger(what.ledgers / name) as ledger:
-                    afford(ledger, plan, tokens_of(recordings, held_out=study.plan.held_out, key=ledger.key))
+                    afford(ledger, plan, holdings_of(recordings, study=study, key=ledger.key).tokens)
+            else:
+                holdings_of(recordings, study=study, key=secrets.token_bytes(32))
     return plan
 
 
@@ -123,7 +125,21 @@ def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
     if same and complete and what.ledgers is None:
         return True
     state = ("a finished run" if complete else "an unfinished run") if same else "something else"
-    raise RefusedError(f"{run.path} holds {state}; nothing was touched. Name another --out, or remove it")
+    within = any(run.path.glob("sites/*/ledger/ledger.sqlite"))
+    advice = (
+        "Name another --out. It holds the sites' ledgers: with it goes what was spent on their people"
+        if within and _on_people(run)
+        else "Name another --out, or remove it"
+    )
+    raise RefusedError(f"{run.path} holds {state}; nothing was touched. {advice}")
+
+
+def _on_people(run: RunFolder) -> bool:
+    """Whether a run may have asked about real people: where its facts cannot be read, it may have."""
+    try:
+        return run.facts().cohort != "toy"
+    except RunError:
+        return True
 
 
 def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) -> Reference:
@@ -188,13 +204,23 @@ def _make_site(
 ) -> None:
     folder.mkdir(parents=True)
     ledger_place = "ledger" if what.ledgers is None else str((what.ledgers / name).resolve())
-    policy = (
-        f'name = "{name}"\nledger = {json.dumps(ledger_place)}\nlargest_epsilon = {study.privacy.epsilon}\n'
-        f'largest_delta = {study.privacy.delta}\nfamilies = ["{study.family.name}"]\ntogether = true\n'
-    )
-    (folder / "site.toml").write_text(policy, encoding="utf-8")
+    (folder / "site.toml").write_text(_policy(name, ledger_place, study).to_toml(), encoding="utf-8")
     with Ledger(folder / ledger_place) as ledger:
         keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
+
+
+def _policy(name: str, ledger: str, study: Study) -> Policy:
+    """Return the rules of a rehearsal's site: what the study asks for and nothing else."""
+    return Policy(
+        name=name,
+        ledger=ledger,
+        largest_epsilon=study.privacy.epsilon,
+        largest_delta=study.privacy.delta,
+        units=(study.privacy.unit,),
+        trust=(study.privacy.trust,),
+        families=(study.family.name,),
+        together=True,
+    )
 
 
 def _reference(held: list[tuple[list[Recording], Windows]], study: Study) -> Reference:

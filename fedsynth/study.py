@@ -19,6 +19,7 @@ from fedsynth.errors import StudyError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
+Trust = Literal["site", "aggregate"]
 _LARGEST_RATIO = 100_000
 
 
@@ -122,7 +123,7 @@ class PrivacyPlan(_Page):
     unit: PrivacyUnit
     epsilon: float = Field(gt=0)
     delta: float = Field(ge=1e-10, le=1e-3)
-    trust: Literal["site", "aggregate"] = "site"
+    trust: Trust = "site"
 
     @property
     def is_private(self) -> bool:

@@ -86,6 +86,8 @@ def make_site(tiny: Study) -> Callable[..., Holdings]:
         folder.mkdir(parents=True)
         if "largest_epsilon" not in policy:
             policy += "\nlargest_epsilon = 8.0"
+        if "units" not in policy:
+            policy += f'\nunits = ["{study.privacy.unit}"]'
         (folder / "site.toml").write_text(f'name = "{folder.name}"\n{policy}', encoding="utf-8")
         windows = windows_of(recordings, study=study)
         with Ledger(folder / "ledger") as ledger:

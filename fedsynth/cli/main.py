@@ -7,6 +7,7 @@ import sys
 import typer
 
 from fedsynth.cli import audit, check, rehearse, release, site, verify
+from fedsynth.engines.termination import unwound
 from fedsynth.errors import FedsynthError
 
 # Before torch is loaded: threads that wait actively cost a shared machine more than they win.
@@ -37,7 +38,8 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("fedsynth").setLevel(logging.WARNING)
     try:
-        app(standalone_mode=True)
+        with unwound():
+            app(standalone_mode=True)
     except FedsynthError as error:
         sys.stderr.write(f"fedsynth: {error}\n")
         sys.exit(error.exit_code)

@@ -8,15 +8,15 @@ import socket
 import subprocess
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
+from fedsynth.engines.termination import unwound
 from fedsynth.errors import RunError
 
 LOOPBACK = "127.0.0.1"
@@ -27,6 +27,8 @@ _OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Of no system alone: Ray then takes the loopback address for its own and listens nowhere else.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 _LONGEST_TEMP = 25
 _GRACE_SECONDS = 5.0
@@ -53,10 +55,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         """Begin with nothing running; from here on a request to terminate unwinds, as Ctrl-C does."""
-        in_charge = threading.current_thread() is threading.main_thread()
-        if in_charge and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _leave)
-            self._restore.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        self._restore.enter_context(unwound())
         return self
 
     def __exit__(
@@ -223,10 +222,6 @@ def _environ(folder: Path) -> list[bytes]:
         return (folder / "environ").read_bytes().split(b"\0")
     except OSError:  # somebody else's process
         return []
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _send(processes: Collection[_Identity], number: signal.Signals) -> None:

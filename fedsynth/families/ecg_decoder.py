@@ -2,7 +2,7 @@
 
 A simulated train of beats with a similar rhythm is looked up, the asked beat is put at each of its places, noise
 with a similar spectrum is looked up and equalised, and two turns of measuring and correcting close the gap.
-Differentiable in the features (not in what is looked up). Nothing here saw a recording.
+Differentiable in the features (not in what is looked up, nor in polarity). Nothing here saw a recording.
 """
 
 import math

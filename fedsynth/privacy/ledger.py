@@ -105,6 +105,11 @@ class Ledger:
         return self._key
 
     @property
+    def fingerprint(self) -> str:
+        """Return what tells this ledger from another one begun in its place, 64 hexadecimal digits."""
+        return mac(self._key, "fingerprint").hex()
+
+    @property
     def head(self) -> str:
         """The last link, or 64 zeros for an empty ledger."""
         return self._fresh().head

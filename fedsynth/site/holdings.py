@@ -66,17 +66,30 @@ def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: 
     Raises:
         PrivacyError: a recording stands under two names, one in each group; nothing was written.
     """
-    tokens = tokens_of(recordings, held_out=study.plan.held_out, key=key)
-    subjects = len({recording.subject for recording in recordings})
-    holdings = Holdings(folder=folder, tokens=tokens, subjects=subjects)
+    holdings = holdings_of(recordings, study=study, key=key, folder=folder)
     folder.mkdir(parents=True)
     group_of_recording = groups_of(recordings, held_out=study.plan.held_out)
     in_group = np.array(group_of_recording, dtype=object)[windows.recordings]
-    for group in tokens:
+    for group in holdings.tokens:
         _write(folder / f"{group}.npz", windows, in_group == group)
     body = {"subjects": holdings.subjects, "tokens": holdings.tokens}
     (folder / "people.json").write_text(json.dumps(body), encoding="ascii")
     return holdings
+
+
+def holdings_of(
+    recordings: list[Recording], *, study: Study, key: bytes, folder: Path = Path("holdings")
+) -> Holdings:
+    """Return what `keep` would keep in a folder; writes nothing.
+
+    Raises:
+        PrivacyError: as `keep`.
+    """
+    return Holdings(
+        folder=folder,
+        tokens=tokens_of(recordings, held_out=study.plan.held_out, key=key),
+        subjects=len({recording.subject for recording in recordings}),
+    )
 
 
 def load_holdings(folder: Path) -> Holdings:

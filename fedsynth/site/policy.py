@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedsynth.errors import ConsentError, RefusedError, StudyError
 from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.mechanism import Group
+from fedsynth.study import PrivacyUnit, Trust
 from fedsynth.wire.plan import Plan
 
 
@@ -19,7 +20,9 @@ class Policy(BaseModel):
 
     `ledger` is the folder of the ledger and `ledger_head` the second place of its head, best on another disk; both
     relative to the site's folder or absolute. `largest_epsilon` has no default. `largest_studies` bounds how many
-    studies may ever ask about the same people. `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
+    studies may ever ask about the same people. `units` are those whose promise the site takes, `trust` the kinds of
+    trust it gives, and `least_dishonest` how many other sites may work against it under trust `aggregate`.
+    `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
     `together` allows studies that take the gradients of many units at once, for which the coordinator must be
     trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered.
     """
@@ -31,12 +34,20 @@ class Policy(BaseModel):
     ledger_head: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     largest_epsilon: float = Field(gt=0)
-    largest_delta: float = Field(default=1e-3, gt=0, lt=1)
+    largest_delta: float = Field(default=1e-5, gt=0, lt=1)
+    units: tuple[PrivacyUnit, ...] = ("subject",)
+    trust: tuple[Trust, ...] = ("site", "aggregate")
+    least_dishonest: int = Field(default=0, ge=0)
     together: bool = False
     least_subjects: int = Field(default=1, ge=1)
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
     kill_switch: str = "STOP"
+
+    def to_toml(self) -> str:
+        """Return the text of a `site.toml` that says what is set here, and nothing that keeps to its default."""
+        said = self.model_dump(exclude_unset=True).items()
+        return "".join(f"{field} = {_toml(value)}\n" for field, value in said)
 
 
 def load_policy(folder: Path) -> Policy:
@@ -64,6 +75,19 @@ def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
         )
     if privacy.delta > policy.largest_delta:
         raise ConsentError(f"delta {privacy.delta:g} exceeds this site's {policy.largest_delta:g} (largest_delta)")
+    if privacy.unit not in policy.units:
+        raise ConsentError(
+            f"the promise is per {privacy.unit}, and this site allows {' or '.join(policy.units) or 'none'} (units)"
+        )
+    if privacy.trust not in policy.trust:
+        raise ConsentError(
+            f"trust {privacy.trust} is not given at this site, only {' or '.join(policy.trust) or 'none'} (trust)"
+        )
+    if privacy.trust == "aggregate" and cohort.dishonest < policy.least_dishonest:
+        raise ConsentError(
+            f"the study's noise holds with {cohort.dishonest} dishonest sites, and this site asks for "
+            f"{policy.least_dishonest} (least_dishonest)"
+        )
     if family not in policy.families:
         raise ConsentError(
             f"family {family} is not allowed at this site, only {', '.join(policy.families) or 'none'} (families)"
@@ -103,6 +127,11 @@ def check_switch(policy: Policy, folder: Path) -> None:
     """
     if (folder / policy.kill_switch).exists():
         raise RefusedError(f"the kill switch is thrown: remove {policy.kill_switch} in the site's folder to go on")
+
+
+def _toml(value: str | float | Sequence[str]) -> str:
+    """Return a value as TOML: of texts, whole numbers and lists JSON is a part of it, numbers may be infinite."""
+    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _as_json(path: Path) -> str:

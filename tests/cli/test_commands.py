@@ -1,7 +1,9 @@
 """The command line as a user meets it: the main job on tiny recordings, and every refusal with its exit code."""
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from fedsynth.cli.main import main
 from fedsynth.signals.toy import write_toy_cohort
+from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study, parse_study
 
 
@@ -251,6 +254,28 @@ BAD_STUDIES = [
 ]
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["rehearse", "dry run"])
+def test_a_recording_in_both_groups_is_refused_dry_or_not(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, study_file: Path, tiny: Study, tmp_path: Path, dry: list[str]
+) -> None:
+    def group(subject: str) -> str:
+        return group_of_person(subject, held_out=tiny.plan.held_out)
+
+    shutil.copytree(recordings, tmp_path / "sites")
+    east = tmp_path / "sites" / "east"
+    of_both = next(f"sub-{n}" for n in range(200, 300) if group(f"sub-{n}") != group("sub-001"))
+    shutil.copy(east / "sub-001_eeg.edf", east / f"{of_both}_eeg.edf")
+    with (east / "participants.tsv").open("a") as people:
+        people.write(f"{of_both}\ttask\n")
+
+    done = fedsynth("rehearse", study_file, "--sites", tmp_path / "sites", "--out", tmp_path / "run", *dry)
+
+    assert done.code == 3
+    assert "1 recordings stand under two names of which one trains and one is held out" in done.err
+    assert of_both not in done.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "sites"]
+
+
 @pytest.mark.parametrize(("old", "new", "said"), BAD_STUDIES)
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["rehearse", "dry run"])
 def test_bad_input_is_one_sentence_exit_code_2_and_nothing_written(  # type: ignore[no-untyped-def]
@@ -379,6 +404,47 @@ def test_a_generator_of_other_code_is_refused_in_one_sentence(fedsynth, run_copy
 
     assert done.code == 2
     assert "another version of the code" in done.err
+
+
+def test_a_run_that_holds_ledgers_of_people_is_not_offered_for_removal(
+    fedsynth,
+    run_copy: Path,
+    study_file: Path,
+    recordings: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    def refused() -> str:
+        done = fedsynth("rehearse", study_file, "--sites", recordings, "--out", run_copy, "--engine", "simulation")
+        assert done.code == 1
+        return str(done.err)
+
+    assert "It holds the sites' ledgers: with it goes what was spent" in refused()
+    for ledger in run_copy.glob("sites/*/ledger"):
+        shutil.rmtree(ledger)
+
+    assert "Name another --out, or remove it" in refused()
+
+
+def test_a_rehearsal_terminated_while_it_prepares_leaves_nothing(
+    fedsynth,
+    tmp_path: Path,
+    study_file: Path,
+    recordings: Path,
+    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+) -> None:
+    there: list[Path] = []
+
+    def terminated(*_: object, **__: object) -> None:
+        there.extend(tmp_path.glob(".fedsynth-*/sites/*/holdings/*.npz"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("fedsynth.rehearsal.approve", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+
+    done = fedsynth("rehearse", study_file, "--sites", recordings, "--out", tmp_path / "run")
+
+    assert (done.code, len(there)) == (143, 4)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_head_kept_elsewhere_is_found_at_release(fedsynth, run_copy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -137,6 +138,24 @@ def nothing_stays() -> Iterator[None]:
     before = _processes(), _homes()
     yield
     assert (_processes() - before[0], _homes() - before[1]) == (set(), set())
+
+
+@pytest.fixture
+def listening() -> Callable[[], set[str]]:
+    """Return a function that says where anybody on this machine listens now, as "address:port"."""
+
+    def places() -> set[str]:
+        found = set()
+        for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+            for row in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state, *_ = row.split()
+                address, port = local.split(":")
+                if state == "0A":
+                    words = np.frombuffer(bytes.fromhex(address), dtype=">u4").astype("<u4")
+                    found.add(f"{socket.inet_ntop(family, words.tobytes())}:{int(port, 16)}")
+        return found
+
+    return places
 
 
 def _processes() -> set[tuple[int, bytes]]:

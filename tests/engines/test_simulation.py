@@ -27,6 +27,16 @@ def test_the_statement_is_the_one_of_a_run_in_process(
     assert ("statements, sites", 3, 3) in told
 
 
+def test_nothing_listens_beyond_loopback(make_run: MakeRun, listening: Callable[[], set[str]]) -> None:
+    before, seen = listening(), set[str]()
+
+    carry_out(make_run("simulation").path, lambda *_: seen.update(listening() - before))
+
+    addresses = {address.rpartition(":")[0] for address in seen}
+    assert len(seen) >= 5
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
 def test_secure_aggregation_runs_on_flower(make_run: MakeRun, study_of_secure_sums: str) -> None:
     run = make_run("simulation", study_of_secure_sums)
 

@@ -57,6 +57,9 @@ def charged(site: Path) -> int:
 LIMITS = {
     "epsilon": ("largest_epsilon = 7.99", ["epsilon 8 ", "7.99", "largest_epsilon"]),
     "delta": ("largest_delta = 9e-6", ["delta 1e-05", "9e-06", "largest_delta"]),
+    "unit": ('units = ["recording", "window"]', ["per subject", "recording or window", "units"]),
+    "no unit": ("units = []", ["per subject", "allows none", "units"]),
+    "trust": ('trust = ["aggregate"]', ["trust site", "only aggregate", "trust"]),
     "family": ('families = ["wavegan", "prior"]', ["family cwgan", "wavegan, prior", "families"]),
     "no family": ("families = []", ["family cwgan", "only none", "families"]),
     "subjects": ("least_subjects = 13", ["fewer subjects (12)", "the 13 that this site", "least_subjects"]),
@@ -96,6 +99,9 @@ def test_a_limit_that_is_lowered_later_refuses_orders_of_a_plan_approved_before(
     [
         pytest.param("largest_epsilon = 8.0", id="epsilon"),
         pytest.param("largest_delta = 1e-5", id="delta"),
+        pytest.param('units = ["subject"]', id="unit"),
+        pytest.param('trust = ["site"]', id="trust"),
+        pytest.param("least_dishonest = 2", id="nobody can be dishonest where every site adds all noise"),
         pytest.param('families = ["cwgan"]', id="family"),
         pytest.param("least_subjects = 12", id="subjects"),
     ],
@@ -106,6 +112,43 @@ def test_a_limit_that_is_just_met_allows(site: Path, plan: Plan, policy: str) ->
     approve(site, run="run", plan=plan)
 
     assert ask(site, plan).refused == ""
+
+
+def test_a_site_may_ask_how_many_others_the_noise_survives(tiny_text: str) -> None:
+    def asked(dishonest: int) -> Plan:
+        together = f'trust = "aggregate"\n[cohort]\nsites = ["a", "b", "c", "d"]\ndishonest = {dishonest}\n'
+        return plan_of(parse_study(tiny_text.replace("rounds = 1", "rounds = 0").replace("[cohort]\n", together)))
+
+    policy = Policy(name="a", largest_epsilon=8.0, least_dishonest=1)
+
+    with pytest.raises(ConsentError, match=r"with 0 dishonest sites, and this site asks for 1 \(least_dishonest\)"):
+        check_plan(policy, asked(0), subjects=PEOPLE)
+    check_plan(policy, asked(1), subjects=PEOPLE)
+
+
+def test_a_promise_about_recordings_needs_a_site_that_allows_it(site: Path, tiny_text: str) -> None:
+    text = tiny_text.replace('unit = "subject"', 'unit = "recording"').replace("rounds = 1", "rounds = 0")
+    weaker = plan_of(parse_study(text))
+    assert weaker.study.privacy.unit == "recording"
+
+    with pytest.raises(ConsentError, match=r"per recording, and this site allows subject \(units\)"):
+        approve(site, run="run", plan=weaker)
+
+
+def test_what_a_policy_writes_it_reads_again(tmp_path: Path) -> None:
+    policy = Policy(
+        name='sh"adow\\ é',
+        largest_epsilon=math.inf,
+        largest_delta=1e-7,
+        units=("window",),
+        trust=(),
+        together=True,
+        ledger="/some where/else",
+    )
+    (tmp_path / "site.toml").write_text(policy.to_toml(), encoding="utf-8")
+
+    assert load_policy(tmp_path) == policy
+    assert "families" not in policy.to_toml()
 
 
 def test_the_study_too_may_ask_for_more_subjects_than_a_site_has(site: Path, tiny_text: str) -> None:
@@ -240,5 +283,6 @@ def test_a_policy_that_is_gone_allows_nothing(site: Path, plan: Plan) -> None:
 def test_limits_that_nobody_wrote_are_the_cautious_ones(plan: Plan) -> None:
     policy = Policy(name="east", largest_epsilon=8.0)
 
-    assert (policy.largest_delta, policy.families, policy.kill_switch) == (1e-3, ("cwgan",), "STOP")
+    assert (policy.largest_delta, policy.units) == (1e-5, ("subject",))
+    assert (policy.families, policy.kill_switch) == (("cwgan",), "STOP")
     check_plan(policy, plan, subjects=PEOPLE)

@@ -170,6 +170,23 @@ def test_a_site_approves_nothing_beyond_its_policy(
         approve(tmp_path / "east", run="run", plan=plan)
 
 
+def test_a_ledger_begun_anew_after_the_approval_freezes_the_site(
+    site: Path, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(site, first_order(plan)).refused == ""
+    before = lines(site)
+    shutil.rmtree(site / "ledger")
+    with Ledger(site / "ledger") as anew:
+        assert before > len(anew) == 0
+
+    with caplog.at_level(logging.WARNING, logger="fedsynth.site"):
+        update = ask(site, first_order(plan))
+
+    assert (update.refused, dict(update.tensors)) == ("LedgerError", {})
+    assert "not the ledger that was there when the plan was approved" in caplog.text
+    assert lines(site) == 0
+
+
 def test_people_who_spent_their_budget_approve_no_second_run(site: Path, plan: Plan) -> None:
     ask(site, first_order(plan))
 
