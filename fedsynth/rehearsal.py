@@ -26,7 +26,7 @@ from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.signals.toy import write_toy_cohort
 from fedsynth.signals.windows import windows_of
-from fedsynth.site.approval import afford, approve
+from fedsynth.site.approval import afford, approve, open_ledger
 from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import groups_of, holdings_of, keep
 from fedsynth.site.policy import Policy
@@ -42,13 +42,18 @@ CONTINUED = "everything in the ledgers given, earlier runs on the same people in
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort."""
+    """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort.
+
+    `ledgers` holds the ledgers that go on, one folder a site, and `heads` the second place of their heads, one file
+    a site; without `ledgers` every site begins one inside the run.
+    """
 
     study_text: str
     source: str
     sites: Path | None
     out: Path
     ledgers: Path | None = None
+    heads: Path | None = None
     engine: str = "in-process"
     people: float = 1.0
 
@@ -95,7 +100,7 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         plan = _plan(study, progress)
         for name, (recordings, _) in held.items():
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
-                with Ledger(what.ledgers / name) as ledger:
+                with Ledger(what.ledgers / name, head_file=_head(what, name)) as ledger:
                     afford(ledger, plan, holdings_of(recordings, study=study, key=ledger.key).tokens)
             else:
                 holdings_of(recordings, study=study, key=secrets.token_bytes(32))
@@ -203,17 +208,21 @@ def _make_site(
     folder: Path, name: str, recordings: list[Recording], windows: Windows, what: Rehearsal, study: Study
 ) -> None:
     folder.mkdir(parents=True)
-    ledger_place = "ledger" if what.ledgers is None else str((what.ledgers / name).resolve())
-    (folder / "site.toml").write_text(_policy(name, ledger_place, study).to_toml(), encoding="utf-8")
-    with Ledger(folder / ledger_place) as ledger:
+    policy = _policy(name, what, study)
+    (folder / "site.toml").write_text(policy.to_toml(), encoding="utf-8")
+    with open_ledger(folder, policy) as ledger:
         keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
 
 
-def _policy(name: str, ledger: str, study: Study) -> Policy:
+def _head(what: Rehearsal, name: str) -> Path | None:
+    return (what.heads / f"{name}.head").resolve() if what.heads is not None else None
+
+
+def _policy(name: str, what: Rehearsal, study: Study) -> Policy:
     """Return the rules of a rehearsal's site: what the study asks for and nothing else."""
-    return Policy(
+    policy = Policy(
         name=name,
-        ledger=ledger,
+        ledger="ledger" if what.ledgers is None else str((what.ledgers / name).resolve()),
         largest_epsilon=study.privacy.epsilon,
         largest_delta=study.privacy.delta,
         units=(study.privacy.unit,),
@@ -221,6 +230,8 @@ def _policy(name: str, ledger: str, study: Study) -> Policy:
         families=(study.family.name,),
         together=True,
     )
+    head = _head(what, name)
+    return policy if head is None else policy.model_copy(update={"ledger_head": str(head)})
 
 
 def _reference(held: list[tuple[list[Recording], Windows]], study: Study) -> Reference:

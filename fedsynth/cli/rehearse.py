@@ -21,6 +21,10 @@ def rehearse(
     ledgers: Annotated[
         Path | None, typer.Option(help="continue the ledgers in this folder, for the same people")
     ] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(help="with --ledgers: where a second copy of their heads is kept, on another disk"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, write and charge nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
@@ -36,6 +40,10 @@ def rehearse(
         raise typer.BadParameter("give either --sites DIR or --cohort toy")
     if out is None and not dry_run:
         raise typer.BadParameter("give --out RUN, or --dry-run")
+    if heads is not None and ledgers is None:
+        raise typer.BadParameter("--heads names the second place of the heads of --ledgers DIR; give both")
+    if heads is not None and not heads.is_dir():
+        raise typer.BadParameter(f"--heads: {heads} is not a folder; make it, or mount its disk")
     text = _read(study)
     what = Rehearsal(
         study_text=text,
@@ -43,6 +51,7 @@ def rehearse(
         sites=sites,
         out=out or Path(),
         ledgers=ledgers,
+        heads=heads,
         engine=engine,
     )
     with progress() as tell:

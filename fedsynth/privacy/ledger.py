@@ -324,7 +324,10 @@ class Ledger:
         head, lines = disk.read_head(self._head_file), self._chain.lines
         if head is None:
             if lines:
-                raise LedgerError("the ledger's head file is missing; the site is frozen")
+                raise LedgerError(
+                    f"the ledger's head file is missing ({self._head_file}); the site is frozen. To keep the head "
+                    "there from now on, move it there"
+                )
             disk.write_head(self._head_file, disk.Head(0, self._chain.head), like=self._folder)
             return
         if head.number > len(lines):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fedsynth.cli.main import main
+from fedsynth.privacy.ledger import Ledger
 from fedsynth.signals.toy import write_toy_cohort
 from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study, parse_study
@@ -203,6 +204,39 @@ def test_ledgers_that_go_on_refuse_what_would_exceed_epsilon(  # type: ignore[no
     assert "already spent on the same people" in second.err
     assert not (tmp_path / "second").exists()
     assert kept == {path: path.read_bytes() for path in (tmp_path / "ledgers").rglob("ledger.head")}
+
+
+def test_ledgers_set_back_as_a_whole_are_noticed_by_heads_kept_elsewhere(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, study_file: Path, tmp_path: Path
+) -> None:
+    ledgers, heads = tmp_path / "ledgers", tmp_path / "other disk"
+    words = ("rehearse", study_file, "--sites", recordings, "--ledgers", ledgers, "--heads", heads)
+    missing = fedsynth(*words, "--out", tmp_path / "first")
+    assert (missing.code, list(tmp_path.iterdir())) == (2, [])
+    heads.mkdir()
+    for site in ("east", "west"):
+        with Ledger(ledgers / site, head_file=heads / f"{site}.head"):
+            pass
+    shutil.copytree(ledgers, tmp_path / "backup")
+    assert fedsynth(*words, "--out", tmp_path / "first").code == 0
+    shutil.rmtree(ledgers)
+    shutil.copytree(tmp_path / "backup", ledgers)
+
+    again = [fedsynth(*words, "--out", tmp_path / "second"), fedsynth(*words, "--dry-run")]
+    released = fedsynth("release", tmp_path / "first", "--out", tmp_path / "release")
+
+    for done in (*again, released):
+        assert (done.code, "an old copy was restored" in done.err) == (3, True), done.err
+    assert not (tmp_path / "second").exists()
+
+
+def test_heads_without_ledgers_are_refused(fedsynth, study_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = fedsynth(
+        "rehearse", study_file, "--cohort", "toy", "--out", tmp_path / "run", "--heads", tmp_path / "heads"
+    )
+
+    assert (done.code, list(tmp_path.iterdir())) == (2, [])
+    assert "give both" in done.err
 
 
 def test_a_family_that_is_not_the_default_is_rehearsed_released_and_verified(  # type: ignore[no-untyped-def]
