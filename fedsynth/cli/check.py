@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+_MUCH = 0.1  # units that delta may give away before `check` says so
+
 if TYPE_CHECKING:
     from fedsynth.privacy.mechanism import Group
+    from fedsynth.study import Study
     from fedsynth.wire.plan import Plan
 
 
@@ -64,6 +67,16 @@ def check(
     for group, (first, second) in costs.items():
         write(f"{group}: epsilon {first:.4f} ({PLD}), {second:.4f} ({PRV})\n")
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
+    write(_about_delta(plan.study))
+
+
+def _about_delta(study: "Study") -> str:
+    """Return a sentence on how many units delta gives away by itself."""
+    cohort, delta = study.cohort, study.privacy.delta
+    units = cohort.expected_units * max(len(cohort.sites), cohort.least_sites)
+    given = delta * units
+    said = f"Delta alone would allow to publish {given:.2g} of the {units} units declared."
+    return said + (" That is much: ask for a smaller delta.\n" if given > _MUCH else "\n")
 
 
 def _phases(plan: "Plan", group: "Group") -> list[dict[str, Any]]:

@@ -170,6 +170,16 @@ def test_a_site_approves_nothing_beyond_its_policy(
         approve(tmp_path / "east", run="run", plan=plan)
 
 
+@pytest.mark.parametrize(("folder", "refusal"), [("approved", "ConsentError"), ("holdings", "RunError")])
+def test_without_approval_or_holdings_a_run_stops_uncharged(
+    site: Path, plan: Plan, folder: str, refusal: str
+) -> None:
+    shutil.rmtree(site / folder)
+
+    assert ask(site, first_order(plan)).refused == refusal
+    assert lines(site) == 0
+
+
 def test_a_ledger_begun_anew_after_the_approval_freezes_the_site(
     site: Path, plan: Plan, caplog: pytest.LogCaptureFixture
 ) -> None:
