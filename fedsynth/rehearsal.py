@@ -21,7 +21,7 @@ from fedsynth.errors import RecordingError, RefusedError, RunError, StudyError
 from fedsynth.evaluation.reference import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.families.registry import family_of
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.ledger import Ledger, refuse_a_lost_database
 from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.signals.toy import write_toy_cohort
@@ -99,11 +99,14 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         held = _hold(what, study, Path(staging), progress)
         plan = _plan(study, progress)
         for name, (recordings, _) in held.items():
+            head = _head(what, name)
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
-                with Ledger(what.ledgers / name, head_file=_head(what, name)) as ledger:
+                with Ledger(what.ledgers / name, head_file=head) as ledger:
                     afford(ledger, plan, holdings_of(recordings, study=study, key=ledger.key).tokens)
-            else:
-                holdings_of(recordings, study=study, key=secrets.token_bytes(32))
+                continue
+            if what.ledgers is not None:
+                refuse_a_lost_database(what.ledgers / name, head_file=head)
+            holdings_of(recordings, study=study, key=secrets.token_bytes(32))
     return plan
 
 

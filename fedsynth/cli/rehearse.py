@@ -23,7 +23,7 @@ def rehearse(
     ] = None,
     heads: Annotated[
         Path | None,
-        typer.Option(help="with --ledgers: where a second copy of their heads is kept, on another disk"),
+        typer.Option(help="keep the heads of --ledgers in this folder, best on another disk"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, write and charge nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,

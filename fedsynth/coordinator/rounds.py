@@ -211,6 +211,7 @@ class _Run:
         # Whoever was charged and dropped out before its answer counted has spent all the same.
         updates = {site: update for site, update in updates.items() if site in self.done or _spent(update)}
         delta = self.study.privacy.delta
+        _check_units(updates, self.study.privacy.unit)
         sites = tuple(_site_statement(site, update, delta) for site, update in sorted(updates.items()))
         statement = PrivacyStatement(
             epsilon=max((site.epsilon for site in sites), default=math.inf),
@@ -289,6 +290,21 @@ class _Run:
             raise RefusedError(
                 f"{left} sites are left and the study needs {self.study.cohort.least_sites} ({said}). "
                 "What they were charged stays charged; nothing was released"
+            )
+
+
+def _check_units(updates: Mapping[str, Update], unit: str) -> None:
+    """Refuse to price what was bounded per another unit.
+
+    Raises:
+        PrivacyError: a site's people were asked about per another unit, too.
+    """
+    for site, update in sorted(updates.items()):
+        others = {event.unit for event in (*update.train_history, *update.held_out_history)} - {unit}
+        if others:
+            raise PrivacyError(
+                f"site {site} was asked about the same people per {' and per '.join(sorted(others))}, too, which "
+                f"has no price per {unit}; the run makes no statement and cannot be released"
             )
 
 

@@ -1,4 +1,4 @@
-"""A request to terminate unwinds as Ctrl-C does, so that whatever would be tidied up is."""
+"""A request to terminate, or a terminal that goes away, unwinds as Ctrl-C does, and everything is tidied up."""
 
 import signal
 import threading
@@ -6,19 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ASKED = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def unwound() -> Iterator[None]:
-    """Leave by SystemExit, code 143, when SIGTERM comes; where somebody else answers it already, they still do."""
+    """Leave by SystemExit, code 128 and its number, when SIGTERM or SIGHUP comes.
+
+    Where somebody else answers one already, or ignores it (nohup), they still do.
+    """
     in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _leave)
+    ours = [one for one in _ASKED if in_charge and signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -51,6 +51,15 @@ class Moments:
     groups: int = 0
     axes: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning: cells know their covariances whole.
+
+        Raises:
+            ValueError: both `apart` and `axes`.
+        """
+        if self.apart and self.axes:
+            raise ValueError("second moments are asked for by part, or labels are parted into cells, not both")
+
     def wishes(self, shape: Shape) -> tuple[Wish, ...]:
         """Return the private sums with their public bounds."""
         radius, count, residual = self._bounds(shape)

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import math
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,7 +24,7 @@ from fedsynth.errors import BudgetError, LedgerError
 from fedsynth.privacy import ledger_disk as disk
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.ledger_chain import Chain, Charge, mac, people_key
-from fedsynth.privacy.mechanism import UNITS, Mechanism
+from fedsynth.privacy.mechanism import Mechanism
 
 _COLUMNS = "number, nonce, study, people, mechanism, link"
 
@@ -67,7 +68,7 @@ class Ledger:
         try:
             disk.make_folder(folder)
             with disk.lock(folder):
-                self._refuse_a_lost_database()
+                refuse_a_lost_database(folder, head_file=self._head_file)
                 self._key = disk.open_key(folder)
                 self._db = disk.open_database(folder)
                 try:
@@ -103,11 +104,6 @@ class Ledger:
     def key(self) -> bytes:
         """The site's secret for tokens of people, 32 bytes."""
         return self._key
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what tells this ledger from another one begun in its place, 64 hexadecimal digits."""
-        return mac(self._key, "fingerprint").hex()
 
     @property
     def head(self) -> str:
@@ -155,11 +151,13 @@ class Ledger:
             BudgetError: it would exceed `cap`.
         """
         before = self.history(tokens)
-        finer = [item for item in before if UNITS.index(item.unit) < UNITS.index(unit)]
-        if finer:
+        # A finer bound promises nothing per person; and who gets one window more has what a sum clipped per person
+        # says of them replaced, which moves it by up to twice its bound.
+        others = [item for item in before if item.unit != unit]
+        if others:
             raise BudgetError(
-                f"{len(finer)} private sums on the same people were bounded per {finer[0].unit}, which promises "
-                f"nothing per {unit}. Nothing was opened or charged; keep to the finer unit, or ask other people"
+                f"{len(others)} private sums on the same people were bounded per {others[0].unit}; that has no "
+                f"price per {unit}. Nothing was opened or charged; keep to one unit, or ask other people"
             )
         after = epsilon_pld([*before, *mechanisms], delta=delta)
         if not after <= cap * (1 + 1e-9):
@@ -266,6 +264,21 @@ class Ledger:
             raise LedgerError("the answer kept for this order was damaged; nothing may be sent for it")
         return sealed[32:]
 
+    def mark(self) -> str:
+        """Leave a random mark, 32 hexadecimal digits, which no earlier copy and no other ledger bears.
+
+        Raises:
+            LedgerError: the disk refused.
+        """
+        mark = secrets.token_hex(16)
+        with self._writing("the ledger could not be marked"), self._transaction():
+            self._db.execute("INSERT INTO marks VALUES (?)", (mark,))
+        return mark
+
+    def bears(self, mark: str) -> bool:
+        """Whether a mark was left in this ledger."""
+        return bool(self._query("SELECT 1 FROM marks WHERE mark = ?", mark))
+
     def answered(self) -> frozenset[str]:
         """Return the nonces whose answer is kept; a charge without one was cut short, and stays a charge."""
         return frozenset(str(nonce) for (nonce,) in self._query("SELECT nonce FROM replies"))
@@ -312,21 +325,13 @@ class Ledger:
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger cannot be read ({error}); nothing was charged or opened") from error
 
-    def _refuse_a_lost_database(self) -> None:
-        head = None if (self._folder / disk.DATABASE).exists() else disk.read_head(self._head_file)
-        if head is not None and head.number:
-            raise LedgerError(
-                f"the ledger is gone, but its head names line {head.number}; the site is frozen. Find the ledger's "
-                "folder; a new one would forget what was spent"
-            )
-
     def _compare_head(self) -> None:
         head, lines = disk.read_head(self._head_file), self._chain.lines
         if head is None:
             if lines:
                 raise LedgerError(
-                    f"the ledger's head file is missing ({self._head_file}); the site is frozen. To keep the head "
-                    "there from now on, move it there"
+                    f"the ledger's head file is missing ({self._head_file}); the site is frozen. If it is kept "
+                    "elsewhere, say where (ledger_head in site.toml, --heads, --head)"
                 )
             disk.write_head(self._head_file, disk.Head(0, self._chain.head), like=self._folder)
             return
@@ -366,8 +371,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except BaseException:
@@ -387,6 +392,20 @@ class Ledger:
 
     def _reply_seal(self, nonce: str, reply: bytes) -> bytes:
         return mac(self._key, "reply", nonce, hashlib.sha256(reply).hexdigest())
+
+
+def refuse_a_lost_database(folder: Path, *, head_file: Path | None = None) -> None:
+    """Refuse to begin a ledger where there was one; writes nothing.
+
+    Raises:
+        LedgerError: the head is there and names a line, and the database is not.
+    """
+    head = None if (folder / disk.DATABASE).exists() else disk.read_head(head_file or folder / disk.HEAD)
+    if head is not None and head.number:
+        raise LedgerError(
+            f"the ledger is gone, but its head names line {head.number}; the site is frozen. Find the ledger's "
+            "folder; a new one would forget what was spent"
+        )
 
 
 def token(key: bytes, kind: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """Approval: a site agrees to one plan for one run, by digest, after its own policy and ledger were asked.
 
 What was approved is kept in `approved/` of the site's folder, with the roster of sites that secure aggregation
-pins, which ledger it was and the line at which it stood, and is read again for every order.
+pins and a mark that the ledger bears since then, and is read again for every order.
 """
 
 import hashlib
@@ -25,14 +25,12 @@ from fedsynth.wire.plan import Plan, circle_of, code_version, plan_of
 class Approval:
     """A plan that this site agreed to.
 
-    `ledger` is the number of lines the ledger had then and the last one's link, `book` the ledger's fingerprint;
-    `roster` maps the sites of secure aggregation to their public keys, 32 bytes each, and is empty under trust in
-    the site.
+    `mark` was left in the ledger then; `roster` maps the sites of secure aggregation to their public keys, 32 bytes
+    each, and is empty under trust in the site.
     """
 
     plan: Plan
-    ledger: tuple[int, str]
-    book: str
+    mark: str
     roster: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -66,12 +64,12 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
     _check_roster(roster or {}, plan, me=policy.name)
     with open_ledger(folder, policy) as ledger:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
-        seen, book = [len(ledger), ledger.head], ledger.fingerprint
         afford(ledger, plan, holdings.tokens, cap=cap_of(policy, plan))
+        mark = ledger.mark()
     approvals = folder / "approved"
     approvals.mkdir(exist_ok=True)
     keys = {site: key.hex() for site, key in (roster or {}).items()}
-    body = json.dumps({"plan": plan.to_json(), "ledger": seen, "book": book, "roster": keys})
+    body = json.dumps({"plan": plan.to_json(), "mark": mark, "roster": keys})
     (approvals / f"{file_name(run)}.json").write_text(body, encoding="utf-8")
 
 
@@ -91,7 +89,7 @@ def approval_for(folder: Path, order: Order) -> Approval:
     if plan.code != code_version():
         raise ConsentError(f"this site approved code {plan.code} and now runs {code_version()}")
     roster = {site: bytes.fromhex(key) for site, key in body["roster"].items()}
-    return Approval(plan, (int(body["ledger"][0]), str(body["ledger"][1])), str(body["book"]), roster)
+    return Approval(plan, str(body["mark"]), roster)
 
 
 def afford(ledger: Ledger, plan: Plan, tokens: Mapping[Group, Sequence[str]], *, cap: float = math.inf) -> None:
@@ -118,16 +116,15 @@ def open_ledger(folder: Path, policy: Policy) -> Ledger:
 
 
 def check_seen(ledger: Ledger, approval: Approval) -> None:
-    """Refuse a ledger that was deleted or set back since the plan was approved.
+    """Refuse a ledger that was begun anew, or set back to a copy made before the plan was approved.
 
     Raises:
-        LedgerError: it is another ledger, or the line that was the last one then is not there.
+        LedgerError: it does not bear the mark that was left then.
     """
-    if ledger.fingerprint != approval.book:
-        raise LedgerError("this is not the ledger that was there when the plan was approved; the site is frozen")
-    length, head = approval.ledger
-    if length and ledger.link(length) != head:
-        raise LedgerError("the ledger lacks lines that it had when the plan was approved; the site is frozen")
+    if not ledger.bears(approval.mark):
+        raise LedgerError(
+            "this is another ledger than the plan was approved with, or an older copy of it; the site is frozen"
+        )
 
 
 def cap_of(policy: Policy, plan: Plan) -> float:

@@ -45,7 +45,11 @@ class Policy(BaseModel):
     kill_switch: str = "STOP"
 
     def to_toml(self) -> str:
-        """Return the text of a `site.toml` that says what is set here, and nothing that keeps to its default."""
+        """Return the text of a `site.toml` that says what is set here, and nothing that keeps to its default.
+
+        Raises:
+            StudyError: a text, such as a path in another encoding, has no form in UTF-8.
+        """
         said = self.model_dump(exclude_unset=True).items()
         return "".join(f"{field} = {_toml(value)}\n" for field, value in said)
 
@@ -131,7 +135,16 @@ def check_switch(policy: Policy, folder: Path) -> None:
 
 def _toml(value: str | float | Sequence[str]) -> str:
     """Return a value as TOML: of texts, whole numbers and lists JSON is a part of it, numbers may be infinite."""
-    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return str(value)
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StudyError(
+            f"{value!a} has no form in UTF-8, in which site.toml is written; name it otherwise"
+        ) from error
+    return text
 
 
 def _as_json(path: Path) -> str:

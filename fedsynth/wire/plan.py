@@ -171,11 +171,11 @@ def _of_a_phase(study: Study) -> int:
 def code_version() -> str:
     """Return the package version and a digest of its source and weights, e.g. "0.1.0+3f2a9c41..." with 64 digits.
 
-    Whole, for whoever writes the code may look for another one with the same digest: half the bits are what resists
-    that.
+    Of sources and weights, not of what Python made of them: bytecode and extensions beside them are not looked at.
     """
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted([*root.rglob("*.py"), *root.rglob("*.safetensors")]):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(data)}\0".encode() + data)
     return f"{version('fedsynth')}+{digest.hexdigest()}"

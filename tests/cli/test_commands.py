@@ -214,6 +214,7 @@ def test_ledgers_set_back_as_a_whole_are_noticed_by_heads_kept_elsewhere(  # typ
     missing = fedsynth(*words, "--out", tmp_path / "first")
     assert (missing.code, list(tmp_path.iterdir())) == (2, [])
     heads.mkdir()
+    dry = (*words, "--dry-run")
     for site in ("east", "west"):
         with Ledger(ledgers / site, head_file=heads / f"{site}.head"):
             pass
@@ -222,11 +223,14 @@ def test_ledgers_set_back_as_a_whole_are_noticed_by_heads_kept_elsewhere(  # typ
     shutil.rmtree(ledgers)
     shutil.copytree(tmp_path / "backup", ledgers)
 
-    again = [fedsynth(*words, "--out", tmp_path / "second"), fedsynth(*words, "--dry-run")]
+    again = [fedsynth(*words, "--out", tmp_path / "second"), fedsynth(*dry)]
     released = fedsynth("release", tmp_path / "first", "--out", tmp_path / "release")
 
     for done in (*again, released):
         assert (done.code, "an old copy was restored" in done.err) == (3, True), done.err
+    shutil.rmtree(ledgers)
+    for done in (fedsynth(*words, "--out", tmp_path / "second"), fedsynth(*dry)):
+        assert (done.code, "the ledger is gone" in done.err) == (3, True), done.err
     assert not (tmp_path / "second").exists()
 
 
@@ -467,27 +471,29 @@ def test_a_run_that_holds_ledgers_of_people_is_not_offered_for_removal(
     assert "Name another --out, or remove it" in refused()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_rehearsal_terminated_while_it_prepares_leaves_nothing(
     fedsynth,
     tmp_path: Path,
     study_file: Path,
     recordings: Path,
     monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+    number: signal.Signals,
 ) -> None:
     there: list[Path] = []
 
     def terminated(*_: object, **__: object) -> None:
         there.extend(tmp_path.glob(".fedsynth-*/sites/*/holdings/*.npz"))
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr("fedsynth.rehearsal.approve", terminated)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     done = fedsynth("rehearse", study_file, "--sites", recordings, "--out", tmp_path / "run")
 
-    assert (done.code, len(there)) == (143, 4)
+    assert (done.code, len(there)) == (128 + number, 4)
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_head_kept_elsewhere_is_found_at_release(fedsynth, run_copy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

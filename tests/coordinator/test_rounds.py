@@ -1,6 +1,7 @@
 """The coordinator's rounds, with real sites in process and faults between them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,21 @@ def test_the_statement_is_the_largest_over_sites_never_a_mean(plan: Plan, handle
     result = run(plan, {**handlers, "west": heavier})
 
     assert result.statement.epsilon == pytest.approx(epsilon_pld(twice, delta=1e-5))
+
+
+def test_sums_that_were_bounded_per_another_unit_have_no_price(plan: Plan, handlers: dict[str, Handler]) -> None:
+    per_window = tuple(replace(event, unit="window") for event in plan.mechanisms("train"))
+
+    def mixed(data: bytes) -> bytes:
+        answer = handlers["west"](data)
+        if Order.from_bytes(data).step != STATEMENT:
+            return answer
+        told = Update.from_bytes(answer)
+        both = (*told.train_history, *per_window)
+        return Update({}, "", told.ledger_head, told.ledger_length, both, told.held_out_history).to_bytes()
+
+    with pytest.raises(PrivacyError, match="west was asked about the same people per window, too"):
+        run(plan, {**handlers, "west": mixed})
 
 
 def test_sums_add_and_states_average_by_public_weight() -> None:

@@ -45,7 +45,7 @@ def test_a_process_that_detaches_itself_and_ignores_the_request_is_ended(
     assert not processes.home.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_everything_ends_when_the_run_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.families import cells
+from fedsynth.families.moments import Moments
 from fedsynth.families.spread import Products, n_products
 
 SIZE, BLOCK = 5, 4
@@ -32,6 +33,11 @@ def told(windows: Tensor, *, noise: float, axes: int = 1, spread: Tensor = WIDE)
 def normal(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(count, SIZE, generator=generator, dtype=torch.float64)
+
+
+def test_cells_and_parts_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        Moments(apart=True, axes=1)
 
 
 def test_a_gaussian_stays_the_gaussian_it_was() -> None:

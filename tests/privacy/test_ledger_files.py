@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -162,7 +163,7 @@ def rewritten(folder: Path, *statements: str) -> None:
 
 
 def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
-    """The first version had no table of tickets used, and lines that did not count the shares of noise."""
+    """The first version knew no tickets used and no marks, and its lines did not count the shares of noise."""
     with Ledger(tmp_path) as ledger:
         key = ledger.key
     body = json.dumps(
@@ -174,6 +175,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     rewritten(
         tmp_path,
         "DROP TABLE opened",
+        "DROP TABLE marks",
         f"INSERT INTO people VALUES ('{people}', 'anna')",
         f"INSERT INTO charges VALUES (1, 'one', 's', '{people}', '{body}', '{link}')",
         "PRAGMA user_version = 0",
@@ -182,12 +184,27 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         assert ledger.history(["anna"]) == (SUM,)
         assert ledger.redeem(charge(ledger, "two")).number == 2
+        assert ledger.bears(ledger.mark())
+
+
+def test_a_mark_tells_a_ledger_from_its_earlier_copies(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        first = ledger.mark()
+    shutil.copytree(tmp_path / "ledger", tmp_path / "copy")
+    with Ledger(tmp_path / "ledger") as ledger:
+        second = ledger.mark()
+        assert (ledger.bears(first), ledger.bears(second), ledger.bears("")) == (True, True, False)
+
+    with Ledger(tmp_path / "copy") as copy:
+        assert (copy.bears(first), copy.bears(second)) == (True, False)
+    with pytest.raises(sqlite3.IntegrityError, match="append only"):
+        rewritten(tmp_path / "ledger", "DELETE FROM marks")
 
 
 def test_a_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         charge(ledger, "one")
-    rewritten(tmp_path, "PRAGMA user_version = 2")
+    rewritten(tmp_path, "PRAGMA user_version = 3")
 
     with pytest.raises(LedgerError, match="written by a later version"):
         Ledger(tmp_path)

@@ -1,5 +1,8 @@
 """Tickets: real only when their line is in the ledger, and good for one opening."""
 
+import signal
+import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +56,28 @@ def test_one_ticket_does_not_use_up_another(ledger: Ledger) -> None:
     ledger.redeem(second)
 
     assert ledger.redeem(first).nonce == "one"
+
+
+def test_a_request_to_end_is_not_lost_while_the_ledger_waits_for_another(ledger: Ledger, tmp_path: Path) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit(143)
+
+    ticket = charge(ledger, "one")
+    other = sqlite3.connect(tmp_path / "ledger" / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    before = signal.signal(signal.SIGALRM, end)
+    release = threading.Timer(0.4, other.rollback)
+    try:
+        release.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(SystemExit):
+            ledger.redeem(ticket)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        release.join()
+        other.close()
+
+    assert ledger.redeem(ticket).nonce == "one"
 
 
 FORGERIES = [

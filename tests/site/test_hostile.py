@@ -1,5 +1,6 @@
 """Attacks on a site's answers; each worked once, and would again if its defence were removed."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedsynth.families.estimator import estimator_of
 from fedsynth.families.shape import Shape, shape_of
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.ledger import Ledger
-from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.mechanism import UNITS, Mechanism
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import lattice_step
 from fedsynth.signals.recording import Recording
@@ -167,13 +168,16 @@ def test_no_mechanism_is_written_that_would_be_priced_below_what_it_does(
         Mechanism("sum", sigma, q, steps, bound)
 
 
-def test_what_was_promised_per_window_bars_a_promise_per_subject(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("before", "after"), itertools.permutations(UNITS, 2))
+def test_what_was_promised_per_one_unit_bars_a_promise_per_another(tmp_path: Path, before: str, after: str) -> None:
+    # One window more of somebody who has some moves a sum clipped per person by up to twice its bound.
     with Ledger(tmp_path) as ledger:
-        per_window = Mechanism("sum", 50.0, 1.0, 1, 1.0, "train", "window")
-        ledger.charge(per_window, nonce="1", study="a", tokens=["t"], cap=8.0, delta=1e-5, unit="window")
+        first = Mechanism("sum", 50.0, 1.0, 1, 1.0, "train", before)
+        ledger.charge(first, nonce="1", study="a", tokens=["t"], cap=8.0, delta=1e-5, unit=before)
 
-        with pytest.raises(BudgetError, match="bounded per window"):
-            ledger.afford([Mechanism("sum", 50.0, 1.0, 1, 1.0)], tokens=["t"], cap=8.0, delta=1e-5, unit="subject")
+        with pytest.raises(BudgetError, match=f"bounded per {before}; that has no price per {after}"):
+            ledger.afford([replace(first, unit=after)], tokens=["t"], cap=8.0, delta=1e-5, unit=after)
+        ledger.afford([first], tokens=["t"], cap=8.0, delta=1e-5, unit=before)
 
 
 def test_the_same_person_is_known_by_name_and_by_recording(make_people: People) -> None:

@@ -137,7 +137,7 @@ def test_a_promise_about_recordings_needs_a_site_that_allows_it(site: Path, tiny
 
 def test_what_a_policy_writes_it_reads_again(tmp_path: Path) -> None:
     policy = Policy(
-        name='sh"adow\\ é',
+        name='sh"adow\\ é\x7f',
         largest_epsilon=math.inf,
         largest_delta=1e-7,
         units=("window",),
@@ -149,6 +149,8 @@ def test_what_a_policy_writes_it_reads_again(tmp_path: Path) -> None:
 
     assert load_policy(tmp_path) == policy
     assert "families" not in policy.to_toml()
+    with pytest.raises(StudyError, match=r"'\\udc80' has no form in UTF-8"):
+        Policy(name="\udc80", largest_epsilon=8.0).to_toml()
 
 
 def test_the_study_too_may_ask_for_more_subjects_than_a_site_has(site: Path, tiny_text: str) -> None:

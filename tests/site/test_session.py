@@ -180,21 +180,44 @@ def test_without_approval_or_holdings_a_run_stops_uncharged(
     assert lines(site) == 0
 
 
-def test_a_ledger_begun_anew_after_the_approval_freezes_the_site(
-    site: Path, plan: Plan, caplog: pytest.LogCaptureFixture
+def anew(ledger: Path, _: Path) -> None:
+    shutil.rmtree(ledger)
+
+
+def anew_with_the_old_key(ledger: Path, _: Path) -> None:
+    for path in (*ledger.glob("ledger.sqlite*"), ledger / "ledger.head"):
+        path.unlink()
+
+
+def from_last_night(ledger: Path, backup: Path) -> None:
+    shutil.rmtree(ledger)
+    shutil.copytree(backup, ledger)
+
+
+@pytest.mark.parametrize("change", [anew, anew_with_the_old_key, from_last_night])
+def test_another_ledger_than_the_approved_one_freezes_the_site(
+    tmp_path: Path,
+    make_site: MakeSite,
+    make_people: People,
+    plan: Plan,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[Path, Path], None],
 ) -> None:
-    assert ask(site, first_order(plan)).refused == ""
-    before = lines(site)
-    shutil.rmtree(site / "ledger")
-    with Ledger(site / "ledger") as anew:
-        assert before > len(anew) == 0
+    east = tmp_path / "east"
+    make_site(east, make_people(12, seed=1))
+    shutil.copytree(east / "ledger", tmp_path / "backup")
+    approve(east, run="run", plan=plan)
+    assert ask(east, first_order(plan)).refused == ""
+    assert lines(east) == 1
+    change(east / "ledger", tmp_path / "backup")
+    assert lines(east) == 0
 
     with caplog.at_level(logging.WARNING, logger="fedsynth.site"):
-        update = ask(site, first_order(plan))
+        update = ask(east, first_order(plan))
 
     assert (update.refused, dict(update.tensors)) == ("LedgerError", {})
-    assert "not the ledger that was there when the plan was approved" in caplog.text
-    assert lines(site) == 0
+    assert "another ledger than the plan was approved with" in caplog.text
+    assert lines(east) == 0
 
 
 def test_people_who_spent_their_budget_approve_no_second_run(site: Path, plan: Plan) -> None:
