@@ -1,6 +1,8 @@
 """Every GAN learns from recordings alone: no anchor, first without privacy, then clipped but not noised.
 
-Clipping by itself has made DP-SGD of such networks collapse before; the second case would show it.
+Clipping by itself has made DP-SGD of such networks collapse before; the second case would show it. An adversarial
+generator wanders, the dense one most (AUROC .52 to .89 from moment to moment). So several moments are looked at;
+who is drawn into a batch follows from a seed.
 """
 
 import math
@@ -21,6 +23,7 @@ from fedsynth.families.registry import class_of
 from fedsynth.families.shape import Shape, shape_of
 from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.families.trainer import Scale, Trainer
+from fedsynth.privacy import noise
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.signals.readers import read_site
@@ -50,18 +53,18 @@ def vectors(signal: np.ndarray, shape: Shape) -> np.ndarray:
 
 def auroc(family: Family, parts: torch.nn.ModuleDict, test: Windows, shape: Shape) -> float:
     labels = torch.arange(2).repeat_interleave(400)
-    noise = torch.randn(800, family.noise_width(shape), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(800, family.noise_width(shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        synthetic = family.sample(parts, labels, noise).numpy()
+        synthetic = family.sample(parts, labels, drawn).numpy()
     classifier = LogisticRegression(C=0.1, max_iter=1000).fit(vectors(synthetic, shape), labels.numpy())
     return float(roc_auc_score(test.labels, classifier.predict_proba(vectors(test.signal, shape))[:, 1]))
 
 
 def diversity(family: Family, parts: torch.nn.ModuleDict, shape: Shape) -> float:
     labels = torch.arange(2).repeat_interleave(100)
-    noise = torch.randn(200, family.noise_width(shape), generator=torch.Generator().manual_seed(1))
+    drawn = torch.randn(200, family.noise_width(shape), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        synthetic = family.sample(parts, labels, noise).numpy()
+        synthetic = family.sample(parts, labels, drawn).numpy()
     numbers, names = np.arange(200), ("healthy", "epilepsy")
     return diversity_score(
         SyntheticWindows(synthetic, labels.numpy(), numbers, names, shape.channels, shape.sfreq)
@@ -69,9 +72,9 @@ def diversity(family: Family, parts: torch.nn.ModuleDict, shape: Shape) -> float
 
 
 GANS = [
-    pytest.param("cwgan", {}, 150, 0.85, id="cwgan convolutional"),
-    pytest.param("cwgan", {"architecture": "dense"}, 300, 0.75, id="cwgan dense"),
-    pytest.param("dense-gan", {}, 200, 0.85, id="dense-gan"),
+    pytest.param("cwgan", {}, 160, 0.85, id="cwgan convolutional"),
+    pytest.param("cwgan", {"architecture": "dense"}, 320, 0.75, id="cwgan dense"),
+    pytest.param("dense-gan", {}, 320, 0.85, id="dense-gan"),
     pytest.param("wavegan", {}, 200, 0.85, id="wavegan"),
 ]
 
@@ -88,7 +91,10 @@ def test_training_from_the_prior_tells_the_labels_apart(
     steps: int,
     least: float,
     clipping_norm: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    draws = np.random.default_rng(0)
+    monkeypatch.setattr(noise, "_words", lambda count: draws.integers(0, 2**64, count, dtype=np.uint64))
     east, north, shape = people
     family = class_of(name)(**options, generator_learning_rate=3e-4)
     torch.manual_seed(0)
@@ -96,11 +102,15 @@ def test_training_from_the_prior_tells_the_labels_apart(
     before = auroc(family, parts, north, shape)
     batch = Batch(torch.from_numpy(east.signal), torch.from_numpy(east.labels), torch.from_numpy(east.subjects))
 
-    phase, mechanism = family.phases[0], Mechanism("gradients", 0.0, 0.2, steps, clipping_norm)
+    phase, mechanism = family.phases[0], Mechanism("gradients", 0.0, 0.2, steps // 8, clipping_norm)
     scale = Scale(float(batch.n_units), float(batch.n_units), torch.tensor([0.65, 0.35]))
     trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=mechanism, scale=scale)
-    train(trainer, batch=batch, allowance=Allowance(mechanism), way="loop")
+    told = []
+    for moment in range(8):
+        train(trainer, batch=batch, allowance=Allowance(mechanism), way="loop")
+        if moment >= 4:
+            told.append(auroc(family, parts, north, shape))
 
     assert before < 0.7
-    assert auroc(family, parts, north, shape) > least
+    assert np.mean(told) > least, told
     assert diversity(family, parts, shape) > 10 * LEAST_DIVERSITY
