@@ -41,7 +41,7 @@ def rehearse(
     if out is None and not dry_run:
         raise typer.BadParameter("give --out RUN, or --dry-run")
     if heads is not None and ledgers is None:
-        raise typer.BadParameter("--heads names the second place of the heads of --ledgers DIR; give both")
+        raise typer.BadParameter("--heads goes with --ledgers DIR; give both")
     if heads is not None and not heads.is_dir():
         raise typer.BadParameter(f"--heads: {heads} is not a folder; make it, or mount its disk")
     text = _read(study)

@@ -114,11 +114,6 @@ class Ledger:
         """Return the number of charges."""
         return len(self._fresh().lines)
 
-    def link(self, number: int) -> str | None:
-        """Return the link of a line, counted from 1, or None where there is no such line."""
-        lines = self._fresh().lines
-        return lines[number - 1].link if 0 < number <= len(lines) else None
-
     def charges(self) -> tuple[Charge, ...]:
         """Return every charge, oldest first."""
         return tuple(self._fresh().lines)

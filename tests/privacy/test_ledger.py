@@ -173,12 +173,6 @@ def test_a_cap_that_is_no_number_allows_nothing(tmp_path: Path, cap: float) -> N
         assert len(ledger) == 0
 
 
-def test_a_line_has_its_link_and_no_other_number_has_one(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        charge(ledger, "one")
-        assert [ledger.link(number) for number in (-1, 0, 1, 2)] == [None, None, ledger.head, None]
-
-
 def test_a_second_connection_sees_what_the_first_one_charged(tmp_path: Path) -> None:
     with Ledger(tmp_path) as first, Ledger(tmp_path) as second:
         charge(first, "one")
