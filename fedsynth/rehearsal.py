@@ -21,7 +21,8 @@ from fedsynth.errors import RecordingError, RefusedError, RunError, StudyError
 from fedsynth.evaluation.reference import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.families.registry import family_of
-from fedsynth.privacy.ledger import Ledger, refuse_a_lost_database
+from fedsynth.privacy.ledger import Ledger
+from fedsynth.privacy.ledger_disk import refuse_a_lost_database
 from fedsynth.signals.readers import read_site
 from fedsynth.signals.recording import Recording, Windows
 from fedsynth.signals.toy import write_toy_cohort

@@ -68,7 +68,7 @@ class Ledger:
         try:
             disk.make_folder(folder)
             with disk.lock(folder):
-                refuse_a_lost_database(folder, head_file=self._head_file)
+                disk.refuse_a_lost_database(folder, head_file=self._head_file)
                 self._key = disk.open_key(folder)
                 self._db = disk.open_database(folder)
                 try:
@@ -387,20 +387,6 @@ class Ledger:
 
     def _reply_seal(self, nonce: str, reply: bytes) -> bytes:
         return mac(self._key, "reply", nonce, hashlib.sha256(reply).hexdigest())
-
-
-def refuse_a_lost_database(folder: Path, *, head_file: Path | None = None) -> None:
-    """Refuse to begin a ledger where there was one; writes nothing.
-
-    Raises:
-        LedgerError: the head is there and names a line, and the database is not.
-    """
-    head = None if (folder / disk.DATABASE).exists() else disk.read_head(head_file or folder / disk.HEAD)
-    if head is not None and head.number:
-        raise LedgerError(
-            f"the ledger is gone, but its head names line {head.number}; the site is frozen. Find the ledger's "
-            "folder; a new one would forget what was spent"
-        )
 
 
 def token(key: bytes, kind: str, what: str) -> str:

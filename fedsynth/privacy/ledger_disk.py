@@ -159,6 +159,20 @@ def read_head(path: Path) -> Head | None:
         raise LedgerError("the ledger's head file is damaged; the site is frozen") from error
 
 
+def refuse_a_lost_database(folder: Path, *, head_file: Path | None = None) -> None:
+    """Refuse to begin a ledger where there was one; writes nothing.
+
+    Raises:
+        LedgerError: the head is there and names a line, and the database is not.
+    """
+    head = None if (folder / DATABASE).exists() else read_head(head_file or folder / HEAD)
+    if head is not None and head.number:
+        raise LedgerError(
+            f"the ledger is gone, but its head names line {head.number}; the site is frozen. Find the ledger's "
+            "folder; a new one would forget what was spent"
+        )
+
+
 def write_head(path: Path, head: Head, *, like: Path) -> None:
     """Replace a head by a later one, which belongs to the owner of the ledger's folder `like`."""
     write_durably(path, json.dumps({"number": head.number, "link": head.link}).encode("ascii"), like=like)
