@@ -44,8 +44,8 @@ check: .venv/installed
 	$(BIN)/python -m pytest -q --doctest-modules fedsynth
 
 priors: .venv/installed
-	$(BIN)/python -m fedsynth.families.pretraining fedsynth/priors
-	$(BIN)/python -m fedsynth.families.prior_card fedsynth/priors
+	$(BIN)/python -m fedsynth.priors.pretrain fedsynth/priors
+	$(BIN)/python -m fedsynth.priors.card fedsynth/priors
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --site-dir build/site

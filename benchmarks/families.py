@@ -7,7 +7,7 @@ each family is rehearsed for itself and trained for so many rounds of gradients 
     python benchmarks/families.py examples/bonn/study.toml dealt dealt.holdout
     python benchmarks/families.py examples/bonn/study.toml dealt dealt.holdout --rounds 4
 
-Prints AUROC of the positive label, macro-AUROC and macro-F1 of the product's referee, means over seeds, and the
+Prints AUROC of the positive label, macro-AUROC and macro-F1 of the product's classifier, means over seeds, and the
 share of what training on real windows reaches (AUROC).
 """
 
@@ -21,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
-from fedsynth.coordinator.generator import Generator, untrained
-from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
+from fedsynth.engines.in_process import in_process
+from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
 from fedsynth.families.registry import FAMILIES
-from fedsynth.families.shape import shape_of
-from fedsynth.rehearsal import Rehearsal, in_process, rehearse
-from fedsynth.signals.readers import read_site
-from fedsynth.signals.recording import Windows
-from fedsynth.signals.windows import windows_of
+from fedsynth.modalities.shape import shape_of
+from fedsynth.recordings.readers.site import read_site
+from fedsynth.recordings.recording import Windows
+from fedsynth.recordings.windows import windows_of
+from fedsynth.rehearsal.rehearse import Rehearsal, rehearse
 from fedsynth.study import FamilyPlan, Study, parse_study
+from fedsynth.synthesis.generator import Generator, untrained
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("sites", type=Path, help="dealt hospitals")
     parser.add_argument("holdout", type=Path, help="people whom no hospital has")
     parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of the referee (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of the classifier (default 3)")
     parser.add_argument("--rounds", type=int, default=0, help="of gradients (default 0: the anchor alone)")
     given = parser.parse_args()
     text = without_privacy(given.study.read_text(encoding="utf-8"), rounds=given.rounds)
@@ -56,7 +57,7 @@ def main() -> int:
         else:
             one = study.model_copy(update={"family": FamilyPlan(name=name)})
             generator = untrained(one, anchored.anchor)
-        drawn = generator.draw(per_label=referee_plan(shape_of(study)).windows_per_label, seed="families")
+        drawn = generator.draw(per_label=classifier_plan(shape_of(study)).windows_per_label, seed="families")
         show(name, scores(drawn.signal, drawn.labels, test, study, seeds=given.seeds), real)
     return 0
 
@@ -95,7 +96,7 @@ def scores(
     names, positive = study.labels.names, study.labels.names.index(study.labels.positive)
     rows = []
     for seed in range(seeds):
-        given = answer(train_referee(signal, labels, shape=shape_of(study), seed=seed), test.signal)
+        given = answer(train_classifier(signal, labels, shape=shape_of(study), seed=seed), test.signal)
         each = [roc_auc_score(test.labels == label, given[:, label]) for label in range(len(names))]
         rows.append((each[positive], np.mean(each), f1_score(test.labels, given.argmax(axis=1), average="macro")))
     return np.stack([np.mean(rows, axis=0), np.std(rows, axis=0)], axis=1)

@@ -1,8 +1,8 @@
 """The price of a private step: from one convolutional critic to times and memory beside a plain step's.
 
-Every way to a sum of clipped gradients runs in turn with the plain step, in one process and round after round;
+Every method to a sum of clipped gradients runs in turn with the plain step, in one process and round after round;
 a ratio is the median over rounds, so that a busy machine disturbs both alike. Memory is the peak above what the
-process held before its first step, each way in a process of its own. See README.md for what is compared.
+process held before its first step, each method in a process of its own. See README.md for what is compared.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from torch import Tensor, nn
 
-from fedsynth.privacy.factored import choose, factored_gradients
 from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.training.book_keeping.gradients import choose, factored_gradients
 
 N_WINDOWS, N_TIMES, STRIDE, GROUPS = 256, 256, 2, 8
 CHANNELS = (1, 64, 128, 256, 256)
@@ -132,11 +132,11 @@ def ghost(model: nn.Module, windows: Tensor, units: Tensor) -> Step:  # noqa: AR
 WAYS = {"plain": plain, "loop": loop, "factored": factored, "Opacus hooks": hooks, "Opacus ghost": ghost}
 
 
-def make(way: str, per_unit: int, *, kernel: int, device: torch.device) -> Step:
-    """Return a step of one way, on a model and data of its own that are the same for all."""
+def make(method: str, per_unit: int, *, kernel: int, device: torch.device) -> Step:
+    """Return a step of one method, on a model and data of its own that are the same for all."""
     model = critic(kernel).to(device)
     windows = torch.randn(N_WINDOWS, 1, N_TIMES).to(device)
-    step = WAYS[way](model, windows, (torch.arange(N_WINDOWS) // per_unit).to(device))
+    step = WAYS[method](model, windows, (torch.arange(N_WINDOWS) // per_unit).to(device))
 
     def finished() -> Tensor:
         out = step()
@@ -163,26 +163,26 @@ def timed(step: Callable[[], object]) -> float:
 
 
 def times(per_unit: int, *, args: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Return a row of the table for each way; every step is timed right after a plain one."""
+    """Return a row of the table for each method; every step is timed right after a plain one."""
     ways = ways_for(per_unit, args=args)
-    steps = {way: make(way, per_unit, kernel=args.kernel, device=device) for way in ["plain", *ways]}
-    sums = {way: step() for way, step in steps.items()}
-    for way in ways:
-        if (sums[way] - sums["loop"]).norm() > 1e-3 * sums["loop"].norm():
-            raise SystemExit(f"{way} and a loop over units disagree; no time is worth reporting")
+    steps = {method: make(method, per_unit, kernel=args.kernel, device=device) for method in ["plain", *ways]}
+    sums = {method: step() for method, step in steps.items()}
+    for method in ways:
+        if (sums[method] - sums["loop"]).norm() > 1e-3 * sums["loop"].norm():
+            raise SystemExit(f"{method} and a loop over units disagree; no time is worth reporting")
     size = len(sums["plain"])
     noise = statistics.median(timed(lambda: noise_alone(size, device)) for _ in range(5))
-    pairs: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    pairs: dict[str, list[tuple[float, float]]] = {method: [] for method in ways}
     for _ in range(args.rounds):
-        for way in ways:
+        for method in ways:
             plain_ms = timed(steps["plain"])
-            pairs[way].append((timed(steps[way]), plain_ms))
+            pairs[method].append((timed(steps[method]), plain_ms))
     everything = [pair for mine in pairs.values() for pair in mine]
-    rows = [{"way": "plain", "ms": statistics.median(ms for _, ms in everything), "ratio": 1.0}]
-    for way, mine in pairs.items():
+    rows = [{"method": "plain", "ms": statistics.median(ms for _, ms in everything), "ratio": 1.0}]
+    for method, mine in pairs.items():
         rows.append(
             {
-                "way": way,
+                "method": method,
                 "ms": statistics.median(ms for ms, _ in mine),
                 "ratio": statistics.median(ms / plain_ms for ms, plain_ms in mine),
                 "ratio_of_minima": min(ms for ms, _ in mine) / min(ms for _, ms in everything),
@@ -198,16 +198,16 @@ def noise_alone(size: int, device: torch.device) -> Tensor:
     return PrivateSum(size, clipping_norm=CLIPPING_NORM, noise_multiplier=1.0, device=device).read()
 
 
-def extra_memory(way: str, per_unit: int, *, kernel: int, device: torch.device) -> float:
+def extra_memory(method: str, per_unit: int, *, kernel: int, device: torch.device) -> float:
     """Return the peak of three steps above what was held before them, in MB."""
     if device.type == "cuda":
-        step = make(way, per_unit, kernel=kernel, device=device)
+        step = make(method, per_unit, kernel=kernel, device=device)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(3):
             step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    command = [sys.executable, __file__, "--kernel", str(kernel), "--peak", way, str(per_unit)]
+    command = [sys.executable, __file__, "--kernel", str(kernel), "--peak", method, str(per_unit)]
     # Blocks above 64 kB go back to the system when they are freed, so that the peak is the step's own.
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -215,10 +215,10 @@ def extra_memory(way: str, per_unit: int, *, kernel: int, device: torch.device) 
     return float(done.stdout)
 
 
-def print_peak(way: str, per_unit: int, *, kernel: int) -> None:
+def print_peak(method: str, per_unit: int, *, kernel: int) -> None:
     """Print the megabytes that this process reaches above what it held before its first step; Linux only."""
     torch.set_num_threads(1)
-    step = make(way, per_unit, kernel=kernel, device=torch.device("cpu"))
+    step = make(method, per_unit, kernel=kernel, device=torch.device("cpu"))
     small = nn.Conv1d(1, 4, kernel, 2)  # loads what torch loads once
     torch.autograd.grad(small(torch.randn(2, 1, 64)).sum(), list(small.parameters()))
     before = _status("VmRSS")
@@ -244,15 +244,15 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
             chosen = choose(n_windows=N_WINDOWS, n_units=N_WINDOWS // per_unit, device=device)
             for row in times(per_unit, args=args, device=device):
                 here = {"threads": threads, "layout": layout, "per_unit": per_unit}
-                rows.append({**here, **row, "chosen": row["way"] == chosen})
+                rows.append({**here, **row, "chosen": row["method"] == chosen})
     peaks = {
-        (way, n): extra_memory(way, n, kernel=args.kernel, device=device)
+        (method, n): extra_memory(method, n, kernel=args.kernel, device=device)
         for n in (1, 16)
-        for way in ["plain", *ways_for(n, args=args)]
+        for method in ["plain", *ways_for(n, args=args)]
     }
     for row in rows:
-        if (row["way"], row["per_unit"]) in peaks:
-            row["extra_mb"] = peaks[row["way"], row["per_unit"]]
+        if (row["method"], row["per_unit"]) in peaks:
+            row["extra_mb"] = peaks[row["method"], row["per_unit"]]
             row["memory_ratio"] = row["extra_mb"] / peaks["plain", row["per_unit"]]
     first = {row["per_unit"]: row for row in rows if row["chosen"] and row["threads"] == 1}
     return {
@@ -269,14 +269,14 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """Return measurements as text; an arrow marks what `choose` picks."""
-    head = ["threads", "per unit", "way", "ms", "ratio", "of minima", "with noise", "extra MB", "of plain", ""]
+    head = ["threads", "per unit", "method", "ms", "ratio", "of minima", "with noise", "extra MB", "of plain", ""]
     lines = [head]
     for row in found["rows"]:
         numbers = [
             f"{row[key]:.2f}" if key in row else "" for key in ("ratio", "ratio_of_minima", "ratio_with_noise")
         ]
         memory = [f"{row['extra_mb']:.0f}", f"{row['memory_ratio']:.2f}"] if "extra_mb" in row else ["", ""]
-        names = [str(row["threads"]), row["layout"], row["way"], f"{row['ms']:.0f}"]
+        names = [str(row["threads"]), row["layout"], row["method"], f"{row['ms']:.0f}"]
         lines.append([*names, *numbers, *memory, "<-" * row["chosen"]])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one thread, one and 16 windows per unit, no Opacus")
     parser.add_argument("--all", action="store_true", help="Opacus' ghost clipping too")
     parser.add_argument("--kernel", type=int, default=5, help="width of the convolutions (default 5)")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds of every way (default 9, quick 7)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds of every method (default 9, quick 7)")
     parser.add_argument("--peak", nargs=2, metavar=("WAY", "PER_UNIT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.rounds = args.rounds or (7 if args.quick else 9)

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedsynth.coordinator.generator import Generator, at_prior
-from fedsynth.release.dataset import write_dataset
+from fedsynth.release.writers.dataset import write_dataset
 from fedsynth.study import Study, parse_study
+from fedsynth.synthesis.generator import Generator, at_prior
 
 STUDY = """
 name = "sampling"

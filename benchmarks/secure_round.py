@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.privacy.roster import Circle
-from fedsynth.privacy.secure_sum import SecureServer, SecureSite
+from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
+from fedsynth.secure_aggregation.roster import SecureCohort
 
 STAGES = ("keys", "shares", "sum", "agree", "unmask")
 CONTEXT = "benchmark"
@@ -30,16 +30,16 @@ CONTEXT = "benchmark"
 class Meter:
     """Sites as bytes, and what each call took."""
 
-    def __init__(self, circle: Circle, identities: dict[str, Ed25519PrivateKey], *, steps: int) -> None:
-        self.circle, self.identities = circle, identities
+    def __init__(self, cohort: SecureCohort, identities: dict[str, Ed25519PrivateKey], *, steps: int) -> None:
+        self.cohort, self.identities = cohort, identities
         self.seconds: dict[str, float] = defaultdict(float)
         self.sent: dict[str, int] = defaultdict(int)
         self.received: dict[str, int] = defaultdict(int)
         self.largest_state = 0
         self.server_seconds = 0.0
-        self.server = SecureServer(circle, CONTEXT, steps)
+        self.server = SecureServer(cohort, CONTEXT, steps)
         start = time.perf_counter()
-        begun = {n: SecureSite.begin(circle, n, key, CONTEXT, steps) for n, key in identities.items()}
+        begun = {n: SecureSite.begin(cohort, n, key, CONTEXT, steps) for n, key in identities.items()}
         self.states = {name: site.to_bytes() for name, site in begun.items()}
         self.seconds["keys"] += time.perf_counter() - start
 
@@ -53,7 +53,7 @@ class Meter:
     def ask(self, stage: str, name: str, request: bytes, answer: Callable[[SecureSite], bytes]) -> None:
         """Let one site answer from its kept state, and hand the reply to the coordinator."""
         start = time.perf_counter()
-        site = SecureSite.from_bytes(self.states[name], circle=self.circle, identity=self.identities[name])
+        site = SecureSite.from_bytes(self.states[name], cohort=self.cohort, identity=self.identities[name])
         reply = answer(site)
         self.states[name] = site.to_bytes()
         self.seconds[stage] += time.perf_counter() - start
@@ -67,8 +67,8 @@ def measure(n: int, *, size: int, steps: int, dishonest: int, gone: int) -> dict
     """Run one session with one step, `gone` sites falling silent after the shares."""
     identities = {f"site-{place:03d}": Ed25519PrivateKey.generate() for place in range(n)}
     roster = {name: key.public_key().public_bytes_raw() for name, key in identities.items()}
-    circle = Circle(roster, dropouts=gone, dishonest=dishonest)
-    meter = Meter(circle, identities, steps=steps)
+    cohort = SecureCohort(roster, dropouts=gone, dishonest=dishonest)
+    meter = Meter(cohort, identities, steps=steps)
     server, present = meter.server, list(identities)[gone:]
     expected = np.zeros(size, np.uint64)
 
@@ -96,7 +96,7 @@ def measure(n: int, *, size: int, steps: int, dishonest: int, gone: int) -> dict
     return {
         "sites": n,
         "gone": gone,
-        "threshold": circle.threshold,
+        "threshold": cohort.threshold,
         "seconds_per_site": {stage: meter.seconds[stage] / people[stage] for stage in STAGES},
         "server_seconds": meter.server_seconds,
         "server_seconds_unmasking": unmasking,

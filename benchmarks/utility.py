@@ -1,7 +1,7 @@
 """The benchmark against peers at equal epsilon: train on synthetic windows, test on real windows of unseen people.
 
 Every method gets the same training windows, labels and units and returns as many synthetic windows of every label;
-the same referees are trained on them and tested on the same real windows. See docs/benchmark.md.
+the same classifiers are trained on them and tested on the same real windows. See docs/benchmark.md.
 
     python benchmarks/utility.py --data DIR --sets bonn --seeds 3 --epsilon 1 8 --json out.json
 
@@ -33,17 +33,17 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, roc_auc_score
 from utility_data import HOSPITALS, ROOT, SETS, Dealt, load
 
-from fedsynth.evaluation.transfer import answer, referee_plan, train_referee
-from fedsynth.families.shape import Shape
+from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
+from fedsynth.modalities.shape import Shape
 
 DELTA = 1e-5
 UNITS = {"bonn": "recording", "cinc2017": "recording", "simulated": "recording"}  # the subject elsewhere
-Referee = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
+Classifier = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial: who, on what, at which price, and the scores by referee (higher is better)."""
+    """One trial: who, on what, at which price, and the scores by classifier (higher is better)."""
 
     set: str
     unit: str
@@ -115,7 +115,7 @@ def trial(
         epsilon=epsilon,
         delta=DELTA,
         seed=seed,
-        per_label=options.per_label or referee_plan(dealt.shape).windows_per_label,
+        per_label=options.per_label or classifier_plan(dealt.shape).windows_per_label,
     )
     progress = partial(_progress, f"{name} {method} at epsilon {epsilon:g}, split {seed}")
     if method == "train-real":
@@ -145,13 +145,15 @@ def trial(
 
 
 def judge(given: Outcome, dealt: Dealt, *, positive: int, seed: int) -> dict[str, dict[str, float]]:
-    """Train each referee on the windows given and score its answers on windows of unseen people."""
+    """Train each classifier on the windows given and score its answers on windows of unseen people."""
     test = dealt.test
-    referees: dict[str, Referee] = {
+    classifiers: dict[str, Classifier] = {
         "cnn": partial(_cnn, shape=dealt.shape, seed=seed),
         "forest": partial(_forest, shape=dealt.shape, seed=seed),
     }
-    answers = {name: referee(given.signal, given.labels, test.signal) for name, referee in referees.items()}
+    answers = {
+        name: classifier(given.signal, given.labels, test.signal) for name, classifier in classifiers.items()
+    }
     return {
         name: {
             **scores(answer, test.labels, positive=positive),
@@ -195,7 +197,7 @@ def narrower(
 def _cnn(
     signal: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, shape: Shape, seed: int
 ) -> NDArray[np.float64]:
-    return answer(train_referee(signal, labels, shape=shape, seed=seed), test)
+    return answer(train_classifier(signal, labels, shape=shape, seed=seed), test)
 
 
 def _forest(
@@ -264,8 +266,10 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _mean(each: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     return {
-        referee: {score: float(np.mean([one[referee][score] for one in each])) for score in each[0][referee]}
-        for referee in each[0]
+        classifier: {
+            score: float(np.mean([one[classifier][score] for one in each])) for score in each[0][classifier]
+        }
+        for classifier in each[0]
     }
 
 
@@ -295,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epsilon", nargs="+", type=float, default=[1.0, 8.0], metavar="E", help="inf is allowed")
     parser.add_argument("--unit", choices=("window", "recording", "subject"), help="default: as the set's study")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="splits, numbered from 1 (default 3)")
-    parser.add_argument("--per-label", type=int, metavar="N", help="default: as many as referees are trained on")
+    parser.add_argument("--per-label", type=int, metavar="N", help="default: as many as classifiers are trained on")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "utility" / "results.json", metavar="FILE")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "utility", metavar="DIR", help="scratch")
     return parser

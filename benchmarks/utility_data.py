@@ -18,9 +18,9 @@ import tomli_w
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from fedsynth.families.shape import Shape, shape_of
-from fedsynth.signals.readers import read_site
-from fedsynth.signals.windows import windows_of
+from fedsynth.modalities.shape import Shape, shape_of
+from fedsynth.recordings.readers.site import read_site
+from fedsynth.recordings.windows import windows_of
 from fedsynth.study import Study, parse_study
 
 ROOT = Path(__file__).parents[1]

@@ -53,7 +53,7 @@ def grouped(rows: list[Row]) -> dict[Group, dict[Cell, list[Row]]]:
 
 
 def tables(groups: dict[Group, dict[Cell, list[Row]]]) -> str:
-    """Return one table for each set and unit: mean and standard deviation over seeds, by both referees."""
+    """Return one table for each set and unit: mean and standard deviation over seeds, by both classifiers."""
     out: list[str] = []
     for (name, unit), cells in groups.items():
         out += [f"### {name}, unit {unit}", ""]
@@ -71,9 +71,9 @@ def tables(groups: dict[Group, dict[Cell, list[Row]]]) -> str:
     return "\n".join(out)
 
 
-def spread(rows: list[Row], referee: str, measure: str) -> str:
+def spread(rows: list[Row], classifier: str, measure: str) -> str:
     """Return mean and standard deviation over seeds, without the leading zero: ".912 ± .010"."""
-    values = [row.scores[referee][measure] for row in rows]
+    values = [row.scores[classifier][measure] for row in rows]
     mean = f"{statistics.fmean(values):.3f}".removeprefix("0")
     if len(values) < 2:
         return mean

@@ -4,9 +4,11 @@ Nothing here may ever make privacy noise; that comes from `fedsynth.privacy.nois
 """
 
 import hashlib
+import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def public_seed(*names: str | int) -> int:
@@ -29,3 +31,8 @@ def numpy_generator(*names: str | int) -> np.random.Generator:
 def torch_generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator for public randomness: a generator's input noise, initial weights."""
     return torch.Generator(device=device).manual_seed(public_seed(*names))
+
+
+def uniform_of(normal: Tensor) -> Tensor:
+    """Turn standard normal numbers into numbers uniform on [0, 1]."""
+    return 0.5 * (1 + torch.erf(normal / math.sqrt(2)))

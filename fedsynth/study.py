@@ -13,13 +13,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedsynth.errors import StudyError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
 Trust = Literal["site", "aggregate"]
+Modality = Literal["eeg", "ecg"]
+"""What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
 _LARGEST_RATIO = 100_000
 
 
@@ -36,7 +38,7 @@ class SignalPlan(_Page):
     what becomes of a recording without one of the channels.
     """
 
-    modality: Literal["eeg", "ecg"]
+    modality: Modality
     format: Literal["edf", "text", "wfdb"]
     channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
     sfreq: float = Field(ge=50, le=1024)
@@ -163,7 +165,12 @@ class FamilyPlan(_Page):
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
-class BudgetShares(_Page):
+def _private_step(value: Any) -> Any:
+    """Accept "together", the word of version 0.1 for "batched"."""
+    return "batched" if value == "together" else value
+
+
+class TrainingPlan(_Page):
     """How rounds are cut and how epsilon is shared; public constants.
 
     `estimator` is the way from private sums to the anchor. `gradient_share` is the part of epsilon that DP-SGD may
@@ -171,7 +178,7 @@ class BudgetShares(_Page):
     `Study.n_rounds`. `held_out` is the fraction of units that never train and are
     asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
     all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). `private_step` is
-    "isolated" where every unit's gradient is taken alone, and "together" where many are taken at once: faster with
+    "isolated" where every unit's gradient is taken alone, and "batched" where many are taken at once: faster with
     few windows per unit, and safe only where the coordinator sends the parameters that training led to.
     """
 
@@ -184,7 +191,7 @@ class BudgetShares(_Page):
     gradient_clip: float = Field(default=1.0, ge=1e-4, le=1e4)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
     aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
-    private_step: Literal["isolated", "together"] = "isolated"
+    private_step: Annotated[Literal["isolated", "batched"], BeforeValidator(_private_step)] = "isolated"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -219,7 +226,7 @@ class Study(_Page):
     privacy: PrivacyPlan
     cohort: CohortPlan = CohortPlan()
     family: FamilyPlan
-    plan: BudgetShares = BudgetShares()
+    training: TrainingPlan = Field(default=TrainingPlan(), alias="plan")
     release: ReleasePlan = ReleasePlan()
 
     @model_validator(mode="after")
@@ -233,9 +240,9 @@ class Study(_Page):
                 raise ValueError(
                     'trust = "aggregate" needs the sites by name in cohort.sites: they pin one another'
                 )
-            if self.plan.aggregation != "mean":
+            if self.training.aggregation != "mean":
                 raise ValueError(
-                    f'plan.aggregation = "{self.plan.aggregation}" looks at each site\'s parts, which '
+                    f'plan.aggregation = "{self.training.aggregation}" looks at each site\'s parts, which '
                     'trust = "aggregate" hides; use "mean"'
                 )
         return self
@@ -247,16 +254,20 @@ class Study(_Page):
         At a few hundred units gradients moved the anchor by no more than the noise (docs/log.md). So, with an
         anchor: none below 5000 declared units or below epsilon 4.
         """
-        rounds, cohort = self.plan.rounds, self.cohort
+        rounds, cohort = self.training.rounds, self.cohort
         if rounds != "auto":
             return rounds
         units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
-        return 2 if not self.plan.anchor or (units >= 5000 and self.privacy.epsilon >= 4) else 0
+        return 2 if not self.training.anchor or (units >= 5000 and self.privacy.epsilon >= 4) else 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the effective configuration (defaults filled in) as plain data, with the keys of its file."""
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the effective configuration (defaults filled in), as 64 hexadecimal digits."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
+        return hashlib.sha256(canonical(self.to_plain()).encode()).hexdigest()
 
 
 def rate_ratio(before: float, after: float) -> tuple[int, int]:
@@ -343,8 +354,9 @@ def _explain(error: ValidationError) -> str:
 def _keys(table: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = Study
     for part in table:
-        annotation = model.model_fields[str(part)].annotation
+        named = {field.alias or name: field for name, field in model.model_fields.items()}
+        annotation = named[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

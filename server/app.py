@@ -6,8 +6,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedsynth.coordinator.rounds import Progress
 from fedsynth.coordinator.run_folder import RunFolder, carry_out
+from fedsynth.progress import Progress
 from server.transport import GridTransport
 
 app = ServerApp()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.privacy.ledger import Ledger
-from fedsynth.signals.recording import Recording
-from fedsynth.signals.windows import windows_of
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.windows import windows_of
 from fedsynth.site.holdings import Holdings, keep
 from fedsynth.study import Study, parse_study
 

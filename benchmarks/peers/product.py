@@ -7,7 +7,8 @@ from pathlib import Path
 
 from utility_data import HOSPITALS, study_text
 
-from fedsynth.rehearsal import Rehearsal, in_process, rehearse
+from fedsynth.engines.in_process import in_process
+from fedsynth.rehearsal.rehearse import Rehearsal, rehearse
 from fedsynth.study import parse_study
 from peers.task import Outcome, Progress, Task
 

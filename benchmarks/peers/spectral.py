@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedsynth.families.shape import Shape
+from fedsynth.modalities.shape import Shape
 
 BOUND = 4.0  # a standardised feature beyond this counts as this
 _BANDS = 24  # of one channel; several channels share about as many in the square root
@@ -129,13 +129,13 @@ class Codec:
     @property
     def size(self) -> int:
         """Return the codec's number of features."""
-        from fedsynth.families.codec import codec_of
+        from fedsynth.modalities.registry import codec_of
 
         return codec_of(self.shape).n_features
 
     def encode(self, signal: NDArray[np.float32]) -> Vectors:
         """Return the codec's features, standardised as the product does."""
-        from fedsynth.families.codec import codec_of, standardise
+        from fedsynth.modalities.registry import codec_of, standardise
 
         parts = torch.from_numpy(signal).split(256)
         vectors = torch.cat([standardise(codec_of(self.shape).features(part), self.shape) for part in parts])
@@ -143,7 +143,7 @@ class Codec:
 
     def decode(self, vectors: Vectors, *, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the decoder's windows."""
-        from fedsynth.families.codec import codec_of, natural
+        from fedsynth.modalities.registry import codec_of, natural
 
         codec, decoder = codec_of(self.shape), self._decoder
         noise = torch.from_numpy(rng.standard_normal((len(vectors), codec.noise_width)).astype(np.float32))
@@ -159,12 +159,12 @@ class Codec:
 
     @cached_property
     def _pool(self) -> Vectors:
-        from fedsynth.families.codec import codec_of
+        from fedsynth.modalities.registry import codec_of
 
         return self.encode(codec_of(self.shape).simulate(1000).numpy())
 
     @cached_property
     def _decoder(self) -> torch.nn.Module:
-        from fedsynth.families.codec import codec_of
+        from fedsynth.modalities.registry import codec_of
 
         return codec_of(self.shape).decoder().eval()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedsynth.families.shape import Shape
+from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.accountant import epsilon_pld, least_noise
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.noise import NoiseSource, system_noise

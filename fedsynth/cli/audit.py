@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fedsynth.evaluation.audit import Finding
+    from fedsynth.audit.bounds import Finding
 
 _INSIDE = (
     "These figures come from real recordings and from sums that no ledger was charged for: keep them where the "
@@ -42,8 +42,8 @@ def audit(
     Ledgers are made for the audit and thrown away; a hospital's own are neither read nor charged. Exit code 3 when
     the claim is contradicted.
     """
-    from fedsynth.audit import Audit, dry_audit
-    from fedsynth.audit import audit as carry_out
+    from fedsynth.audit.run import Audit, dry_audit
+    from fedsynth.audit.run import audit as carry_out
     from fedsynth.errors import RefusedError
     from fedsynth.privacy.noise import system_noise
     from fedsynth.study import load_study
@@ -81,7 +81,7 @@ def _no_noise(count: int) -> "NDArray[np.int64]":
 
 
 def _answer(found: "Finding", *, noise_off: bool, inside: bool) -> None:
-    from fedsynth.evaluation.audit import CONFIDENCE
+    from fedsynth.audit.bounds import CONFIDENCE
 
     write = sys.stdout.write
     write(f"{found.study}: claimed epsilon {found.claimed:.3f} at delta {found.delta:g} per {found.unit}, ")

@@ -12,9 +12,9 @@ import typer
 _MUCH = 0.1  # units that delta may give away before `check` says so
 
 if TYPE_CHECKING:
+    from fedsynth.plan import Plan
     from fedsynth.privacy.mechanism import Group
     from fedsynth.study import Study
-    from fedsynth.wire.plan import Plan
 
 
 def check(
@@ -22,9 +22,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
     """Print every private sum of a study, its noise and price, and how epsilon is shared. Opens no recording."""
+    from fedsynth.plan import plan_of, secure_cohort_of, stand_in_roster
     from fedsynth.privacy.accountant import PLD, PRV, epsilon_pld, epsilon_prv
     from fedsynth.study import canonical, load_study
-    from fedsynth.wire.plan import circle_of, plan_of, stand_in_roster
 
     plan = plan_of(load_study(study))
     privacy = plan.study.privacy
@@ -49,7 +49,7 @@ def check(
     write = sys.stdout.write
     write(f"{plan.study.name}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}, ")
     write(f"trust {privacy.trust}\nplan {plan.digest}\ncode {plan.code}\n")
-    circle = circle_of(plan.study, stand_in_roster(plan.study))
+    circle = secure_cohort_of(plan.study, stand_in_roster(plan.study))
     if circle:
         write(
             f"secure aggregation: {circle.n} sites, each adds one of {circle.noise_sharers} shares of the noise; "

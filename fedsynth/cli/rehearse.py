@@ -33,8 +33,8 @@ def rehearse(
     The exact scores that it prints are computed on real held-out people; they stay in RUN/internal.
     """
     from fedsynth.engines.registry import ENGINES
-    from fedsynth.rehearsal import Rehearsal, dry_rehearse, internal_scores
-    from fedsynth.rehearsal import rehearse as carry_out
+    from fedsynth.rehearsal.rehearse import Rehearsal, dry_rehearse, internal_scores
+    from fedsynth.rehearsal.rehearse import rehearse as carry_out
 
     if (sites is None) == (cohort is None):
         raise typer.BadParameter("give either --sites DIR or --cohort toy")

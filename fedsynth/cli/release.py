@@ -23,7 +23,7 @@ def release(
 ) -> None:
     """Hold a run's statement against its ledgers, draw synthetic windows, and write a signed release."""
     from fedsynth.coordinator.run_folder import RunFolder
-    from fedsynth.publication import publish
+    from fedsynth.rehearsal.publish import publish
 
     with progress() as tell:
         done = publish(RunFolder(run), out, key=key, progress=tell, dry_run=dry_run)

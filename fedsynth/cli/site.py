@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from fedsynth.privacy.ledger import Ledger
-    from fedsynth.privacy.ledger_chain import Charge
+    from fedsynth.ledger.chain import Charge
+    from fedsynth.ledger.ledger import Ledger
     from fedsynth.privacy.mechanism import Mechanism
 
 app = typer.Typer(help="A hospital's own side: its ledger.", no_args_is_help=True)
@@ -68,7 +68,7 @@ def ledger(
     short or restored from a backup is not shown (exit code 3).
     """
     from fedsynth.errors import RunError
-    from fedsynth.privacy.ledger import Ledger
+    from fedsynth.ledger.ledger import Ledger
 
     place, head_file = _places(folder, head)
     if not (place / "ledger.sqlite").exists():
@@ -112,7 +112,7 @@ def _account(book: "Ledger", study: str, *, delta: float) -> _Account:
     sets = {(line.mechanism.group, line.people): line for line in lines}
     spent: dict[str, _Spent] = {}
     for (group, _), line in sets.items():
-        one = _spent(group, study, book.together(line), delta=delta)
+        one = _spent(group, study, book.charges_touching(line), delta=delta)
         worse = spent.get(group, one)
         unit = one.unit if one.unit == worse.unit else f"{worse.unit}, {one.unit}"
         spent[group] = _Spent(group, unit, max(one.alone, worse.alone), max(one.ever, worse.ever))

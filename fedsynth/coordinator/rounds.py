@@ -1,7 +1,6 @@
 """The coordinator's rounds: from an approved plan and a transport to a generator, its scores and the statement."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,29 +8,34 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator.aggregation import Total, add_sums, join, within
-from fedsynth.coordinator.generator import Generator, at_prior, untrained
-from fedsynth.coordinator.together import Together
+from fedsynth.coordinator.secure_sums import SecureSums
+from fedsynth.coordinator.statement import (
+    assumptions,
+    check_units,
+    coverage,
+    overlap,
+    site_statement,
+    spent_already,
+)
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
+from fedsynth.evaluation.classifier import classifier_plan, train_classifier
+from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
-from fedsynth.evaluation.tally import scores_of, tally_size
-from fedsynth.evaluation.transfer import referee_plan, train_referee
-from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
-from fedsynth.families.shape import shape_of
-from fedsynth.families.trainer import Scale, Trainer, largest_move, private_parameters
-from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV, epsilon_pld, epsilon_prv
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, Step, secure_cohort_of
+from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.privacy.roster import Circle
-from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
-from fedsynth.study import Study
+from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.progress import Progress
+from fedsynth.synthesis.generator import Generator, at_prior, untrained
+from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, Step, circle_of
 from fedsynth.wire.update import Update
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,11 @@ class _Run:
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
         self.done: dict[str, list[Mechanism]] = {}
-        self.circle = circle_of(self.study, roster)
-        self.together = (
-            Together(plan, run=run, circle=self.circle, exchange=self._exchange) if self.circle else None
+        self.secure_cohort = secure_cohort_of(self.study, roster)
+        self.secure_sums = (
+            SecureSums(plan, run=run, secure_cohort=self.secure_cohort, exchange=self._exchange)
+            if self.secure_cohort
+            else None
         )
         self.trainer: tuple[int, Trainer] | None = None
 
@@ -107,8 +113,8 @@ class _Run:
             "gradient": self._gradient,
             "assess": self._assess,
         }
-        if self.together:
-            self.together.set_up(self.alive)
+        if self.secure_sums:
+            self.secure_sums.set_up(self.alive)
         for number, step in enumerate(self.plan.steps):
             work[step.kind](number, step)
         statement, lengths = self._statement(composes)
@@ -143,7 +149,7 @@ class _Run:
         )
         self._keep_alive(answers, strange)
         parts = family.build(self.shape, self.generator.anchor)
-        parts.load_state_dict(join(answers, weights=self.units, rule=self.study.plan.aggregation))
+        parts.load_state_dict(join(answers, weights=self.units, rule=self.study.training.aggregation))
         # A mean of weights at their bound can round to just beyond it, and sites refuse what lies beyond.
         family.constrain(parts, phase)
         self.generator = Generator(self.study, parts.state_dict(), self.generator.anchor)
@@ -164,10 +170,10 @@ class _Run:
         family = family_of(self.study.family)
         parts = family.build(self.shape, self.generator.anchor)
         parts.load_state_dict(dict(self.generator.state))
-        scale = Scale(
+        scale = StepScale(
             expected_units=float(self.study.cohort.expected_units * len(self.study.cohort.sites)),
             seen_units=float(self.generator.anchor.counts.sum())
-            if self.study.plan.anchor
+            if self.study.training.anchor
             else sum(self.units.values()),
             label_shares=self._label_shares(),
         )
@@ -180,16 +186,16 @@ class _Run:
         return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
-        per_label = min(referee_plan(self.shape).windows_per_label, self.study.release.windows_per_label)
-        windows = self.generator.draw(per_label=per_label, seed="referee")
-        referee = train_referee(
+        per_label = min(classifier_plan(self.shape).windows_per_label, self.study.release.windows_per_label)
+        windows = self.generator.draw(per_label=per_label, seed="referee")  # the name of version 0.1
+        classifier = train_classifier(
             windows.signal,
             windows.labels,
             shape=self.shape,
             seed=0,
-            progress=partial(self.tell, "referee on synthetic windows"),
+            progress=partial(self.tell, "classifier on synthetic windows"),
         )
-        total = self._sum(number, step, referee.state_dict(), size=tally_size(self.shape.n_labels))
+        total = self._sum(number, step, classifier.state_dict(), size=tally_size(self.shape.n_labels))
         self.scores = scores_of(
             total.values,
             label_names=self.study.labels.names,
@@ -203,16 +209,16 @@ class _Run:
         updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
             # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
-            if not _covers(updates.get(site), done):
+            if not coverage(updates.get(site), done):
                 raise PrivacyError(
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"
                 )
         # Whoever was charged and dropped out before its answer counted has spent all the same.
-        updates = {site: update for site, update in updates.items() if site in self.done or _spent(update)}
+        updates = {site: update for site, update in updates.items() if site in self.done or spent_already(update)}
         delta = self.study.privacy.delta
-        _check_units(updates, self.study.privacy.unit)
-        sites = tuple(_site_statement(site, update, delta) for site, update in sorted(updates.items()))
+        check_units(updates, self.study.privacy.unit)
+        sites = tuple(site_statement(site, update, delta) for site, update in sorted(updates.items()))
         statement = PrivacyStatement(
             epsilon=max((site.epsilon for site in sites), default=math.inf),
             delta=delta,
@@ -222,16 +228,16 @@ class _Run:
             accountant=PLD,
             second_accountant=PRV,
             composes=composes,
-            overlap=_overlap(self.circle),
-            assumes=_assumes(self.circle, self.study),
+            overlap=overlap(self.secure_cohort),
+            assumes=assumptions(self.secure_cohort, self.study),
             sites=sites,
         )
         return statement, {site: update.ledger_length for site, update in updates.items()}
 
     def _sum(self, number: int, step: Step, tensors: Mapping[str, Tensor], *, size: int) -> Total:
         """Ask every living site for one private sum, and return the total over them."""
-        if self.together:
-            total = self.together.sum(number, step.mechanism, tensors, size=size)
+        if self.secure_sums:
+            total = self.secure_sums.sum(number, step.mechanism, tensors, size=size)
             for site in total.sites:
                 self.done.setdefault(site, []).append(step.mechanism)
             self._enough(len(total.sites), {})
@@ -291,69 +297,3 @@ class _Run:
                 f"{left} sites are left and the study needs {self.study.cohort.least_sites} ({said}). "
                 "What they were charged stays charged; nothing was released"
             )
-
-
-def _check_units(updates: Mapping[str, Update], unit: str) -> None:
-    """Refuse to price what was bounded per another unit.
-
-    Raises:
-        PrivacyError: a site's people were asked about per another unit, too.
-    """
-    for site, update in sorted(updates.items()):
-        others = {event.unit for event in (*update.train_history, *update.held_out_history)} - {unit}
-        if others:
-            raise PrivacyError(
-                f"site {site} was asked about the same people per {' and per '.join(sorted(others))}, too, which "
-                f"has no price per {unit}; the run makes no statement and cannot be released"
-            )
-
-
-def _site_statement(site: str, update: Update, delta: float) -> SiteStatement:
-    histories: tuple[tuple[Mechanism, ...], ...] = (update.train_history, update.held_out_history)
-    return SiteStatement(
-        site=site,
-        epsilon=max(epsilon_pld(history, delta=delta) for history in histories),
-        epsilon_second=max(epsilon_prv(history, delta=delta) for history in histories),
-        delta=delta,
-        ledger_head=update.ledger_head,
-        events=update.train_history,
-        held_out=update.held_out_history,
-    )
-
-
-def _overlap(circle: Circle | None) -> str:
-    if circle is None:
-        return "assumed: nobody is treated at two sites; whoever is, is charged at each and spends the sum"
-    return (
-        "assumed: nobody is treated at two sites; whoever is, is charged at each, adds to every total once for "
-        "each, and is protected by the noise divided by the number of sites"
-    )
-
-
-def _assumes(circle: Circle | None, study: Study) -> str:
-    trusted = study.plan.private_step == "together" and study.n_rounds > 0
-    also = "; the coordinator sends the parameters that training led to" if trusted else ""
-    if circle is None:
-        nobody = "" if trusted else " only; neither the coordinator nor another site has to behave"
-        return f"each site's own code{nobody}{also}"
-    return (
-        also.removeprefix("; ")
-        + "; " * trusted
-        + (
-            f"secure aggregation among {circle.n} sites: at most {circle.dishonest} of them tell the coordinator "
-            f"what they know, no total is opened with fewer than {circle.least_survivors} sites in it, and "
-            f"{circle.noise_sharers} honest shares make up the noise"
-        )
-    )
-
-
-def _spent(update: Update) -> bool:
-    return not update.refused and bool(update.train_history or update.held_out_history)
-
-
-def _covers(update: Update | None, done: list[Mechanism]) -> bool:
-    """Whether a site's own word holds every private sum that it was seen to answer."""
-    if update is None or update.refused:
-        return False
-    told = Counter([*update.train_history, *update.held_out_history])
-    return not Counter(done) - told

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedsynth.coordinator.generator import Generator
-from fedsynth.coordinator.rounds import Progress, run_plan
+from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RunError
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.plan import Plan
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.progress import Progress
 from fedsynth.study import Study, load_study
+from fedsynth.synthesis.generator import Generator
 from fedsynth.wire.arrays import pack, unpack
-from fedsynth.wire.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.certificates import ServerFiles, make_node_key, make_server_files
-from fedsynth.engines.flower import CONNECTION, Progress, connect, prepare, run_app, write_settings
+from fedsynth.engines.flower import CONNECTION, connect, prepare, run_app, write_settings
 from fedsynth.engines.processes import LOOPBACK, Process, Processes, free_ports
+from fedsynth.progress import Progress
 
 
 def carry_out(folder: Path, progress: Progress) -> None:
@@ -63,7 +64,7 @@ def _start_supernode(
     port: int,
     cores: int,
 ) -> None:
-    """Register a new key with the SuperLink, then start the node that holds it."""
+    """Participants a new key with the SuperLink, then start the node that holds it."""
     # A home of its own: two nodes that unpack the app into one folder at the same time see half of it.
     home.mkdir()
     key = make_node_key(home)

@@ -3,15 +3,15 @@
 import importlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsynth import errors
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.processes import LOOPBACK, Process, Processes
 from fedsynth.errors import FedsynthError, RunError
+from fedsynth.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 CONNECTION = "loopback"
 MANIFEST = """[project]
 name = "fedsynth"

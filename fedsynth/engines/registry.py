@@ -3,7 +3,9 @@
 from importlib import import_module
 from pathlib import Path
 
-from fedsynth.rehearsal import Engine, Progress, in_process
+from fedsynth.engines.in_process import in_process
+from fedsynth.engines.protocol import Engine
+from fedsynth.progress import Progress
 
 
 def _later(module: str) -> Engine:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
-from fedsynth.engines.flower import Progress, connect, prepare, run_app
+from fedsynth.engines.flower import connect, prepare, run_app
 from fedsynth.engines.processes import LOOPBACK, Processes, free_ports
+from fedsynth.progress import Progress
 
 
 def carry_out(folder: Path, progress: Progress) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RefusedError
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.rng import numpy_generator
+from fedsynth.synthesis.windows import SyntheticWindows
 
 LEAST_DIVERSITY = 0.03
 """A release needs at least this much; of 200 windows, some seven that are distinct (docs/families/index.md)."""

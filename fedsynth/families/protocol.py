@@ -5,8 +5,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from fedsynth.families.anchor import Anchor
-from fedsynth.families.shape import Shape
+from fedsynth.anchors.anchor import Anchor
+from fedsynth.modalities.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Family(Protocol):
     """A generator family. Rows are independent, and reading windows writes no buffer.
 
     A part that was pretrained and stays as it is holds its weights in non-persistent buffers
-    (`fedsynth.families.blocks.frozen`), so that it is in no message.
+    (`fedsynth.families.layers.frozen`), so that it is in no message.
     """
 
     @property

@@ -11,13 +11,13 @@ from fedsynth.families.protocol import Family
 from fedsynth.study import FamilyPlan
 
 FAMILIES = {
-    "dense-gan": "dense_gan:DenseGan",
-    "wavegan": "wavegan:WaveGan",
-    "cwgan": "cwgan:Cwgan",
-    "vae-ldm": "vae_ldm:VaeLdm",
-    "diffwave": "diffwave:DiffWave",
-    "time-diffusion": "time_diffusion:TimeDiffusion",
-    "time-vqvae": "time_vqvae:TimeVqvae",
+    "dense-gan": "adversarial.dense_gan:DenseGan",
+    "wavegan": "adversarial.wavegan:WaveGan",
+    "cwgan": "adversarial.cwgan:Cwgan",
+    "vae-ldm": "pretrained.vae_ldm:VaeLdm",
+    "diffwave": "pretrained.diffwave:DiffWave",
+    "time-diffusion": "pretrained.time_diffusion:TimeDiffusion",
+    "time-vqvae": "pretrained.time_vqvae:TimeVqvae",
 }
 """Module under `fedsynth.families` and class of each family; a module is imported when its family is asked for."""
 

@@ -14,7 +14,7 @@ from fedsynth.privacy.mechanism import Group, Mechanism
 
 
 @dataclass(frozen=True)
-class Wish:
+class SumRequest:
     """A private sum that a plan wants. `weight` counts among the whole-group sums; sampled ones ignore it."""
 
     purpose: str
@@ -26,7 +26,7 @@ class Wish:
 
 
 def share_budget(
-    wishes: Sequence[Wish],
+    requests: Sequence[SumRequest],
     *,
     epsilon: float,
     delta: float,
@@ -34,53 +34,53 @@ def share_budget(
     unit: str = "subject",
     noise_shares: int = 1,
 ) -> tuple[Mechanism, ...]:
-    """Give every wish its noise, so that each group's total is at most `epsilon` and within 0.5 % of it.
+    """Give every request its noise, so that each group's total is at most `epsilon` and within 0.5 % of it.
 
     Args:
-        wishes: in the order they will be done.
+        requests: in the order they will be done.
         epsilon: the target per group; infinity means no noise and no clipping at all.
         delta: of the promise.
         gradient_share: part of epsilon that the sampled sums may spend, in (0, 1); all of it if there is
             nothing else.
-        unit: the privacy unit that every wish bounds.
+        unit: the privacy unit that every request bounds.
         noise_shares: in how many shares the noise of every sum is drawn, at as many sites.
 
     Raises:
         PrivacyError: no reasonable noise meets the target.
     """
     if math.isinf(epsilon):
-        return tuple(replace(_mechanism(wish, 0.0, clipping_norm=math.inf), unit=unit) for wish in wishes)
-    done: dict[Wish, Mechanism] = {}
+        return tuple(replace(_mechanism(request, 0.0, clipping_norm=math.inf), unit=unit) for request in requests)
+    done: dict[SumRequest, Mechanism] = {}
     groups: tuple[Group, ...] = ("train", "held-out")
     for group in groups:
-        mine = [wish for wish in wishes if wish.group == group]
-        sampled = [wish for wish in mine if wish.sampling_probability < 1]
-        whole = [wish for wish in mine if wish.sampling_probability == 1]
+        mine = [request for request in requests if request.group == group]
+        sampled = [request for request in mine if request.sampling_probability < 1]
+        whole = [request for request in mine if request.sampling_probability == 1]
         if sampled:
             share = epsilon * gradient_share if whole else epsilon
             sigma = least_noise(partial(_alike, sampled), epsilon=share, delta=delta)
             done |= dict(zip(sampled, _alike(sampled, sigma), strict=True))
         if whole:
-            spent = [done[wish] for wish in sampled]
+            spent = [done[request] for request in sampled]
             scale = least_noise(partial(_weighted, spent, whole), epsilon=epsilon, delta=delta)
             done |= dict(zip(whole, _weighted([], whole, scale), strict=True))
-    return tuple(replace(done[wish], unit=unit, noise_shares=noise_shares) for wish in wishes)
+    return tuple(replace(done[request], unit=unit, noise_shares=noise_shares) for request in requests)
 
 
-def _alike(wishes: Sequence[Wish], noise_multiplier: float) -> list[Mechanism]:
-    return [_mechanism(wish, noise_multiplier) for wish in wishes]
+def _alike(requests: Sequence[SumRequest], noise_multiplier: float) -> list[Mechanism]:
+    return [_mechanism(request, noise_multiplier) for request in requests]
 
 
-def _weighted(spent: Sequence[Mechanism], wishes: Sequence[Wish], scale: float) -> list[Mechanism]:
-    return [*spent, *(_mechanism(wish, scale / math.sqrt(wish.weight)) for wish in wishes)]
+def _weighted(spent: Sequence[Mechanism], requests: Sequence[SumRequest], scale: float) -> list[Mechanism]:
+    return [*spent, *(_mechanism(request, scale / math.sqrt(request.weight)) for request in requests)]
 
 
-def _mechanism(wish: Wish, noise_multiplier: float, *, clipping_norm: float | None = None) -> Mechanism:
+def _mechanism(request: SumRequest, noise_multiplier: float, *, clipping_norm: float | None = None) -> Mechanism:
     return Mechanism(
-        purpose=wish.purpose,
+        purpose=request.purpose,
         noise_multiplier=noise_multiplier,
-        sampling_probability=wish.sampling_probability,
-        steps=wish.steps,
-        clipping_norm=wish.clipping_norm if clipping_norm is None else clipping_norm,
-        group=wish.group,
+        sampling_probability=request.sampling_probability,
+        steps=request.steps,
+        clipping_norm=request.clipping_norm if clipping_norm is None else clipping_norm,
+        group=request.group,
     )

@@ -27,7 +27,8 @@ _SLACK = 1e-8  # a row's norm in float64 is right to 1e-12, and Opacus 1.6.0 div
 
 
 class Rows(Protocol):
-    """One row for each unit, not written out: `fedsynth.privacy.factored` has gradients in this form."""
+    """One row for each unit, not written out: `fedsynth.training.book_keeping.gradients` has gradients in this
+    form."""
 
     def norms(self) -> Tensor:
         """Return every row's L2 norm, shape (unit,)."""

@@ -12,17 +12,18 @@ from pathlib import Path
 from fedsynth.errors import PrivacyError, RefusedError
 from fedsynth.evaluation.diversity import check_diversity
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticStream, SyntheticWindows
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.release.claim import sign_release
-from fedsynth.release.dataset import write_dataset
+from fedsynth.release.attestation import sign_release
+from fedsynth.release.documents import check_license, write_documents
 from fedsynth.release.guard import PUBLIC_SOURCES, guard
-from fedsynth.release.papers import check_license, write_papers
-from fedsynth.release.provenance import code_in_use, write_provenance
+from fedsynth.release.provenance import write_provenance
 from fedsynth.release.signature import load_private_key, public_of
 from fedsynth.release.verify import verify_release
+from fedsynth.release.writers.dataset import write_dataset
 from fedsynth.report.sample import public_sample
+from fedsynth.source_code import code_in_use
 from fedsynth.study import Study, parse_study
+from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
 
 def build_release(
@@ -78,7 +79,7 @@ def build_release(
         stored = write_dataset(staging, windows=windows, study=study, progress=files)
         sample = public_sample(stored)
         diversity = check_diversity(sample)
-        write_papers(staging, study=study, statement=statement, windows=stored, public_key=public_key)
+        write_documents(staging, study=study, statement=statement, windows=stored, public_key=public_key)
         write_provenance(staging, study_text=study_text, code=code)
         tell("writing the report")
         _write_report(

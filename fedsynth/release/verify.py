@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedsynth.errors import RunError, VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.release.claim import Claim, LedgerPoint
+from fedsynth.release.attestation import Attestation, LedgerPoint
 from fedsynth.release.manifest import (
     ENVELOPE,
     SUMS,
@@ -29,7 +29,7 @@ from fedsynth.release.manifest import (
     sha256_of,
     shown,
 )
-from fedsynth.release.seen import load_seen, save_seen
+from fedsynth.release.rollback import load_state, save_state
 from fedsynth.release.signature import Envelope, PublicKey, parse_public_key, parse_ssh, strict_json, verify_ssh
 
 STATEMENT = "privacy/statement.json"
@@ -90,9 +90,9 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         )
     statement = _check_statement(folder, claim=claim)
     if seen is not None:
-        before = load_seen(seen)
+        before = load_state(seen)
         before.check(claim)
-        save_seen(before.with_claim(claim), seen)
+        save_state(before.with_claim(claim), seen)
     return Verified(
         fingerprint=claim.public_key.fingerprint,
         pinned=expected is not None,
@@ -123,7 +123,7 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Claim:
+def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Attestation:
     """Read and verify what is in `integrity/`; no other file is opened."""
     linked = dict(tree.odd)
     for path in sorted(UNCOVERED):
@@ -142,7 +142,7 @@ def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Cl
         raise VerificationError(f"bad signature: {SUMS} is not what {signer.fingerprint} signed")
     if not envelope.signed_by(signer):
         raise VerificationError(f"bad signature: {ENVELOPE} is not what {signer.fingerprint} signed")
-    claim = Claim.from_payload(envelope.payload)
+    claim = Attestation.from_payload(envelope.payload)
     if claim.public_key != signer:
         raise VerificationError("wrong key: the signed statement names another publisher's key")
     _check_countersignatures(envelope, claim=claim)
@@ -151,7 +151,7 @@ def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Cl
     return claim
 
 
-def _check_countersignatures(envelope: Envelope, *, claim: Claim) -> None:
+def _check_countersignatures(envelope: Envelope, *, claim: Attestation) -> None:
     for required in claim.required:
         if not envelope.signed_by(required):
             made = required.fingerprint in envelope.signatures
@@ -194,7 +194,7 @@ def _renamed(folder: Path, *, gone: list[str], added: list[str], signed: Mapping
     return renamed
 
 
-def _check_statement(folder: Path, *, claim: Claim) -> PrivacyStatement:
+def _check_statement(folder: Path, *, claim: Attestation) -> PrivacyStatement:
     """Hold the readable statement against the signed promise; the file itself was verified before."""
     if STATEMENT not in claim.files:
         raise VerificationError(f"malformed: the release carries no {STATEMENT}")

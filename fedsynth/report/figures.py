@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.signal import welch
 
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report.svg import FAINT, SOFT, svg
 from fedsynth.report.traces import short
+from fedsynth.synthesis.windows import SyntheticWindows
 
 # Okabe and Ito's palette (2008), readable with any colour vision; yellow is left out, too pale for a line.
 PALETTE = ("#0072b2", "#d55e00", "#00835f", "#a6588a", "#9a6a00", "#3b8bc0")

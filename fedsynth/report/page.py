@@ -18,13 +18,13 @@ from markupsafe import Markup
 
 from fedsynth.errors import PrivacyError
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Group, Mechanism, trainings
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report import figures, traces
 from fedsynth.report.numbers import Numbers, ceiling, factor, power
 from fedsynth.report.sample import coherence
 from fedsynth.study import Study
+from fedsynth.synthesis.windows import SyntheticWindows
 
 FALSE_POSITIVES = 0.01
 _PUBLIC = ("private sum", "synthetic", "public simulation")
@@ -118,6 +118,7 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    paper = traces.paper_of(page.study.signal.modality)
     context: dict[str, Any] = {
         "study": page.study,
         "statement": page.statement,
@@ -132,8 +133,8 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         "sources": sorted({score.source for score in page.scores}),
         "forest": Markup(figures.forest_svg(page.scores, labels=len(page.study.labels.names))),
         "labels": _labels(page, numbers),
-        "ecg": page.study.signal.modality == "ecg",
-        "strips": traces.is_strip(page.windows, ecg=page.study.signal.modality == "ecg"),
+        "paper": paper,
+        "strips": paper.has_strips(page.windows),
         "coherence": _coherence(page, numbers),
         "checks": _checks(page.statement, numbers),
         "composes": page.statement.composes.rstrip(". "),
@@ -288,7 +289,7 @@ def _names(names: Sequence[str], total: int) -> str:
 
 
 def _labels(page: ReportPage, numbers: Numbers) -> list[dict[str, Any]]:
-    windows, ecg = page.windows, page.study.signal.modality == "ecg"
+    windows, paper = page.windows, traces.paper_of(page.study.signal.modality)
     low, high = page.study.signal.bandpass
     spectra = figures.spectrum_svgs(
         windows, lowest=min(low, 1.0), highest=min(high * 1.1, windows.sfreq / 2), name="spectrum"
@@ -296,7 +297,7 @@ def _labels(page: ReportPage, numbers: Numbers) -> list[dict[str, Any]]:
     rows = []
     for label, (name, count) in enumerate(zip(windows.label_names, page.counts, strict=True)):
         color = figures.PALETTE[label % len(figures.PALETTE)]
-        examples = traces.example_svgs(windows, label, name=f"example-{label}", color=color, ecg=ecg)
+        examples = traces.example_svgs(windows, label, name=f"example-{label}", color=color, paper=paper)
         rows.append(
             {
                 "name": name,

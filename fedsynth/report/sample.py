@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsynth.families.synthetic import SyntheticStream, SyntheticWindows
+from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
 MOST_WINDOWS = 200  # of one label
 LEAST_WINDOWS = 24  # of one label, where windows are huge

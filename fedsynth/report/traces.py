@@ -4,6 +4,7 @@ EEG is drawn as stacked channels, ECG on the grid of ECG paper: a line each 0.2 
 """
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,18 +12,66 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.report.svg import INK, svg
+from fedsynth.study import Modality
+from fedsynth.synthesis.windows import SyntheticWindows
 
 MOST_CHANNELS = 8
 MOST_POINTS = 512
 MOST_STRIP_POINTS = 1400
 EXAMPLES = 3
 
-_STRIP_SECONDS = 3.0  # an ECG window of at least so many gets the whole width of the page
-_LEADS = ("II", "V1", "V5")  # the leads of a rhythm strip, where there are more than three
 _GRID_SECONDS, _GRID_UV = 0.2, 500.0
 _GRID = "#f0d4d4"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """How one kind of signal is drawn.
+
+    `channel` is the field's word for one. `is_ruled` says that there is the grid of ECG paper. Amplitudes up to the
+    percentile `reach` set the scale, and a trace is `trace_height` pixels high. `strip_leads` are those of a
+    rhythm strip, taken where there are more than three channels, and `strip_seconds` is the length from which a
+    window gets the whole width of the page.
+    """
+
+    channel: str
+    is_ruled: bool
+    reach: float
+    trace_height: int
+    strip_leads: tuple[str, ...]
+    strip_seconds: float
+
+    def has_strips(self, windows: SyntheticWindows) -> bool:
+        """Whether examples are drawn as long strips, each as wide as the page."""
+        return bool(windows.signal.shape[2] / windows.sfreq >= self.strip_seconds)
+
+    def channels(self, names: tuple[str, ...]) -> list[int]:
+        """Return which channels are shown."""
+        if self.strip_leads and len(names) > len(self.strip_leads):
+            known = set(self.strip_leads) <= set(names)
+            return [names.index(lead) for lead in self.strip_leads] if known else [0, 1, 2]
+        spaced = np.linspace(0, len(names) - 1, min(len(names), MOST_CHANNELS)).round().astype(int)
+        return [int(channel) for channel in np.unique(spaced)]
+
+    def amplitude(self, microvolts: float) -> str:
+        """Write an amplitude beside its bar."""
+        return f"{microvolts / 1000:g}\nmV" if self.is_ruled else f"{microvolts:g}\nµV"
+
+
+_EEG_PAPER = Paper("channel", False, reach=99.5, trace_height=24, strip_leads=(), strip_seconds=np.inf)
+_ECG_PAPER = Paper("lead", True, reach=99.9, trace_height=56, strip_leads=("II", "V1", "V5"), strip_seconds=3.0)
+
+
+def paper_of(modality: Modality) -> Paper:
+    """Return how a kind of signal is drawn."""
+    match modality:
+        case "eeg":
+            return _EEG_PAPER
+        case "ecg":
+            return _ECG_PAPER
+        case other:
+            assert_never(other)
 
 
 @dataclass(frozen=True)
@@ -33,14 +82,12 @@ class _Look:
     sfreq: float
     step: float
     color: str
-    ecg: bool
+    paper: Paper
     width: int
     most_points: int
 
 
-def example_svgs(
-    windows: SyntheticWindows, label: int, *, name: str, color: str, ecg: bool = False
-) -> tuple[str, ...]:
+def example_svgs(windows: SyntheticWindows, label: int, *, name: str, color: str, paper: Paper) -> tuple[str, ...]:
     """Draw up to three windows of one label, evenly spaced in the order drawn, all on one scale.
 
     At most eight channels are shown; of an ECG three leads.
@@ -49,17 +96,17 @@ def example_svgs(
     if len(mine) == 0:
         return ()
     picked = mine[np.unique(np.linspace(0, len(mine) - 1, EXAMPLES).round().astype(int))]
-    channels = _channels(windows.channels, ecg=ecg)
+    channels = paper.channels(windows.channels)
     shown = windows.signal[picked][:, channels].astype(np.float64)
     shown = shown - np.median(shown, axis=-1, keepdims=True)
-    reach = max(float(np.percentile(np.abs(shown), 99.9 if ecg else 99.5)), 1e-9)
-    strip = is_strip(windows, ecg=ecg)
+    reach = max(float(np.percentile(np.abs(shown), paper.reach)), 1e-9)
+    strip = paper.has_strips(windows)
     look = _Look(
         names=tuple(windows.channels[channel] for channel in channels) if len(windows.channels) > 1 else (),
         sfreq=windows.sfreq,
         step=reach * (1.7 if len(channels) > 1 else 1.5),
         color=color,
-        ecg=ecg,
+        paper=paper,
         width=740 if strip else 240,
         most_points=MOST_STRIP_POINTS if strip else MOST_POINTS,
     )
@@ -74,24 +121,16 @@ def example_svgs(
     )
 
 
-def is_strip(windows: SyntheticWindows, *, ecg: bool) -> bool:
-    """Whether examples are drawn as long strips, each as wide as the page."""
-    return ecg and windows.signal.shape[2] / windows.sfreq >= _STRIP_SECONDS
-
-
-def _channels(names: tuple[str, ...], *, ecg: bool) -> list[int]:
-    if ecg and len(names) > len(_LEADS):
-        return [names.index(lead) for lead in _LEADS] if set(_LEADS) <= set(names) else [0, 1, 2]
-    spaced = np.linspace(0, len(names) - 1, min(len(names), MOST_CHANNELS)).round().astype(int)
-    return [int(channel) for channel in np.unique(spaced)]
-
-
 def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str) -> str:
     """Draw one window, shape (channel, time), as stacked traces."""
     n_channels, n_times = window.shape
     seconds, step = n_times / look.sfreq, look.step
-    bar = (_GRID_UV if step > _GRID_UV else _nice(step * 0.6)) if look.ecg else _nice(step * _share(n_channels))
-    each = 56 if look.ecg else 24
+    bar = (
+        (_GRID_UV if step > _GRID_UV else _nice(step * 0.6))
+        if look.paper.is_ruled
+        else _nice(step * _share(n_channels))
+    )
+    each = look.paper.trace_height
     height = round(42 + each * (n_channels + 0.6)) if n_channels > 1 else 110
     wide = look.width / 240
     gap = 1.0 + 0.2 / wide
@@ -100,7 +139,7 @@ def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str)
         left = 0.14 / wide if look.names else 0.03 / wide
         axes = figure.add_axes((left, 38 / height, 1 - 0.015 / wide - left, 1 - 42 / height))
         low, high = -(n_channels - 0.2) * step, 0.8 * step
-        if look.ecg:
+        if look.paper.is_ruled:
             _draw_grid(axes, seconds=seconds, low=low, high=high)
         for k, trace in enumerate(window):
             times, values = thin(trace, look.sfreq, most=look.most_points)
@@ -111,8 +150,9 @@ def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str)
         axes.set(xlim=(0, seconds * gap), ylim=(low, high))
         x, y = seconds * (1 + 0.035 / wide), -(n_channels - 1) * step / 2
         axes.plot([x, x], [y - bar / 2, y + bar / 2], color=INK, lw=1.8, solid_capstyle="butt")
-        said = f"{bar / 1000:g}\nmV" if look.ecg else f"{bar:g}\nµV"
-        axes.text(x + 0.018 * seconds / wide, y, said, va="center", fontsize=10, linespacing=1.15)
+        axes.text(
+            x + 0.018 * seconds / wide, y, look.paper.amplitude(bar), va="center", fontsize=10, linespacing=1.15
+        )
         ticks = np.arange(0, seconds * (1 + 1e-9), _nice(seconds / (3 * wide)))
         axes.xaxis.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g} s"))
@@ -120,7 +160,7 @@ def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str)
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_bounds(0, seconds)
 
-    kind = "lead" if look.ecg else "channel"
+    kind = look.paper.channel
     return svg(
         name,
         draw,

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth.errors import ConsentError, LedgerError
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.plan import Plan, plan_of, secure_cohort_of
 from fedsynth.privacy.mechanism import Group
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
+from fedsynth.source_code import code_in_use
 from fedsynth.wire.order import Order
-from fedsynth.wire.plan import Plan, circle_of, code_version, plan_of
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def approval_for(folder: Path, order: Order) -> Approval:
     plan = Plan.from_json(body["plan"])
     if plan.digest != order.plan:
         raise ConsentError(f"the order is for plan {order.plan[:12]}, this site approved {plan.digest[:12]}")
-    if plan.code != code_version():
-        raise ConsentError(f"this site approved code {plan.code} and now runs {code_version()}")
+    if plan.code != str(code_in_use()):
+        raise ConsentError(f"this site approved code {plan.code} and now runs {code_in_use()}")
     roster = {site: bytes.fromhex(key) for site, key in body["roster"].items()}
     return Approval(plan, str(body["mark"]), roster)
 
@@ -138,15 +139,15 @@ def file_name(run: str) -> str:
 
 
 def _check_roster(roster: Mapping[str, bytes], plan: Plan, *, me: str) -> None:
-    together = plan.study.privacy.trust == "aggregate"
-    wanted = set(plan.study.cohort.sites) if together else set()
+    is_aggregate = plan.study.privacy.trust == "aggregate"
+    wanted = set(plan.study.cohort.sites) if is_aggregate else set()
     if set(roster) != wanted:
         raise ConsentError(
             f"the roster names {len(roster)} sites, secure aggregation needs {len(wanted)}; nothing was approved"
         )
-    if together and me not in roster:
+    if is_aggregate and me not in roster:
         raise ConsentError(f"this site's policy calls it {me!r}, which the study's cohort does not name")
-    circle_of(plan.study, roster)  # two sites with one key, or a key that is none, protect nobody
+    secure_cohort_of(plan.study, roster)  # two sites with one key, or a key that is none, protect nobody
 
 
 def _differences(plan: Plan, own: Plan) -> Iterator[str]:

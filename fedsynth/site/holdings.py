@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import PrivacyError, RunError
-from fedsynth.privacy.ledger import Ledger, Ticket, token
-from fedsynth.privacy.ledger_chain import people_key
+from fedsynth.ledger.chain import people_key
+from fedsynth.ledger.ledger import Ledger, Ticket, token
 from fedsynth.privacy.mechanism import Group
-from fedsynth.signals.recording import Recording, Windows
+from fedsynth.recordings.recording import Recording, Windows
 from fedsynth.study import Study
 
 
@@ -68,7 +68,7 @@ def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: 
     """
     holdings = holdings_of(recordings, study=study, key=key, folder=folder)
     folder.mkdir(parents=True)
-    group_of_recording = groups_of(recordings, held_out=study.plan.held_out)
+    group_of_recording = groups_of(recordings, held_out=study.training.held_out)
     in_group = np.array(group_of_recording, dtype=object)[windows.recordings]
     for group in holdings.tokens:
         _write(folder / f"{group}.npz", windows, in_group == group)
@@ -87,7 +87,7 @@ def holdings_of(
     """
     return Holdings(
         folder=folder,
-        tokens=tokens_of(recordings, held_out=study.plan.held_out, key=key),
+        tokens=tokens_of(recordings, held_out=study.training.held_out, key=key),
         subjects=len({recording.subject for recording in recordings}),
     )
 

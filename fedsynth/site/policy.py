@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from fedsynth.errors import ConsentError, RefusedError, StudyError
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.plan import Plan
 from fedsynth.privacy.mechanism import Group
 from fedsynth.study import PrivacyUnit, Trust
-from fedsynth.wire.plan import Plan
 
 
 class Policy(BaseModel):
@@ -23,7 +23,7 @@ class Policy(BaseModel):
     studies may ever ask about the same people. `units` are those whose promise the site takes, `trust` the kinds of
     trust it gives, and `least_dishonest` how many other sites may work against it under trust `aggregate`.
     `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
-    `together` allows studies that take the gradients of many units at once, for which the coordinator must be
+    `allow_batched` allows studies that take the gradients of many units at once, for which the coordinator must be
     trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered.
     """
 
@@ -38,7 +38,7 @@ class Policy(BaseModel):
     units: tuple[PrivacyUnit, ...] = ("subject",)
     trust: tuple[Trust, ...] = ("site", "aggregate")
     least_dishonest: int = Field(default=0, ge=0)
-    together: bool = False
+    allow_batched: bool = Field(default=False, validation_alias=AliasChoices("allow_batched", "together"))
     least_subjects: int = Field(default=1, ge=1)
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
@@ -96,9 +96,9 @@ def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
         raise ConsentError(
             f"family {family} is not allowed at this site, only {', '.join(policy.families) or 'none'} (families)"
         )
-    if plan.study.plan.private_step == "together" and not policy.together:
+    if plan.study.training.private_step == "batched" and not policy.allow_batched:
         raise ConsentError(
-            'plan.private_step = "together" trusts the coordinator\'s parameters; this site does not (together)'
+            'plan.private_step = "batched" trusts the coordinator\'s parameters; this site does not (allow_batched)'
         )
     for asks, least in (("this site", policy.least_subjects), ("the study", cohort.least_subjects)):
         if subjects < least:

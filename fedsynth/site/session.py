@@ -13,16 +13,16 @@ from pathlib import Path
 from torch import Tensor
 
 from fedsynth.errors import ConsentError, FedsynthError
+from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy.allowance import Allowance
-from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.progress import Progress
 from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, open_ledger
-from fedsynth.site.desk import Desk
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
-from fedsynth.site.stepper import choose_device
-from fedsynth.site.work import Progress, prepare
+from fedsynth.site.secure_sums import SecureSumParticipant
+from fedsynth.site.steps import choose_device, prepare
 from fedsynth.wire.message import without_message
 from fedsynth.wire.order import SETUP, STATEMENT, Order
 from fedsynth.wire.update import Update
@@ -74,19 +74,25 @@ class SiteSession:
             check_seen(ledger, approval)
             if order.step == STATEMENT and not order.stage:
                 return _statement(ledger, holdings)
-            desk = Desk(self._folder, order=order, approval=approval, me=policy.name)
+            secure_sums = SecureSumParticipant(self._folder, order=order, approval=approval, me=policy.name)
             if order.step == SETUP:
-                return Update(desk.set_up(order)).to_bytes()
+                return Update(secure_sums.set_up(order)).to_bytes()
             if not 0 <= order.step < len(approval.plan.steps):
                 raise ConsentError(
                     f"the approved plan has {len(approval.plan.steps)} steps; step {order.step} is none of them"
                 )
             if order.stage:
-                return Update(desk.unmask(order)).to_bytes()
-            return self._step(order, approval, policy, ledger, holdings, desk)
+                return Update(secure_sums.unmask(order)).to_bytes()
+            return self._step(order, approval, policy, ledger, holdings, secure_sums)
 
     def _step(
-        self, order: Order, approval: Approval, policy: Policy, ledger: Ledger, holdings: Holdings, desk: Desk
+        self,
+        order: Order,
+        approval: Approval,
+        policy: Policy,
+        ledger: Ledger,
+        holdings: Holdings,
+        secure_sums: SecureSumParticipant,
     ) -> bytes:
         """Charge, open, sum, keep and answer; or answer again."""
         plan, step = approval.plan, approval.plan.steps[order.step]
@@ -96,10 +102,10 @@ class SiteSession:
         if kept is not None:
             return kept
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
-        together = step.mechanism.noise_shares > 1
-        plain = replace(order, tensors=without_message(order.tensors)) if together else order
+        is_aggregate = step.mechanism.noise_shares > 1
+        plain = replace(order, tensors=without_message(order.tensors)) if is_aggregate else order
         work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress)
-        mask = desk.mask(order, size=work.size) if together else None
+        mask = secure_sums.mask(order, size=work.size) if is_aggregate else None
         ticket = ledger.charge(
             step.mechanism,
             nonce=nonce,

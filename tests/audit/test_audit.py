@@ -13,19 +13,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import fedsynth.audit
+import fedsynth.audit.run
 import fedsynth.privacy.noise
-import fedsynth.site.work
-from fedsynth.audit import Audit, audit, dry_audit
-from fedsynth.canaries import make_canaries
+import fedsynth.site.steps
+from fedsynth.audit.canaries import make_canaries
+from fedsynth.audit.run import Audit, audit, dry_audit
 from fedsynth.cli.main import main
 from fedsynth.errors import PrivacyError, RecordingError, RunError, StudyError
-from fedsynth.families.trainer import Trainer
 from fedsynth.privacy.noise import LATTICE_STD, NoiseSource
-from fedsynth.signals.gate import check_recording
-from fedsynth.signals.toy import write_toy_cohort
+from fedsynth.recordings.gate import check_recording
+from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study, parse_study
+from fedsynth.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_without_noise_an_audit_comes_near_its_ceiling_and_refuses_the_claim(wid
 def test_sampled_gradients_alone_give_canaries_away_without_noise(eight: Study) -> None:
     # Whoever is in stays out of all twelve sums once in four thousand times.
     shares = {"anchor": False, "local_steps": 12, "sampling_probability": 0.5}
-    study = eight.model_copy(update={"plan": eight.plan.model_copy(update=shares)})
+    study = eight.model_copy(update={"training": eight.training.model_copy(update=shares)})
 
     found = audit(Audit(study, canaries=40), progress=silent, noise=no_noise)
 
@@ -141,9 +141,9 @@ def test_noise_at_a_quarter_is_noticed(one: Study) -> None:
 def test_clipping_windows_where_people_were_promised_is_noticed(
     one: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_batch = fedsynth.site.work._batch
+    true_batch = fedsynth.site.steps._batch
     monkeypatch.setattr(
-        fedsynth.site.work,
+        fedsynth.site.steps,
         "_batch",
         lambda windows, *, device, **_: true_batch(windows, unit="window", device=device),
     )
@@ -164,7 +164,7 @@ def test_a_round_that_cannot_be_replayed_is_not_audited(eight: Study, monkeypatc
         def step(self, total: torch.Tensor) -> None:
             super().step(1.01 * total)
 
-    monkeypatch.setattr(fedsynth.audit, "Trainer", Other)
+    monkeypatch.setattr(fedsynth.audit.run, "Trainer", Other)
 
     with pytest.raises(RunError, match="does not end where the site did"):
         audit(Audit(eight, canaries=4), progress=silent)
@@ -176,7 +176,7 @@ def test_canaries_train_pass_the_gate_and_differ(one: Study) -> None:
     recordings = [recording for canary in canaries for recording in canary.recordings]
     for recording in recordings:
         check_recording(recording, n_times=one.windows.n_times)
-        assert group_of_person(recording.subject, held_out=one.plan.held_out) == "train"
+        assert group_of_person(recording.subject, held_out=one.training.held_out) == "train"
     assert len({recording.digest for recording in recordings}) == len(recordings) == 48
     assert len({recording.subject for recording in recordings}) == 24
     assert [canary.site for canary in canaries[:3]] == ["east", "west", "east"]
@@ -203,10 +203,10 @@ def test_a_study_that_promises_nothing_has_no_claim_to_audit(one: Study) -> None
         dry_audit(Audit(study))
 
 
-def test_a_missing_site_is_named_by_number_only(one: Study, tmp_path: Path) -> None:
+def test_a_site_of_the_study_that_has_no_folder_is_named(one: Study, tmp_path: Path) -> None:
     (tmp_path / "north").mkdir()
 
-    with pytest.raises(RecordingError, match="names 3 sites that have no folder"):
+    with pytest.raises(RecordingError, match=r"names site 'east', but .* has no such folder"):
         audit(Audit(one, sites=tmp_path), progress=silent)
 
 

@@ -1,4 +1,5 @@
-"""The benchmark against peers: nobody crosses the split, one referee judges all, and a peer spends what it says."""
+"""The benchmark against peers: nobody crosses the split, one classifier judges all, and a peer spends what it
+says."""
 
 import importlib
 import math
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant
 from scipy.stats import norm
 
-from fedsynth.families.shape import Shape
+from fedsynth.modalities.shape import Shape
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
@@ -99,7 +100,7 @@ def test_units_are_numbered_over_all_hospitals(dealt: SimpleNamespace) -> None:
     assert len(np.unique(dealt.of.units("window"))) == len(train.labels)
 
 
-def test_every_method_is_judged_by_the_same_referees_on_the_same_windows(
+def test_every_method_is_judged_by_the_same_classifiers_on_the_same_windows(
     bench: SimpleNamespace, dealt: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -156,7 +157,7 @@ def test_people_are_scored_by_all_of_their_windows(bench: SimpleNamespace) -> No
     assert "person_auroc" not in bench.utility.narrower(right, mixed, people, positive=1)
 
 
-def test_scores_of_a_perfect_and_of_a_guessing_referee(bench: SimpleNamespace) -> None:
+def test_scores_of_a_perfect_and_of_a_guessing_classifier(bench: SimpleNamespace) -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
 
     perfect = bench.utility.scores(np.eye(3)[labels], labels, positive=2)

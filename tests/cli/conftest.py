@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedsynth.cli.main import main
-from fedsynth.signals.toy import write_toy_cohort
+from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.study import Study
 
 

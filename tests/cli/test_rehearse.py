@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.ledger.ledger import Ledger
 from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study
 
@@ -119,7 +119,7 @@ def test_a_recording_in_both_groups_is_refused_dry_or_not(  # type: ignore[no-un
     fedsynth, recordings: Path, study_file: Path, tiny: Study, tmp_path: Path, dry: list[str]
 ) -> None:
     def group(subject: str) -> str:
-        return group_of_person(subject, held_out=tiny.plan.held_out)
+        return group_of_person(subject, held_out=tiny.training.held_out)
 
     shutil.copytree(recordings, tmp_path / "sites")
     east = tmp_path / "sites" / "east"
@@ -226,7 +226,7 @@ def test_a_rehearsal_terminated_while_it_prepares_leaves_nothing(
         there.extend(tmp_path.glob(".fedsynth-*/sites/*/holdings/*.npz"))
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("fedsynth.rehearsal.approve", terminated)
+    monkeypatch.setattr("fedsynth.rehearsal.rehearse.approve", terminated)
     before = signal.getsignal(number)
 
     done = fedsynth("rehearse", study_file, "--sites", recordings, "--out", tmp_path / "run")

@@ -13,24 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator import rounds
 from fedsynth.coordinator.aggregation import Rule, add_sums, join, mean_state, within
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RefusedError
-from fedsynth.families.estimator import estimator_of
 from fedsynth.families.registry import family_of
-from fedsynth.families.shape import shape_of
-from fedsynth.families.trainer import largest_move
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.signals.recording import Recording
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
+from fedsynth.training.trainer import largest_move
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.order import Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 Handler = Callable[[bytes], bytes]
@@ -225,7 +225,7 @@ def test_a_site_whose_parts_do_not_validate_is_left_out_and_the_run_goes_on(
     assert joined == [{"east", "north", "south"}]
     move = largest_move(
         family_of(plan.study.family).phases[0],
-        steps=plan.study.plan.local_steps,
+        steps=plan.study.training.local_steps,
         size=sum(value.numel() for value in result.generator.state.values()),
     )
     assert all(bool(torch.isfinite(value).all()) for value in result.generator.state.values())

@@ -11,15 +11,15 @@ from fedsynth.coordinator.aggregation import add_sums, mean_state
 from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.signals.recording import Recording
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 Handler = Callable[[bytes], bytes]
@@ -163,7 +163,7 @@ def test_joined_weights_are_brought_back_into_the_family_s_set(
     tmp_path: Path, tiny: Study, make_site: Callable[..., Holdings], make_people: Callable[..., list[Recording]]
 ) -> None:
     """Sites refuse parameters outside it, and a mean of weights at their bound can round to just beyond."""
-    plan = plan_of(tiny.model_copy(update={"plan": tiny.plan.model_copy(update={"rounds": 2})}))
+    plan = plan_of(tiny.model_copy(update={"training": tiny.training.model_copy(update={"rounds": 2})}))
     sent: list[float] = []
 
     def beyond_the_bound(handler: Handler) -> Handler:

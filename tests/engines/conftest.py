@@ -14,15 +14,15 @@ import pytest
 
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder, carry_out
 from fedsynth.coordinator.transport import InProcess
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.signals.recording import Recording, Windows
+from fedsynth.recordings.recording import Recording, Windows
 from fedsynth.site.approval import approve
-from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import keep
+from fedsynth.site.secure_sums import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
-from fedsynth.wire.plan import Plan, plan_of
 
 SITES = ("east", "north", "west")
 PEOPLE = 12

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import RefusedError
 from fedsynth.evaluation.diversity import (
     LEAST_DIVERSITY,
@@ -20,10 +21,9 @@ from fedsynth.evaluation.diversity import (
     duplicate_share,
     effective_number,
 )
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.cwgan import Cwgan
-from fedsynth.families.shape import Shape
-from fedsynth.families.synthetic import SyntheticWindows
+from fedsynth.families.adversarial.cwgan import Cwgan
+from fedsynth.modalities.shape import Shape
+from fedsynth.synthesis.windows import SyntheticWindows
 
 _spec = importlib.util.spec_from_file_location(
     "collapsed", Path(__file__).resolve().parents[1] / "families" / "collapsed.py"

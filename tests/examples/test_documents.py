@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from fedsynth.plan import plan_of
 from fedsynth.study import parse_study
-from fedsynth.wire.plan import plan_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,14 +9,14 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.cwgan import Cwgan
+from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.families.protocol import Family, Phase
 from fedsynth.families.registry import FAMILIES, class_of
-from fedsynth.families.shape import Shape
+from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.site.stepper import Batch, Luck, Way, gradient_sum
+from fedsynth.training.private_gradient import Batch, LossNoise, Method, gradient_sum
 
 EEG = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
 ECG = Shape(("I", "II"), n_times=256, sfreq=100.0, bandpass=(0.5, 40.0), n_labels=2, modality="ecg")
@@ -30,7 +30,7 @@ ADVERSARIAL: dict[str, dict[str, Any]] = {
 NEURAL = {name: {"steps": 2} for name in ("vae-ldm", "diffwave", "time-diffusion", "time-vqvae")}
 EVERY = {**ADVERSARIAL, **NEURAL}
 LARGEST_STATE = 8 * 2**20  # bytes, at these shapes
-WAYS = pytest.mark.parametrize("way", ["loop", "factored"])
+WAYS = pytest.mark.parametrize("method", ["loop", "factored"])
 
 
 def family_of(name: str) -> Family:
@@ -192,9 +192,9 @@ def gradients(
     *,
     shape: Shape,
     phase: Phase,
-    way: Way = "loop",
+    method: Method = "loop",
 ) -> Tensor:
-    how: dict[str, Any] = {"phase": phase, "shape": shape, "batch": data, "rows": rows, "way": way}
+    how: dict[str, Any] = {"phase": phase, "shape": shape, "batch": data, "rows": rows, "method": method}
     return gradient_sum(family, parts, **how, allowance=Allowance(mechanism)).read()
 
 
@@ -205,13 +205,13 @@ def quietly(clip: float) -> Mechanism:
 
 @WAYS
 @on_every_family
-def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, way: Way) -> None:
+def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, method: Method) -> None:
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0, 1, 2, 2], shape)
     rows = data.rows()
     for phase in family.phases:
         totals = [
-            gradients(family, parts, data, kept, quietly(0.01), shape=shape, phase=phase, way=way)
+            gradients(family, parts, data, kept, quietly(0.01), shape=shape, phase=phase, method=method)
             for kept in (rows, *(rows[:gone] + rows[gone + 1 :] for gone in range(3)))
         ]
         for less in totals[1:]:
@@ -220,38 +220,42 @@ def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, w
 
 @WAYS
 @on_every_family
-def test_a_unit_with_many_windows_counts_once(name: str, shape: Shape, way: Way) -> None:
+def test_a_unit_with_many_windows_counts_once(name: str, shape: Shape, method: Method) -> None:
     """Clipping per window would let three windows say three times as much."""
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0], shape)
     for phase in family.phases:
-        total = gradients(family, parts, data, [torch.arange(3)], quietly(1e-3), shape=shape, phase=phase, way=way)
+        rows = [torch.arange(3)]
+        total = gradients(family, parts, data, rows, quietly(1e-3), shape=shape, phase=phase, method=method)
 
         assert 0 < float(total.norm()) <= 1e-3 * (1 + 1e-4)
 
 
 @WAYS
 @on_every_family
-def test_a_unit_s_gradient_is_autograd_s_of_the_mean_over_its_windows(name: str, shape: Shape, way: Way) -> None:
+def test_a_unit_s_gradient_is_autograd_s_of_the_mean_over_its_windows(
+    name: str, shape: Shape, method: Method
+) -> None:
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0], shape)
     for phase in family.phases:
         private = list(parts[phase.private_part].parameters())
-        noise = Luck.of(private, width=family.example_noise_width(shape, phase)).draw(data.windows)
+        noise = LossNoise.of(private, width=family.example_noise_width(shape, phase)).draw(data.windows)
         loss = family.example_loss(parts, phase, data.windows, data.labels, noise).mean()
         theirs = torch.cat([g.flatten() for g in torch.autograd.grad(loss, private, materialize_grads=True)])
-        ours = gradients(family, parts, data, [torch.arange(3)], quietly(1e6), shape=shape, phase=phase, way=way)
+        rows = [torch.arange(3)]
+        ours = gradients(family, parts, data, rows, quietly(1e6), shape=shape, phase=phase, method=method)
 
         assert torch.allclose(ours, theirs.double(), rtol=1e-3, atol=1e-5 * float(theirs.norm()))
 
 
 @WAYS
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_gradients_equal_opacus_per_example_gradients_averaged_by_unit(name: str, way: Way) -> None:
+def test_gradients_equal_opacus_per_example_gradients_averaged_by_unit(name: str, method: Method) -> None:
     family, clip = family_of(name), 0.05
     phase = family.phases[0]
     parts, data = awake(family, EEG), batch([0, 0, 1, 1, 1], EEG)
-    ours = gradients(family, parts, data, data.rows(), quietly(clip), shape=EEG, phase=phase, way=way)
+    ours = gradients(family, parts, data, data.rows(), quietly(clip), shape=EEG, phase=phase, method=method)
     wrapped = GradSampleModule(parts[phase.private_part], strict=False)
     around = nn.ModuleDict({**parts, phase.private_part: wrapped})
     family.example_loss(around, phase, data.windows, data.labels, torch.zeros(5, 0)).sum().backward()
@@ -275,12 +279,12 @@ def test_an_empty_draw_is_pure_noise(name: str, shape: Shape) -> None:
 
 @WAYS
 @on_every_family
-def test_one_overflowing_window_does_not_spoil_the_sum(name: str, shape: Shape, way: Way) -> None:
+def test_one_overflowing_window_does_not_spoil_the_sum(name: str, shape: Shape, method: Method) -> None:
     family, data = family_of(name), batch([0, 1], shape)
     data = replace(data, windows=torch.cat([data.windows[:1], torch.full_like(data.windows[:1], torch.inf)]))
     for phase in family.phases:
         total = gradients(
-            family, awake(family, shape), data, data.rows(), quietly(1.0), shape=shape, phase=phase, way=way
+            family, awake(family, shape), data, data.rows(), quietly(1.0), shape=shape, phase=phase, method=method
         )
 
         assert bool(torch.isfinite(total).all())

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from fedsynth.errors import PrivacyError
 from fedsynth.privacy.accountant import epsilon_pld, epsilon_prv, least_noise
-from fedsynth.privacy.budget import Wish, share_budget
+from fedsynth.privacy.budget import SumRequest, share_budget
 from fedsynth.privacy.mechanism import Mechanism
 
 Accountant = Callable[..., float]
@@ -90,10 +90,10 @@ def test_what_cannot_be_afforded_is_refused() -> None:
 
 
 WISHES = (
-    Wish("first", 4.0, weight=0.25),
-    Wish("second", 3.0, weight=0.75),
-    Wish("gradients", 1.0, sampling_probability=0.2, steps=30),
-    Wish("scores", 1.4, group="held-out"),
+    SumRequest("first", 4.0, weight=0.25),
+    SumRequest("second", 3.0, weight=0.75),
+    SumRequest("gradients", 1.0, sampling_probability=0.2, steps=30),
+    SumRequest("scores", 1.4, group="held-out"),
 )
 
 

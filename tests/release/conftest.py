@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows, stream_of
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
+from fedsynth.release.attestation import Attestation, write_signed
 from fedsynth.release.build import build_release
-from fedsynth.release.claim import Claim, write_signed
 from fedsynth.release.manifest import build_manifest
 from fedsynth.release.signature import Envelope, load_private_key, make_key
 from fedsynth.study import Study, parse_study
+from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 
 STUDY_TEXT = """name = "small"
 title = "Synthetic EEG, small"
@@ -165,7 +165,7 @@ def resign(signing_key: Path) -> Callable[..., None]:
 
     def run(release: Path, **exchanged: object) -> None:
         envelope = Envelope.from_json((release / "integrity/release.dsse.json").read_bytes())
-        claim = replace(Claim.from_payload(envelope.payload), files=build_manifest(release))
-        write_signed(release, claim=replace(claim, **exchanged), key=load_private_key(signing_key))  # type: ignore[arg-type]
+        claim = replace(Attestation.from_payload(envelope.payload), files=build_manifest(release))
+        write_signed(release, attestation=replace(claim, **exchanged), key=load_private_key(signing_key))  # type: ignore[arg-type]
 
     return run

@@ -11,13 +11,13 @@ import pytest
 
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, StudyError, VerificationError
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows, stream_of
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release import build as module_under_test
 from fedsynth.release.build import build_release
 from fedsynth.release.signature import make_key
 from fedsynth.release.verify import verify_release
 from fedsynth.study import Study, parse_study
+from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 
 CONTRACT = {
     "README.md",
@@ -275,7 +275,7 @@ def test_a_missing_key_is_refused(build: Callable[..., Path], tmp_path: Path) ->
     refused(build, tmp_path, RefusedError, "signing key cannot be read", signing_key=tmp_path / "none")
 
 
-@pytest.mark.parametrize("step", ["write_papers", "guard", "sign_release", "verify_release"])
+@pytest.mark.parametrize("step", ["write_documents", "guard", "sign_release", "verify_release"])
 def test_a_failure_at_any_step_leaves_nothing_behind(
     build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

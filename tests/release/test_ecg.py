@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from fedsynth.errors import PrivacyError
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.release.guard import guard
 from fedsynth.release.manifest import UNCOVERED
 from fedsynth.release.verify import verify_release
 from fedsynth.study import parse_study
+from fedsynth.synthesis.windows import SyntheticWindows
 
 
 @pytest.fixture(scope="module")

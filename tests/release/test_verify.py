@@ -9,7 +9,7 @@ import pytest
 
 from fedsynth.errors import VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.release.claim import Claim, LedgerPoint, sign_release, write_signed
+from fedsynth.release.attestation import Attestation, LedgerPoint, sign_release, write_signed
 from fedsynth.release.manifest import build_manifest
 from fedsynth.release.signature import Envelope, PublicKey, load_private_key, make_key, sign_ssh
 from fedsynth.release.verify import verify_release
@@ -17,9 +17,9 @@ from fedsynth.release.verify import verify_release
 SUMS, SIG, DSSE = "integrity/SHA256SUMS", "integrity/SHA256SUMS.sig", "integrity/release.dsse.json"
 
 
-def claim_of(release: Path) -> Claim:
+def claim_of(release: Path) -> Attestation:
     envelope = Envelope.from_json((release / "integrity/release.dsse.json").read_bytes())
-    return Claim.from_payload(envelope.payload)
+    return Attestation.from_payload(envelope.payload)
 
 
 def refused(release: Path, match: str, **arguments: Path) -> str:
@@ -80,7 +80,7 @@ def forge(release: Path, tmp_path: Path) -> PublicKey:
     key = make_key(tmp_path / "forger")
     (release / "README.md").write_text("Nothing to see here.\n")
     claim = replace(claim_of(release), files=build_manifest(release), public_key=key)
-    write_signed(release, claim=claim, key=load_private_key(tmp_path / "forger"))
+    write_signed(release, attestation=claim, key=load_private_key(tmp_path / "forger"))
     return key
 
 
@@ -234,7 +234,7 @@ def test_a_signed_path_outside_is_refused(
     claim = claim_of(release)
     monkeypatch.setattr("fedsynth.release.manifest._check_names", lambda _: None)
     files = claim.files | {name: "0" * 64}
-    write_signed(release, claim=replace(claim, files=files), key=load_private_key(signing_key))
+    write_signed(release, attestation=replace(claim, files=files), key=load_private_key(signing_key))
     monkeypatch.undo()
 
     refused(release, "path outside the release")

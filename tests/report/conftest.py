@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report.page import ReportPage
 from fedsynth.study import parse_study
+from fedsynth.synthesis.windows import SyntheticWindows
 
 STUDY = """
 name = "{name}"

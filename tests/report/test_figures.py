@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedsynth.evaluation.score import Score
-from fedsynth.families.synthetic import SyntheticWindows
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report import figures, traces
 from fedsynth.report import svg as svg_module
 from fedsynth.report.page import ReportPage
+from fedsynth.synthesis.windows import SyntheticWindows
 
 SMALL = 100_000
 
@@ -106,10 +106,10 @@ def test_a_long_window_of_many_channels_stays_small() -> None:
         sfreq=512.0,
     )
 
-    examples = traces.example_svgs(windows, 0, name="a", color="#0072b2")
+    examples = traces.example_svgs(windows, 0, name="a", color="#0072b2", paper=traces.paper_of("eeg"))
 
     assert max(len(svg.encode()) for svg in examples) < SMALL
-    assert traces.example_svgs(windows, 1, name="b", color="#0072b2") == ()
+    assert traces.example_svgs(windows, 1, name="b", color="#0072b2", paper=traces.paper_of("eeg")) == ()
     assert figures.spectrum_svgs(windows, lowest=1.0, highest=40.0, name="c")[1] == ""
 
 
@@ -125,7 +125,7 @@ def test_thinning_keeps_the_spike() -> None:
 
 
 def test_an_ecg_is_drawn_as_strips_of_three_leads_on_paper(ecg_page: ReportPage) -> None:
-    strips = traces.example_svgs(ecg_page.windows, 0, name="a", color="#0072b2", ecg=True)
+    strips = traces.example_svgs(ecg_page.windows, 0, name="a", color="#0072b2", paper=traces.paper_of("ecg"))
 
     for strip in strips:
         said = "".join(ElementTree.fromstring(strip).itertext())
@@ -160,7 +160,7 @@ def test_a_window_of_silence_can_be_drawn() -> None:
         sfreq=128.0,
     )
 
-    assert len(traces.example_svgs(windows, 0, name="a", color="#0072b2")) == 1
+    assert len(traces.example_svgs(windows, 0, name="a", color="#0072b2", paper=traces.paper_of("eeg"))) == 1
     assert figures.spectrum_svgs(windows, lowest=1.0, highest=40.0, name="b")[0]
 
 
@@ -210,7 +210,7 @@ def _figures(page: ReportPage) -> list[str]:
                 label,
                 name=f"example-{label}",
                 color="#0072b2",
-                ecg=page.study.signal.modality == "ecg",
+                paper=traces.paper_of(page.study.signal.modality),
             )
         ),
     ]

@@ -20,22 +20,22 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from fedsynth.coordinator.generator import at_prior
+from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import BudgetError, ConsentError, RefusedError
-from fedsynth.evaluation.transfer import Referee
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.shape import shape_of
+from fedsynth.evaluation.classifier import Classifier
+from fedsynth.ledger.chain import Charge
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.accountant import epsilon_pld
-from fedsynth.privacy.ledger import Ledger
-from fedsynth.privacy.ledger_chain import Charge
-from fedsynth.signals.recording import Recording
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
+from fedsynth.synthesis.generator import at_prior
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 CAP, DELTA, ME, RUNS = 8.0, 1e-5, "east", ("r1", "r2")
@@ -69,7 +69,7 @@ def inputs(plan: Plan, step: int) -> dict[str, torch.Tensor]:
     if kind == "anchor":
         return prior_anchor(shape).tensors() | {"anchor.done": torch.tensor([plan.steps[step].index])}
     if kind == "assess":
-        return dict(Referee(2, 2).state_dict())
+        return dict(Classifier(2, 2).state_dict())
     parts = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}
     return {**parts, "seen_units": torch.tensor([10.0]), "label_shares": torch.tensor([0.5, 0.5])}
 

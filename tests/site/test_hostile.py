@@ -9,26 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.coordinator.generator import at_prior
+from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
-from fedsynth.evaluation.transfer import Referee
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.cwgan import Cwgan
-from fedsynth.families.estimator import estimator_of
-from fedsynth.families.shape import Shape, shape_of
+from fedsynth.evaluation.classifier import Classifier
+from fedsynth.families.adversarial.cwgan import Cwgan
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.modalities.shape import Shape, shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.allowance import Allowance
-from fedsynth.privacy.ledger import Ledger
 from fedsynth.privacy.mechanism import UNITS, Mechanism
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import lattice_step
-from fedsynth.signals.recording import Recording
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, tokens_of
 from fedsynth.site.session import SiteSession
-from fedsynth.site.stepper import Batch, choose_way, gradient_sum
 from fedsynth.study import Study
+from fedsynth.synthesis.generator import at_prior
+from fedsynth.training.private_gradient import Batch, choose_method, gradient_sum
 from fedsynth.wire.order import Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
@@ -59,16 +59,18 @@ def site(folder: Path, recordings: list[Recording], plan: Plan, make_site: MakeS
     return folder
 
 
-def hostile_referee() -> dict[str, torch.Tensor]:
-    """A referee whose power overflows for a loud window and for no other."""
-    state = Referee(2, 2).state_dict()
+def hostile_classifier() -> dict[str, torch.Tensor]:
+    """A classifier whose power overflows for a loud window and for no other."""
+    state = Classifier(2, 2).state_dict()
     return {name: torch.full_like(value, 3e18) if "layers.0" in name else value for name, value in state.items()}
 
 
-def test_a_referee_that_overflows_learns_nothing_from_a_failure(
+def test_a_classifier_that_overflows_learns_nothing_from_a_failure(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
 ) -> None:
-    update = answer(site(tmp_path / "a", make_people(30, seed=1), plan, make_site), plan, SCORES, hostile_referee())
+    update = answer(
+        site(tmp_path / "a", make_people(30, seed=1), plan, make_site), plan, SCORES, hostile_classifier()
+    )
 
     assert update.refused == ""
     assert bool(torch.isfinite(update.tensors["sum"]).all())
@@ -88,7 +90,7 @@ def test_removing_a_person_from_the_site_moves_the_answer_by_at_most_c(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
 ) -> None:
     everybody = make_people(34, seed=5, per_person=2)
-    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Referee(2, 2).state_dict()][step == SCORES]
+    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Classifier(2, 2).state_dict()][step == SCORES]
     group = plan.steps[step].mechanism.group
     gone = next(r.subject for r in everybody if group_of_person(r.subject, held_out=0.2) == group)
     sums = [
@@ -253,7 +255,7 @@ def test_no_unit_makes_its_company_be_computed_another_way(loud: float) -> None:
             batch=batch,
             rows=batch.rows()[:count],
             allowance=Allowance(mechanism, noise=silence),
-            way="factored",
+            method="factored",
         ).read()
         for count in (6, 7)
     )
@@ -268,18 +270,18 @@ def test_the_way_to_a_gradient_sum_is_chosen_by_the_study_alone(tiny: Study) -> 
     windows = tiny.model_copy(
         update={
             "privacy": tiny.privacy.model_copy(update={"unit": "window"}),
-            "plan": tiny.plan.model_copy(update={"private_step": "together"}),
+            "training": tiny.training.model_copy(update={"private_step": "batched"}),
         }
     )
 
-    assert choose_way(parts, phase=phase, study=tiny) == "loop"
-    assert choose_way(parts, phase=phase, study=windows) == "factored"
+    assert choose_method(parts, phase=phase, study=tiny) == "loop"
+    assert choose_method(parts, phase=phase, study=windows) == "factored"
 
 
 def test_a_site_takes_units_together_only_where_its_policy_trusts_the_coordinator(
     tmp_path: Path, tiny: Study, make_site: MakeSite, make_people: People
 ) -> None:
-    study = tiny.model_copy(update={"plan": tiny.plan.model_copy(update={"private_step": "together"})})
+    study = tiny.model_copy(update={"training": tiny.training.model_copy(update={"private_step": "batched"})})
     make_site(tmp_path / "a", make_people(14, seed=1), study=study)
     make_site(tmp_path / "b", make_people(14, seed=1), policy="together = true", study=study)
 

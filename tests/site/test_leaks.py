@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsynth.coordinator.generator import at_prior
-from fedsynth.evaluation.transfer import Referee
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.shape import shape_of
-from fedsynth.privacy.ledger import Ledger
-from fedsynth.signals.recording import Recording
+from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.evaluation.classifier import Classifier
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
+from fedsynth.synthesis.generator import at_prior
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
@@ -36,7 +36,7 @@ def order(plan: Plan, step: int) -> Order:
     if step == 0:
         tensors = prior_anchor(shape).tensors()
     elif step == LAST:
-        tensors = Referee(2, 2).state_dict()
+        tensors = Classifier(2, 2).state_dict()
     else:
         parts = {f"parts.{name}": value for name, value in at_prior(study).state.items()}
         tensors = {**parts, "seen_units": torch.tensor([10.0]), "label_shares": torch.tensor([0.5, 0.5])}

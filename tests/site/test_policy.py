@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import ConsentError, RefusedError, StudyError
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.shape import shape_of
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Group, Mechanism
-from fedsynth.signals.recording import Recording
+from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_studies, load_policy
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.wire.order import SETUP, STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 MakeSite = Callable[..., Holdings]

@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
-from fedsynth.evaluation.transfer import Referee
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.estimator import estimator_of
-from fedsynth.families.shape import shape_of
-from fedsynth.privacy.ledger import Ledger, Ticket
+from fedsynth.evaluation.classifier import Classifier
+from fedsynth.ledger.ledger import Ledger, Ticket
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.signals.recording import Recording
-from fedsynth.signals.windows import windows_of
+from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.windows import windows_of
 from fedsynth.site import holdings as holdings_module
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
@@ -251,7 +251,7 @@ def test_a_recording_in_both_groups_is_refused_before_anything_is_kept_or_charge
 ) -> None:
     """The held-out sum would be charged to somebody who has trained: refused then, all was spent for nothing."""
     people = make_people(12, seed=1)
-    fraction = plan.study.plan.held_out
+    fraction = plan.study.training.held_out
     first = next(item for item in people if group_of_person(item.subject, held_out=fraction) == "train")
     names = (f"ALIAS-{number}" for number in range(1000))
     alias = next(name for name in names if group_of_person(name, held_out=fraction) == "held-out")
@@ -347,9 +347,9 @@ def test_a_fifth_of_people_is_held_out() -> None:
 
 def test_held_out_scores_are_a_sum_over_the_held_out_group(site: Path, plan: Plan) -> None:
     number = len(plan.steps) - 1
-    referee = Referee(2, 2)
+    classifier = Classifier(2, 2)
 
-    update = ask(site, Order("run", plan.digest, number, referee.state_dict()))
+    update = ask(site, Order("run", plan.digest, number, classifier.state_dict()))
 
     assert update.refused == ""
     assert update.tensors["sum"].shape == (4 + 32,)

@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.evaluation.transfer import Referee
-from fedsynth.families.anchor import prior_anchor
-from fedsynth.families.shape import shape_of
-from fedsynth.privacy.ledger import Ledger
+from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.evaluation.classifier import Classifier
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.signals.recording import Recording
-from fedsynth.signals.windows import windows_of
+from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.windows import windows_of
 from fedsynth.site.approval import approve
-from fedsynth.site.desk import make_identity
 from fedsynth.site.holdings import keep, load_holdings
+from fedsynth.site.secure_sums import make_identity
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.order import SETUP, STAGES, STATEMENT, Order
-from fedsynth.wire.plan import Plan, plan_of
 
 SITES = ("east", "north", "south", "west")
 GOOD = ("statement", "keys", "anchor", "scores", "retry")
@@ -38,7 +38,7 @@ from pathlib import Path
 from fedsynth.errors import FedsynthError
 from fedsynth.site.approval import approve
 from fedsynth.site.session import SiteSession
-from fedsynth.wire.plan import Plan
+from fedsynth.plan import Plan
 from fedsynth.wire.update import Update
 
 said = []
@@ -234,7 +234,7 @@ def make_sites(root: Path, plan: Plan, together: Plan) -> None:
 
 def allowed(plan: Plan, together: Plan) -> list[Case]:
     """Return good orders: two that need no data, then two that do, then a retry."""
-    assess = Order("run", plan.digest, len(plan.steps) - 1, Referee(2, 2).state_dict()).to_bytes()
+    assess = Order("run", plan.digest, len(plan.steps) - 1, Classifier(2, 2).state_dict()).to_bytes()
     return [
         Case("statement", "good", first(plan, step=STATEMENT, tensors={}).to_bytes(), "", ""),
         Case("keys", "north", first(together, step=SETUP, stage="keys", tensors={}).to_bytes(), "", ""),

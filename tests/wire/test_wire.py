@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from fedsynth.errors import WireError
+from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.study import Study
 from fedsynth.wire.arrays import check_like, pack, unpack
 from fedsynth.wire.envelope import seal, unseal
 from fedsynth.wire.order import Order
-from fedsynth.wire.plan import Plan, plan_of
 from fedsynth.wire.update import Update
 
 

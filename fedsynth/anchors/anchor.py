@@ -1,0 +1,141 @@
+"""The anchor: what private sums said of each label, a mixture of Gaussians of public features, and draws from it.
+
+How it is estimated is an estimator's matter (`fedsynth.anchors.estimator`). With no anchor the generator starts at
+the public prior, the same for every label.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsynth.modalities.registry import codec_of
+from fedsynth.modalities.shape import Shape
+from fedsynth.rng import uniform_of
+
+_LEAST_VARIANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What is known of each label, in standardised features.
+
+    `counts` (label,) units, noisy; `doubt` (label,) is the noise variance of a coordinate of the mean after the
+    last step.
+    Each label is a mixture with `weights` (label, component), `means` (label, component, feature) and
+    `covariances` within components (label, component, feature, feature), of which the share `between` (label,
+    feature) is what subjects differ by and the rest what windows of one subject differ by. `together` (label,) is
+    how much of the choice of a component a subject's windows share, 0 to 1. `done` counts the steps finished.
+    """
+
+    counts: Tensor
+    doubt: Tensor
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    between: Tensor
+    together: Tensor
+    done: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the anchor as named tensors, for the wire."""
+        return {
+            "anchor.counts": self.counts,
+            "anchor.doubt": self.doubt,
+            "anchor.weights": self.weights,
+            "anchor.means": self.means,
+            "anchor.covariances": self.covariances,
+            "anchor.between": self.between,
+            "anchor.together": self.together,
+            "anchor.done": torch.tensor([self.done]),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Anchor":
+        """Read what `tensors` returned."""
+        return cls(
+            counts=tensors["anchor.counts"],
+            doubt=tensors["anchor.doubt"],
+            weights=tensors["anchor.weights"],
+            means=tensors["anchor.means"],
+            covariances=tensors["anchor.covariances"],
+            between=tensors["anchor.between"],
+            together=tensors["anchor.together"],
+            done=int(tensors["anchor.done"][0]),
+        )
+
+
+def prior_anchor(shape: Shape, *, components: int = 1) -> Anchor:
+    """Return the anchor before anything was asked: every label looks like the public prior."""
+    size, labels = codec_of(shape).n_features, shape.n_labels
+    return Anchor(
+        counts=torch.ones(labels, dtype=torch.float64),
+        doubt=torch.zeros(labels, dtype=torch.float64),
+        weights=torch.full((labels, components), 1 / components, dtype=torch.float64),
+        means=torch.zeros(labels, components, size, dtype=torch.float64),
+        covariances=torch.eye(size, dtype=torch.float64).repeat(labels, components, 1, 1),
+        between=torch.full((labels, size), 0.5, dtype=torch.float64),
+        together=torch.ones(labels, dtype=torch.float64),
+        done=0,
+    )
+
+
+def draw_width(shape: Shape) -> int:
+    """Return how many standard normal numbers a drawn vector takes: twice those of a subject."""
+    return 2 * subject_draw_width(shape)
+
+
+def subject_draw_width(shape: Shape) -> int:
+    """Return how many of them, the first, the windows of one subject share."""
+    return 1 + codec_of(shape).n_features
+
+
+class FeatureDraw(nn.Module):
+    """Draws standardised feature vectors; windows of one subject share the subject's part of the noise.
+
+    The noise of a window begins with the subject's part (which component, and how the subject differs from its
+    mean), then comes the window's own, of the same form (`width` in all).
+    """
+
+    def __init__(self, anchor: Anchor) -> None:
+        """Take what is needed of an anchor; buffers, so that it travels with the parts."""
+        super().__init__()
+        size = anchor.means.shape[2]
+        self.width = 2 * (1 + size)
+        share = anchor.between.clamp(0, 1)[:, None]
+        # Schur's product theorem: both parts stay positive, and their diagonals add up to the whole.
+        subject = anchor.covariances * (share[..., None] * share[..., None, :]).sqrt()
+        window = anchor.covariances * ((1 - share)[..., None] * (1 - share)[..., None, :]).sqrt()
+        self.register_buffer("cumulative", anchor.weights.cumsum(dim=1).to(torch.float32))
+        self.register_buffer("means", anchor.means.to(torch.float32))
+        self.register_buffer("between", _root(subject).to(torch.float32))
+        self.register_buffer("within", _root(window).to(torch.float32))
+        self.register_buffer("together", anchor.together.clamp(0, 1).to(torch.float32))
+
+    def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return standardised vectors, shape (window, feature), for noise of shape (window, width)."""
+        means, together = self.get_buffer("means"), self.get_buffer("together")[labels, None]
+        size = means.shape[2]
+        common, subject, alone, window = noise.split([1, size, 1, size], dim=1)
+        component = self._component(labels, together.sqrt() * common + (1 - together).sqrt() * alone)
+        spread = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
+        own = torch.einsum("wij,wj->wi", self.get_buffer("within")[labels, component], window)
+        return means[labels, component] + spread + own
+
+    def _component(self, labels: Tensor, normal: Tensor) -> Tensor:
+        """Return the component that a standard normal number, shape (window, 1), picks for each window."""
+        cumulative = self.get_buffer("cumulative")
+        uniform = uniform_of(normal) * cumulative[labels, -1:]
+        return (uniform > cumulative[labels]).sum(dim=1).clamp(max=cumulative.shape[1] - 1)
+
+
+def positive(covariances: Tensor, *, least: float = _LEAST_VARIANCE, largest: float = 16.0) -> Tensor:
+    """Return the nearest matrices with eigenvalues inside the bounds, shape (label, feature, feature), float64."""
+    values, vectors = torch.linalg.eigh((covariances + covariances.transpose(1, 2)) / 2)
+    return vectors @ torch.diag_embed(values.clamp(least, largest)) @ vectors.mT
+
+
+def _root(covariances: Tensor) -> Tensor:
+    """Return symmetric square roots of matrices, shape (..., feature, feature)."""
+    values, vectors = torch.linalg.eigh(covariances)
+    return vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT

@@ -1,0 +1,79 @@
+"""The wording of a run's statement: what a site's history comes to, and what is assumed of whom."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from fedsynth.errors import PrivacyError
+from fedsynth.privacy.accountant import epsilon_pld, epsilon_prv
+from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.statement import SiteStatement
+from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.study import Study
+from fedsynth.wire.update import Update
+
+
+def check_units(updates: Mapping[str, Update], unit: str) -> None:
+    """Refuse to price what was bounded per another unit.
+
+    Raises:
+        PrivacyError: a site's people were asked about per another unit, too.
+    """
+    for site, update in sorted(updates.items()):
+        others = {event.unit for event in (*update.train_history, *update.held_out_history)} - {unit}
+        if others:
+            raise PrivacyError(
+                f"site {site} was asked about the same people per {' and per '.join(sorted(others))}, too, which "
+                f"has no price per {unit}; the run makes no statement and cannot be released"
+            )
+
+
+def site_statement(site: str, update: Update, delta: float) -> SiteStatement:
+    histories: tuple[tuple[Mechanism, ...], ...] = (update.train_history, update.held_out_history)
+    return SiteStatement(
+        site=site,
+        epsilon=max(epsilon_pld(history, delta=delta) for history in histories),
+        epsilon_second=max(epsilon_prv(history, delta=delta) for history in histories),
+        delta=delta,
+        ledger_head=update.ledger_head,
+        events=update.train_history,
+        held_out=update.held_out_history,
+    )
+
+
+def overlap(secure_cohort: SecureCohort | None) -> str:
+    if secure_cohort is None:
+        return "assumed: nobody is treated at two sites; whoever is, is charged at each and spends the sum"
+    return (
+        "assumed: nobody is treated at two sites; whoever is, is charged at each, adds to every total once for "
+        "each, and is protected by the noise divided by the number of sites"
+    )
+
+
+def assumptions(secure_cohort: SecureCohort | None, study: Study) -> str:
+    trusted = study.training.private_step == "batched" and study.n_rounds > 0
+    also = "; the coordinator sends the parameters that training led to" if trusted else ""
+    if secure_cohort is None:
+        nobody = "" if trusted else " only; neither the coordinator nor another site has to behave"
+        return f"each site's own code{nobody}{also}"
+    return (
+        also.removeprefix("; ")
+        + "; " * trusted
+        + (
+            f"secure aggregation among {secure_cohort.n} sites: at most {secure_cohort.dishonest} of them tell "
+            "the coordinator what they know, no total is opened with fewer than "
+            f"{secure_cohort.least_survivors} sites in it, and "
+            f"{secure_cohort.noise_sharers} honest shares make up the noise"
+        )
+    )
+
+
+def spent_already(update: Update) -> bool:
+    return not update.refused and bool(update.train_history or update.held_out_history)
+
+
+def coverage(update: Update | None, done: list[Mechanism]) -> bool:
+    """Whether a site's own word holds every private sum that it was seen to answer."""
+    if update is None or update.refused:
+        return False
+    told = Counter([*update.train_history, *update.held_out_history])
+    return not Counter(done) - told

@@ -1,0 +1,126 @@
+"""Small fully convolutional networks, steered by a condition vector; rows are independent and leave no trace."""
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+
+class Steer(nn.Module):
+    """Turns a raw condition (features, whatever the window's shape) into the vector that steers the layers.
+
+    `centre` and `spread` standardise; they come from simulated windows. A row may be told nothing (`known` 0), so
+    that one network is conditional and unconditional at once (classifier-free guidance, arXiv:2207.12598).
+    """
+
+    def __init__(self, raw: int, width: int) -> None:
+        """Take `raw` numbers, give `width`."""
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(raw))
+        self.register_buffer("spread", torch.ones(raw))
+        self.unknown = nn.Parameter(torch.zeros(width))
+        self.layers = nn.Sequential(nn.Linear(raw, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, condition: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return shape (row, width) for (row, raw); `known` (row,) is 1 or 0."""
+        standard = (condition - self.get_buffer("centre")) / self.get_buffer("spread")
+        steer = self.layers(standard.clamp(-4, 4))
+        if known is None:
+            return steer
+        return known[:, None] * steer + (1 - known[:, None]) * self.unknown
+
+
+class Level(nn.Module):
+    """Turns a noise level in [0, 1] into a vector: sines of its angle, then a linear layer."""
+
+    def __init__(self, width: int) -> None:
+        """Give `width` numbers."""
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Return shape (row, width) for (row,)."""
+        rates = torch.exp(torch.linspace(0, math.log(200), 16, device=level.device, dtype=level.dtype))
+        angles = level[:, None] * rates
+        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+class Block(nn.Module):
+    """A residual pair of convolutions whose middle is scaled and shifted by the steering vector (FiLM)."""
+
+    def __init__(self, width: int, steer: int, *, kernel: int = 3, dilation: int = 1) -> None:
+        """Keep the length; start as the identity."""
+        super().__init__()
+        self.mix = nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+        self.film = nn.Linear(steer, 2 * width)
+        self.back = zero_initialised(nn.Conv1d(width, width, 1))
+
+    def forward(self, flow: Tensor, steer: Tensor) -> Tensor:
+        """Return shape (row, width, time)."""
+        scale, shift = self.film(steer)[:, :, None].chunk(2, dim=1)
+        return flow + self.back(nn.functional.silu(self.mix(flow) * (1 + scale) + shift))
+
+
+class Attention(nn.Module):
+    """Residual self-attention over time; starts as the identity."""
+
+    def __init__(self, width: int, *, heads: int = 4) -> None:
+        """Keep width and length."""
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.ask, self.back = nn.Linear(width, 3 * width), zero_initialised(nn.Linear(width, width))
+
+    def forward(self, flow: Tensor) -> Tensor:
+        """Return shape (row, width, time)."""
+        rows = flow.transpose(1, 2)
+        asked = self.ask(self.norm(rows)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(asked[0], asked[1], asked[2])
+        return flow + self.back(seen.transpose(1, 2).flatten(2)).transpose(1, 2)
+
+
+def zero_initialised(layer: _Layer) -> _Layer:
+    """Set a layer's parameters to zero, so that what it adds is nothing at first; return it."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class Halve(nn.Conv1d):
+    """A convolution that halves the length."""
+
+    def __init__(self, wide: int, narrow: int) -> None:
+        """From `wide` to `narrow` channels."""
+        super().__init__(wide, narrow, 4, stride=2, padding=1)
+
+
+class Double(nn.Module):
+    """A convolution that doubles the length by interleaving channels (sub-pixel convolution)."""
+
+    def __init__(self, wide: int, narrow: int) -> None:
+        """From `wide` to `narrow` channels."""
+        super().__init__()
+        self.mix = nn.Conv1d(wide, 2 * narrow, 3, padding=1)
+
+    def forward(self, flow: Tensor) -> Tensor:
+        """Return shape (row, narrow, 2 time)."""
+        mixed = self.mix(flow).unflatten(1, (-1, 2))
+        return mixed.transpose(2, 3).flatten(2)
+
+
+class Stack(nn.Module):
+    """Blocks one after another, dilations given."""
+
+    def __init__(self, width: int, steer: int, dilations: tuple[int, ...], *, kernel: int = 3) -> None:
+        """Keep width and length."""
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, steer, kernel=kernel, dilation=dilation) for dilation in dilations)
+
+    def forward(self, flow: Tensor, steer: Tensor) -> Tensor:
+        """Return shape (row, width, time)."""
+        for block in self.blocks:
+            flow = block(flow, steer)
+        return flow

@@ -1,0 +1,141 @@
+"""The frame of ECG: what the median beat leaves of a window; beats come from the codec.
+
+A source draws the noise between, under and upon the beats: baseline, muscle, f waves. Rhythm and beats are the ECG
+decoder's, on its dipole axes, and its turns of measuring and correcting hold the features asked for.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fedsynth.modalities.ecg.beats import beat_samples, convolve, cut_beats, find_beats, impulses
+from fedsynth.modalities.ecg.decoder import EcgDecoder
+from fedsynth.modalities.ecg.features import Parts, bands, features, measure, split
+from fedsynth.modalities.ecg.leads import axes_of
+from fedsynth.modalities.frame import (
+    N_GRID,
+    N_LOCAL,
+    blend,
+    frame_length,
+    relative_spectrum,
+    resample,
+    time_scale,
+    unit,
+)
+from fedsynth.modalities.shape import Shape
+from fedsynth.rng import uniform_of
+
+_TURNS = 2
+_SHARED = 0.5**0.5  # of each channel's noise's standard deviation comes from one source, as the codec has it
+_LOUDEST = 5.0  # standard deviations at which what is left of a window is cut off: a beat that was not found
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class EcgFrame:
+    """The frame of ECG windows: one shared source of noise, and three local ones for several channels."""
+
+    shape: Shape
+
+    @property
+    def raw_width(self) -> int:
+        """Return the width of the raw condition."""
+        return N_GRID + 1 + 3
+
+    @property
+    def length(self) -> int:
+        """Return a multiple of 16, at least 64."""
+        return frame_length(self.shape)
+
+    @property
+    def n_sources(self) -> int:
+        """Return 1, or 4 for several channels."""
+        return 1 if len(self.shape.channels) == 1 else 1 + N_LOCAL
+
+    @property
+    def mixing_width(self) -> int:
+        """Return one number that picks the rhythm, and three for each of several channels."""
+        return 1 + (0 if self.n_sources == 1 else N_LOCAL * len(self.shape.channels))
+
+    def condition(self, vector: Tensor) -> Tensor:
+        """Return the noise's relative spectrum and its unrest."""
+        parts = split(vector, self.shape)
+        return self._condition(parts.powers, parts.unrest)
+
+    def condition_of_noise(self, noise: Tensor) -> Tensor:
+        """Return what `condition` would say of windows with this noise between their beats, (window, time)."""
+        taper = torch.hann_window(self.shape.n_times, periodic=False)
+        spectrum = torch.fft.rfft(noise * taper).abs().square()
+        powers = [spectrum[:, first:last].sum(dim=1) for first, last in bands(self.shape)]
+        pieces = noise[:, : self.shape.n_times // 8 * 8].unflatten(1, (8, -1)).square().mean(dim=-1)
+        unrest = torch.log(pieces + 1e-3).std(dim=1) / 2
+        return self._condition(torch.log10(torch.stack(powers, dim=1) + 1e-9), unrest)
+
+    def _condition(self, powers: Tensor, unrest: Tensor) -> Tensor:
+        spectrum = relative_spectrum(powers, bands(self.shape), self.shape)
+        return torch.cat([spectrum, unrest[:, None], time_scale(self.shape, len(powers)).to(powers)], dim=1)
+
+    def read(self, windows: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the median beat leaves on one axis, and its condition."""
+        rest = torch.cat([_rest(some, self.shape) for some in windows.split(_CHUNK)])
+        axis = (pick * rest.shape[1]).long().clamp(max=rest.shape[1] - 1)
+        single = unit(rest[torch.arange(len(rest), device=rest.device), axis]).clamp(-_LOUDEST, _LOUDEST)
+        return unit(resample(single, self.length)), self.condition(features(windows, self.shape))
+
+    def render(self, waves: Tensor, vector: Tensor, mixing: Tensor) -> Tensor:
+        """Add beats to the noise, and correct both until the features are those asked for."""
+        sources = unit(resample(waves, self.shape.n_times))
+        if self.n_sources > 1:
+            sources = blend(sources[:, :1], sources[:, 1:], mixing[:, 1:], share=_SHARED)
+        pick = uniform_of(mixing[:, 0])
+        rows = zip(vector.split(_CHUNK), pick.split(_CHUNK), sources.split(_CHUNK), strict=True)
+        return torch.cat([_drawer(self.shape).decode(*some) for some in rows])
+
+
+class Drawer(EcgDecoder):
+    """The codec's decoder with the noise given instead of looked up."""
+
+    def decode(self, vector: Tensor, pick: Tensor, source: Tensor) -> Tensor:
+        """Return windows in microvolts.
+
+        Args:
+            vector: features in natural units, shape (window, feature).
+            pick: uniform on [0, 1], shape (window,); chooses among near rhythms.
+            source: noise of unit variance, shape (window, channel, time).
+        """
+        asked = split(vector, self.shape)
+        train, now = self._train(asked, pick), asked
+        signal = self._draw(now, train, source)
+        for _ in range(_TURNS):
+            got = measure(signal, self.shape)
+            now = _nearer(now, asked, got)
+            signal = self._draw(now, train, source)
+        return signal
+
+
+def _nearer(now: Parts, asked: Parts, got: Parts) -> Parts:
+    """Return what to draw next: moved by what was missed, by at most 1 in a feature."""
+    return replace(
+        now,
+        amplitude=now.amplitude + (asked.amplitude - got.amplitude).clamp(-1, 1).detach(),
+        shape=now.shape + (asked.shape - got.shape).clamp(-1, 1).detach(),
+        powers=now.powers + (asked.powers - got.powers).clamp(-1, 1).detach(),
+    )
+
+
+@lru_cache(maxsize=4)
+def _drawer(shape: Shape) -> Drawer:
+    return Drawer(shape)
+
+
+def _rest(windows: Tensor, shape: Shape) -> Tensor:
+    """Return what the median beat leaves, shape (window, axis, time)."""
+    axes = torch.einsum("ac,wct->wat", axes_of(shape.channels).read, windows)
+    beats = find_beats(axes, sfreq=shape.sfreq)
+    template = cut_beats(axes, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
+    _, size = beat_samples(shape.sfreq)
+    at, ones = beats.at.round() / shape.sfreq, beats.found.to(axes.dtype)
+    train = impulses(at, ones, n_times=shape.n_times, sfreq=shape.sfreq, margin=size)
+    return axes - convolve(train, template, n_times=shape.n_times, sfreq=shape.sfreq)

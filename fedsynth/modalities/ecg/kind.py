@@ -1,0 +1,9 @@
+"""ECG as a kind of signal."""
+
+from fedsynth.modalities.ecg.codec import EcgCodec
+from fedsynth.modalities.ecg.frame import EcgFrame
+from fedsynth.modalities.ecg.loud import loud_powers
+from fedsynth.modalities.ecg.pretraining import pools
+from fedsynth.modalities.kind import Kind
+
+ECG = Kind(codec=EcgCodec, frame=EcgFrame, pools=pools, loud_powers=loud_powers)

@@ -1,0 +1,27 @@
+"""A kind of signal: everything the rest of the house asks of EEG, of ECG, or of the next one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from fedsynth.modalities.codec import Codec, FeatureScale
+from fedsynth.modalities.frame import Frame
+from fedsynth.modalities.pretraining import Pool
+from fedsynth.modalities.shape import Shape
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Makers of what a kind of signal consists of.
+
+    `codec` and `frame` make those of a shape. `pools` simulates windows to pretrain on, about so many of each shape
+    that a study may have. `loud_powers` draws log10 microvolts squared, shape (channel, band), so many deviations
+    up or down of what the public scale says; an audit's canaries have them.
+    """
+
+    codec: Callable[[Shape], Codec]
+    frame: Callable[[Shape], Frame]
+    pools: Callable[[int], list[Pool]]
+    loud_powers: Callable[[np.random.Generator, Shape, FeatureScale, float], Tensor]

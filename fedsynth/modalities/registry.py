@@ -1,0 +1,81 @@
+"""Kinds of signals by name: the codec, the frame, the public scale and the pretraining windows of a shape.
+
+The only module that reaches into `fedsynth.modalities.eeg` and `fedsynth.modalities.ecg`. Another kind of signal is
+a folder beside them and three lines in `kind_of`; mypy lists whatever else must know of it.
+"""
+
+import typing
+from functools import lru_cache
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsynth.modalities.codec import BOUND, Codec, FeatureScale
+from fedsynth.modalities.frame import Frame
+from fedsynth.modalities.kind import Kind
+from fedsynth.modalities.pretraining import Pool
+from fedsynth.modalities.shape import Shape
+from fedsynth.study import Modality
+
+MODALITIES: tuple[Modality, ...] = typing.get_args(Modality)
+"""In the order of pretraining: each begins where the one before it ended."""
+
+_SIMULATED = 1000  # windows behind the public scale
+
+
+def kind_of(modality: Modality) -> Kind:
+    """Return a kind of signal; what it is made of is imported when it is asked for."""
+    match modality:
+        case "eeg":
+            from fedsynth.modalities.eeg.kind import EEG
+
+            return EEG
+        case "ecg":
+            from fedsynth.modalities.ecg.kind import ECG
+
+            return ECG
+        case other:
+            assert_never(other)
+
+
+@lru_cache(maxsize=8)
+def codec_of(shape: Shape) -> Codec:
+    """Return the codec of a shape."""
+    return kind_of(shape.modality).codec(shape)
+
+
+def frame_of(shape: Shape) -> Frame:
+    """Return the frame of a shape."""
+    return kind_of(shape.modality).frame(shape)
+
+
+def pools_of(modality: Modality, *, count: int) -> list[Pool]:
+    """Simulate windows to pretrain on, about `count` of each shape that lasts a second or less; fewer of others."""
+    return kind_of(modality).pools(count)
+
+
+@lru_cache(maxsize=8)
+def scale_of(shape: Shape) -> FeatureScale:
+    """Return the public scale of a shape's features."""
+    codec = codec_of(shape)
+    vectors = codec.features(codec.simulate(_SIMULATED))
+    centre, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp_min(0.05)
+    standard = ((vectors - centre) / spread).clamp(-BOUND, BOUND).to(torch.float64)
+    return FeatureScale(centre, spread, torch.cov(standard.T))
+
+
+def standardise(vector: Tensor, shape: Shape) -> Tensor:
+    """Express features in units of the public prior's spread, bounded, float64."""
+    return scale_of(shape).standardise(vector)
+
+
+def natural(standard: Tensor, shape: Shape) -> Tensor:
+    """Undo `standardise`, float32."""
+    return scale_of(shape).natural(standard)
+
+
+def loud_powers(rng: np.random.Generator, shape: Shape, *, deviations: float) -> Tensor:
+    """Draw log10 microvolts squared, shape (channel, band), so many deviations up or down of what the prior has."""
+    return kind_of(shape.modality).loud_powers(rng, shape, scale_of(shape), deviations)

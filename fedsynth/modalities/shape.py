@@ -1,0 +1,34 @@
+"""The shape of a window: what a family must know of a study to build its parts."""
+
+from dataclasses import dataclass
+
+from fedsynth.study import Modality, Study
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Channels by name, samples, rate in Hz, pass band in Hz, the number of labels, and what the signal is.
+
+    `centred` says that every window is centred on the R peak of a heart beat.
+    """
+
+    channels: tuple[str, ...]
+    n_times: int
+    sfreq: float
+    bandpass: tuple[float, float]
+    n_labels: int
+    modality: Modality = "eeg"
+    centred: bool = False
+
+
+def shape_of(study: Study) -> Shape:
+    """Return the shape of a study's windows."""
+    return Shape(
+        channels=study.signal.channels,
+        n_times=study.windows.n_times,
+        sfreq=study.signal.sfreq,
+        bandpass=study.signal.bandpass,
+        n_labels=len(study.labels.names),
+        modality=study.signal.modality,
+        centred=study.labels.source == "beats",
+    )

@@ -1,0 +1,165 @@
+"""The plan that sites approve: the study, every private step with its noise, and the code version, as a digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedsynth.anchors.estimator import estimator_of
+from fedsynth.errors import RunError
+from fedsynth.evaluation.private_scores import tally_bound
+from fedsynth.families.registry import family_of
+from fedsynth.modalities.shape import shape_of
+from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.budget import SumRequest, share_budget
+from fedsynth.privacy.mechanism import Group, Mechanism
+from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.source_code import code_in_use
+from fedsynth.study import Study, canonical
+
+Kind = Literal["anchor", "train", "gradient", "assess"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One private charge of the plan. `index` counts those of its kind from 0.
+
+    "anchor" and "assess" are sums over everybody. "train" is a round of local steps at a site that adds all of its
+    noise; "gradient" is one such step as a sum over all sites, for secure aggregation.
+    """
+
+    kind: Kind
+    index: int
+    mechanism: Mechanism
+
+    def phase(self, study: Study) -> int:
+        """Return which of the family's phases a "train" or "gradient" step belongs to."""
+        return self.index // _of_a_phase(study)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its private steps in order; `code` names the source that will run."""
+
+    study: Study
+    steps: tuple[Step, ...]
+    code: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything, 64 hexadecimal digits; this is what a hospital approves."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def mechanisms(self, group: Group) -> tuple[Mechanism, ...]:
+        """Return what the plan asks of one group of units."""
+        return tuple(step.mechanism for step in self.steps if step.mechanism.group == group)
+
+    def epsilon(self) -> float:
+        """Return what the plan costs a unit: the larger of the two groups, which compose in parallel."""
+        delta = self.study.privacy.delta
+        return max(epsilon_pld(self.mechanisms(group), delta=delta) for group in ("train", "held-out"))
+
+    def to_json(self) -> str:
+        """Write the plan in one way only."""
+        steps = [{"kind": step.kind, "index": step.index, **step.mechanism.as_json()} for step in self.steps]
+        return canonical({"study": self.study.to_plain(), "steps": steps, "code": self.code})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read a plan.
+
+        Raises:
+            RunError: it is not one.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            study = Study.model_validate_json(json.dumps(raw["study"]), strict=False)
+            steps = tuple(Step(item["kind"], item["index"], Mechanism.from_json(item)) for item in raw["steps"])
+            return cls(study=study, steps=steps, code=raw["code"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"the plan cannot be read ({type(error).__name__})") from error
+
+
+_PLANS: dict[str, Plan] = {}
+
+
+def plan_of(study: Study) -> Plan:
+    """Turn a study into its plan; the same on every machine that runs the same code.
+
+    Raises:
+        StudyError: an unknown family or option.
+        PrivacyError: no noise reaches epsilon.
+    """
+    known = _PLANS.get(study.digest)
+    if known is not None:
+        return known
+    family, shape, shares = family_of(study.family), shape_of(study), study.training
+    asked: list[tuple[Kind, int, SumRequest]] = []
+    if shares.anchor:
+        asked += [("anchor", index, request) for index, request in enumerate(estimator_of(study).requests(shape))]
+    each = _of_a_phase(study)
+    is_aggregate = study.privacy.trust == "aggregate"
+    for index in range(each * len(family.phases)):
+        phase = family.phases[index // each]
+        request = SumRequest(
+            purpose=f"gradients: {phase.name}, {'step' if is_aggregate else 'round'} {index % each + 1}",
+            clipping_norm=shares.gradient_clip,
+            sampling_probability=shares.sampling_probability,
+            steps=1 if is_aggregate else shares.local_steps,
+        )
+        asked.append(("gradient" if is_aggregate else "train", index, request))
+    asked.append(("assess", 0, SumRequest("scores", clipping_norm=tally_bound(), group="held-out")))
+    mechanisms = share_budget(
+        [request for _, _, request in asked],
+        epsilon=study.privacy.epsilon,
+        delta=study.privacy.delta,
+        gradient_share=shares.gradient_share,
+        unit=study.privacy.unit,
+        noise_shares=noise_shares(study),
+    )
+    steps = (Step(kind, index, done) for (kind, index, _), done in zip(asked, mechanisms, strict=True))
+    plan = Plan(study=study, steps=tuple(steps), code=str(code_in_use()))
+    _PLANS[study.digest] = plan
+    return plan
+
+
+def secure_cohort_of(study: Study, roster: Mapping[str, bytes]) -> SecureCohort | None:
+    """Return who sums in secret, or None where every site adds all of its noise (or nobody adds any).
+
+    Args:
+        study: for trust and cohort.
+        roster: the sites' public keys, 32 bytes each.
+
+    Raises:
+        PrivacyError: the cohort is too small for the drop-outs and dishonest sites that it allows.
+    """
+    if study.privacy.trust == "site" or not study.privacy.is_private:
+        return None
+    return SecureCohort(roster, dropouts=study.cohort.dropouts, dishonest=study.cohort.dishonest)
+
+
+def context_of(*, run: str, plan: str) -> str:
+    """Return what the keys of a run's secure aggregation are bound to."""
+    return f"run {run} plan {plan}"
+
+
+def noise_shares(study: Study) -> int:
+    """Return in how many shares the noise of a study's sums is drawn.
+
+    Raises:
+        PrivacyError: as `secure_cohort_of`.
+    """
+    secure_cohort = secure_cohort_of(study, stand_in_roster(study))
+    return secure_cohort.noise_sharers if secure_cohort else 1
+
+
+def stand_in_roster(study: Study) -> dict[str, bytes]:
+    """Return something in the place of keys: the numbers of a secure_cohort do not depend on them."""
+    return {site: hashlib.sha256(site.encode()).digest() for site in study.cohort.sites}
+
+
+def _of_a_phase(study: Study) -> int:
+    """Return how many "train" or "gradient" steps one phase has."""
+    shares = study.training
+    return study.n_rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)

@@ -1,0 +1,9 @@
+"""Progress: how work tells that it goes on."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is done, steps done, steps in all)."""
+
+StepProgress = Callable[[int, int], None]
+"""Called with (steps done, steps in all), where what is done is known."""

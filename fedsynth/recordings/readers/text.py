@@ -1,0 +1,41 @@
+"""Text: bytes with one number a line to samples in microvolts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsynth.errors import RecordingError
+
+_LONGEST_NUMBER = 40  # characters
+
+
+def samples_of_text(data: bytes) -> NDArray[np.float32]:
+    """Read one number a line, in microvolts, shape (time,); lines end in LF or CRLF.
+
+    Raises:
+        RecordingError: empty, binary, a line that is not one number, or a number that is not finite.
+
+    >>> samples_of_text(b"12\\r\\n-3.5\\r\\n").tolist()
+    [12.0, -3.5]
+    """
+    tokens = data.removeprefix(b"\xef\xbb\xbf").split()
+    if not tokens:
+        raise RecordingError("the text file is empty; export it again")
+    if b"\0" in data:
+        raise RecordingError("the file is binary, and a text file with one number a line was asked for")
+    if max(map(len, tokens)) > _LONGEST_NUMBER or b"_" in data:
+        raise RecordingError("a line of the text file is not a number; write one integer or decimal a line")
+    if len(tokens) != sum(1 for line in data.splitlines() if line.strip()):
+        raise RecordingError(
+            "a line of the text file holds more than one number; write one channel, one number a line"
+        )
+    try:
+        samples = np.array(tokens).astype(np.float64)
+    except ValueError:
+        raise RecordingError(
+            "a line of the text file is not a number; write one integer or decimal a line, with a decimal point"
+        ) from None  # the cause repeats the line
+    with np.errstate(over="ignore"):
+        single = samples.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise RecordingError("a line of the text file is not finite (nan or inf); remove or repair that recording")
+    return single

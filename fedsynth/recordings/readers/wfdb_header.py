@@ -1,0 +1,228 @@
+"""WFDB headers: from the text of a .hea file to a frozen header, judged before any sample is read.
+
+The format is that of the WaveForm DataBase library (Moody, Mark and Goldberger 2001, doi:10.1109/51.932728;
+header(5) of the WFDB Applications Guide). WFDB-Python 4.3.1 reads a gain that is missing or 0 as 200, and reads on
+through a wrong checksum and a file longer than announced; each of them is refused, here or in `wfdb_signal`, and
+whatever else would leave a sample or its unit in doubt. Messages name channels as the study does; nothing from the
+header's free text, in which ages and diagnoses may stand, is kept or repeated.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from fedsynth.errors import RecordingError
+from fedsynth.montage import canonical_channel
+from fedsynth.recordings.gate import MissingChannelError
+from fedsynth.recordings.readers.samples import RATE_TOLERANCE, UNITS, find_channel
+
+LARGEST_HEADER = 1 << 20  # bytes
+FORMATS = (16, 212)
+_MOST_SIGNALS = 1000
+_UNSPECIFIED = 0
+
+_WHOLE = r"[+-]?\d{1,10}"
+_DECIMAL = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_RECORD = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(?P<segments>/\d+)?\s+(?P<signals>\d{1,4})(?:\s+(?P<rest>.*))?")
+_RATE = re.compile(rf"(?P<rate>{_DECIMAL})(?:/{_DECIMAL}(?:\({_DECIMAL}\))?)?")
+_FORMAT = re.compile(r"(?P<format>\d{1,4})(?:x(?P<frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d{1,9}))?")
+_GAIN = re.compile(rf"(?P<gain>{_DECIMAL})(?:\((?P<baseline>{_WHOLE})\))?(?:/(?P<unit>\S+))?")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class WfdbSignal:
+    """One signal of a header. Gain and unit are judged only on channels the study needs.
+
+    `gain` is in digital steps per `unit`, None where the header gives none; `baseline` is the digital value of
+    0 `unit`. `checksum` is None where the header gives none.
+    """
+
+    file: str = field(repr=False)
+    format: int
+    offset: int
+    gain: float | None
+    baseline: int
+    unit: bytes
+    checksum: int | None
+    label: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WfdbHeader:
+    """What a header says that a reader needs. `n_times` is None where the header leaves it open."""
+
+    sfreq: float
+    n_times: int | None
+    signals: tuple[WfdbSignal, ...]
+
+    @property
+    def files(self) -> dict[str, tuple[int, ...]]:
+        """The signal files by name, in order, and which signals take turns in each."""
+        places: dict[str, list[int]] = {}
+        for index, signal in enumerate(self.signals):
+            places.setdefault(signal.file, []).append(index)
+        return {name: tuple(indices) for name, indices in places.items()}
+
+
+def parse_wfdb_header(data: bytes) -> WfdbHeader:
+    """Read the text of a header.
+
+    Raises:
+        RecordingError: empty, not a header, several segments, a field that is not a number, a format other than
+            16 and 212, several samples a frame, a skew, or a signal file that is not a plain name beside it.
+
+    >>> header = parse_wfdb_header(b"x 1 300 6000\\nx.dat 16 1000/mV 16 0 5 1234 0 ECG\\n")
+    >>> header.sfreq, header.n_times, header.signals[0].gain, header.signals[0].baseline
+    (300.0, 6000, 1000.0, 0)
+    """
+    if not data:
+        raise RecordingError("the WFDB header is empty; copy or export it again")
+    if len(data) > LARGEST_HEADER or b"\0" in data:
+        raise RecordingError("this is not a WFDB header: it is binary or too long; export it again")
+    lines = [line.strip() for line in data.decode("latin-1").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    found = _RECORD.fullmatch(lines[0]) if lines else None
+    if found is None:
+        raise RecordingError(
+            "this is not a WFDB header: its first line is not a record's name and its number of signals"
+        )
+    if found["segments"]:
+        raise RecordingError(
+            "the record has several segments, and joining them would invent signal; export each as a record"
+        )
+    n_signals = int(found["signals"])
+    if not 1 <= n_signals <= _MOST_SIGNALS:
+        raise RecordingError(f"the header names {n_signals} signals, and 1 to {_MOST_SIGNALS} can be read")
+    if len(lines) != n_signals + 1:
+        raise RecordingError(
+            f"the header names {n_signals} signals and describes {len(lines) - 1}; export it again"
+        )
+    sfreq, n_times = _rate_and_length((found["rest"] or "").split())
+    header = WfdbHeader(sfreq, n_times, tuple(_signal(line, i) for i, line in enumerate(lines[1:], start=1)))
+    _check_files(header)
+    return header
+
+
+def choose_leads(header: WfdbHeader, *, channels: tuple[str, ...], sfreq: float) -> tuple[int, ...]:
+    """Return where the study's channels stand in a record, in the study's order.
+
+    Labels match whatever their case, and with "ECG " before them where they do not match without. Only these
+    channels are judged.
+
+    Args:
+        header: of the record.
+        channels: as the study names them.
+        sfreq: in Hz; met within 0.01 %.
+
+    Raises:
+        MissingChannelError: a channel is missing.
+        RecordingError: another rate, a channel that is there or named twice, an unknown unit, or no gain.
+    """
+    if not math.isclose(header.sfreq, sfreq, rel_tol=RATE_TOLERANCE):
+        raise RecordingError(
+            f"the sampling rate is {header.sfreq:g} Hz, and the study asks for recordings at {sfreq:g} Hz; correct "
+            "signal.recorded_sfreq, or leave the recording out"
+        )
+    places: dict[str, list[int]] = {}
+    for index, signal in enumerate(header.signals):
+        places.setdefault(canonical_channel(signal.label), []).append(index)
+    chosen: list[int] = []
+    for channel in channels:
+        found = find_channel(places, channel)
+        if not found:
+            raise MissingChannelError(
+                f"channel {channel!r} of the study is missing: none of the record's {len(header.signals)} signals "
+                "has that description; correct signal.channels, or leave such recordings out (signal.missing)"
+            )
+        if len(found) > 1:
+            raise RecordingError(
+                f"channel {channel!r} of the study is there {len(found)} times; keep one of them in the record"
+            )
+        if found[0] in chosen:
+            twin = channels[chosen.index(found[0])]
+            raise RecordingError(f"channels {twin!r} and {channel!r} of the study are one; correct signal.channels")
+        microvolts_per_step(header.signals[found[0]], channel=channel)
+        chosen.append(found[0])
+    return tuple(chosen)
+
+
+def microvolts_per_step(signal: WfdbSignal, *, channel: str) -> float:
+    """Return the size of one digital step in microvolts, with the sign of the gain.
+
+    Raises:
+        RecordingError: a gain that is missing or 0, or a unit that is not known.
+    """
+    if signal.gain is None or signal.gain == 0 or not math.isfinite(signal.gain):
+        raise RecordingError(
+            f"channel {channel!r} has no gain, so its unit is undefined; export the record with its calibration"
+        )
+    unit = UNITS.get(signal.unit)
+    if unit is None:
+        raise RecordingError(f"channel {channel!r} has a unit that is not known here; export it in uV, mV or V")
+    return {"uV": 1.0, "mV": 1e3, "V": 1e6}[unit] / signal.gain
+
+
+def _rate_and_length(words: list[str]) -> tuple[float, int | None]:
+    rate = _RATE.fullmatch(words[0]) if words else None
+    if rate is None or not 0 < float(rate["rate"]) < math.inf:
+        raise RecordingError("the header gives no usable sampling rate; export it again")
+    if len(words) < 2:
+        return float(rate["rate"]), None
+    if not re.fullmatch(r"\d{1,12}", words[1]):
+        raise RecordingError("the number of samples in the header is not a usable whole number; export it again")
+    n_times = int(words[1])
+    return float(rate["rate"]), None if n_times == _UNSPECIFIED else n_times
+
+
+def _signal(line: str, number: int) -> WfdbSignal:
+    where = f"signal {number} of the header"
+    words = line.split(maxsplit=8)
+    if len(words) < 2 or not _FILE_NAME.fullmatch(words[0]) or ".." in words[0]:
+        raise RecordingError(
+            f"{where} does not lie in a plain file beside the header, and no other file is opened; put the signal "
+            "file there and its name into the header"
+        )
+    form = _FORMAT.fullmatch(words[1])
+    if form is None:
+        raise RecordingError(f"{where} has a format that is not a number; export it again")
+    if int(form["format"]) not in FORMATS:
+        raise RecordingError(
+            f"{where} is in format {form['format']}, and formats 16 and 212 can be read; convert it (xform -O 16)"
+        )
+    if form["frame"] not in (None, "1") or form["skew"] not in (None, "0"):
+        raise RecordingError(f"{where} has several samples a frame, or is skewed in time; export it at one rate")
+    gain = _GAIN.fullmatch(words[2]) if len(words) > 2 else None
+    if len(words) > 2 and gain is None:
+        raise RecordingError(f"the gain of {where} is not a number; export it again")
+    # Of the five whole numbers that follow, the resolution, the initial value and the block size are not needed.
+    numbers = [_whole(word, where) for word in words[3:8]]
+    zero = numbers[1] if len(numbers) > 1 else 0
+    return WfdbSignal(
+        file=words[0],
+        format=int(form["format"]),
+        offset=int(form["offset"] or 0),
+        gain=float(gain["gain"]) if gain else None,
+        baseline=int(gain["baseline"]) if gain and gain["baseline"] else zero,
+        unit=(gain["unit"] or "mV").encode("latin-1") if gain else b"mV",
+        checksum=numbers[3] if len(numbers) > 3 else None,
+        label=words[8] if len(words) > 8 else "",
+    )
+
+
+def _check_files(header: WfdbHeader) -> None:
+    for indices in header.files.values():
+        first = header.signals[indices[0]]
+        contiguous = indices == tuple(range(indices[0], indices[0] + len(indices)))
+        alike = {(header.signals[i].format, header.signals[i].offset) for i in indices}
+        if not contiguous or alike != {(first.format, first.offset)}:
+            raise RecordingError(
+                f"the {len(indices)} signals of one signal file stand apart in the header, or differ in format; "
+                "export it again"
+            )
+
+
+def _whole(word: str, where: str) -> int:
+    if not re.fullmatch(_WHOLE, word):
+        raise RecordingError(f"{where} has a field that is not a whole number; export it again")
+    return int(word)

@@ -1,0 +1,189 @@
+"""Publication: from a finished rehearsal to a signed release, after its statement was held against its ledgers."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsynth.coordinator.run_folder import RunFolder
+from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
+from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
+from fedsynth.progress import Progress
+from fedsynth.release.build import build_release
+from fedsynth.release.signature import load_private_key, make_key, public_of
+from fedsynth.release.verify import verify_release
+from fedsynth.site.approval import open_ledger
+from fedsynth.site.holdings import load_holdings
+from fedsynth.site.policy import load_policy
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published, or would be: `windows` of all labels together."""
+
+    statement: PrivacyStatement
+    windows: int
+    fingerprint: str
+
+
+def publish(
+    run: RunFolder, out: Path, *, key: Path | None, progress: Progress, dry_run: bool = False
+) -> Publication:
+    """Draw from a finished run and write a signed release.
+
+    Args:
+        run: the finished run.
+        out: where the release goes; a release of the same run that verifies is left as it is.
+        key: private key (OpenSSH, Ed25519); without it the run's own key is made and used.
+        progress: called with (what, done, all).
+        dry_run: compare and count only.
+
+    Raises:
+        LedgerError: ledger and statement disagree.
+        PrivacyError: the run promises nothing, or promises more than its study allows.
+        RefusedError: something else stands at `out`.
+    """
+    statement, study = run.statement(), run.study()
+    lengths = run.ledger_lengths()
+    for index, site in enumerate(statement.sites):
+        _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
+        progress("ledgers", index + 1, len(statement.sites))
+    _check_promise(run, statement)
+    total = study.release.windows_per_label * len(study.labels.names)
+    if dry_run:
+        return Publication(statement, total, "")
+    signing_key = key or _own_key(run)
+    done = _already(run, out, signing_key)
+    if done is not None:
+        return Publication(statement, total, done)
+    facts = run.facts()
+    windows = run.generator().stream(
+        per_label=study.release.windows_per_label,
+        seed=f"release {study.release.draw_seed}",
+        windows_per_subject=study.release.windows_per_subject,
+        progress=lambda n, of: progress("drawing windows", n, of),
+    )
+    steps = 6  # that `build_release` tells of
+    told: list[str] = []
+
+    def tell(what: str) -> None:
+        told.append(what)
+        progress("release", min(len(told), steps), steps)
+
+    plan = run.plan()
+    build_release(
+        out,
+        study=study,
+        study_text=(run.path / "study.toml").read_text(encoding="utf-8"),
+        statement=statement,
+        windows=windows,
+        scores=run.scores(),
+        facts={
+            "engine": facts.engine,
+            "cohort": facts.cohort,
+            "sites": str(len(facts.sites)),
+            "code": plan.code,
+            "study digest": study.digest,
+            "plan digest": plan.digest,
+        },
+        ledger_lengths=lengths,
+        signing_key=signing_key,
+        progress=tell,
+        files=lambda n, of: progress("writing subjects", n, of),
+    )
+    return Publication(statement, total, public_of(load_private_key(signing_key)).fingerprint)
+
+
+def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) -> None:
+    """Hold one site's statement against its ledger, and the ledger against the plan."""
+    folder, plan = run.site(site.site), run.plan()
+    policy, holdings = load_policy(folder), load_holdings(folder / "holdings")
+    place = folder / policy.ledger
+    if not (place / "ledger.sqlite").exists():
+        raise LedgerError(f"the ledger of site {site.site} is missing; nothing was released")
+    with open_ledger(folder, policy) as ledger:
+        lines = ledger.charges()[:length] if length >= 0 else ()
+        head = lines[-1].link if lines else "0" * 64
+        if len(lines) != length or head != site.ledger_head:
+            raise LedgerError(
+                f"the statement of site {site.site} ends at a ledger line that its ledger does not hold; "
+                "nothing was released"
+            )
+        train = ledger.history(holdings.tokens["train"], at_most=length)
+        held_out = ledger.history(holdings.tokens["held-out"], at_most=length)
+    planned = Counter(step.mechanism for step in plan.steps)
+    if Counter(line.mechanism for line in lines if line.study == plan.digest) - planned:
+        raise LedgerError(
+            f"the ledger of site {site.site} holds charges that the plan does not; nothing was released"
+        )
+    if (train, held_out) != (site.events, site.held_out):
+        raise LedgerError(f"ledger and statement of site {site.site} list different events; nothing was released")
+    spent = max(epsilon_pld(train, delta=delta), epsilon_pld(held_out, delta=delta))
+    if not (spent == site.epsilon or abs(spent - site.epsilon) <= 1e-6 * spent):
+        raise LedgerError(
+            f"the ledger of site {site.site} comes to epsilon {spent:.4f}, its statement says {site.epsilon:.4f}; "
+            "nothing was released"
+        )
+
+
+def _charged(run: RunFolder, name: str) -> bool:
+    folder = run.site(name)
+    with open_ledger(folder, load_policy(folder)) as ledger:
+        return any(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges())
+
+
+def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
+    asked, facts, plan = run.study().privacy, run.facts(), run.plan()
+    if plan.study.digest != run.study().digest:
+        raise LedgerError("the run's study is not the one its sites approved; nothing was released")
+    stated = {site.site for site in statement.sites}
+    for name in facts.sites:
+        # A site that fell out before it was asked anything has nothing to state.
+        if name not in stated and _charged(run, name):
+            raise LedgerError(f"site {name} was charged and the statement leaves it out; nothing was released")
+    if not stated or not stated <= set(facts.sites):
+        raise LedgerError("the statement does not cover the sites of the run; nothing was released")
+    if statement.epsilon != max(site.epsilon for site in statement.sites):
+        raise LedgerError("the statement's epsilon is not the largest of its sites'; nothing was released")
+    if (statement.unit, statement.delta, statement.trust) != (asked.unit, asked.delta, asked.trust):
+        raise LedgerError("the statement's unit, delta or trust is not the study's; nothing was released")
+    if not statement.is_private:
+        raise PrivacyError(
+            "this run was trained with epsilon = infinity; it promises nothing and cannot be released. "
+            "Set privacy.epsilon in the study and rehearse again"
+        )
+    if statement.epsilon > asked.epsilon * (1 + 1e-9):
+        raise PrivacyError(
+            f"the run spent epsilon {statement.epsilon:.3f}, its study allows {asked.epsilon:g}; "
+            "nothing was released"
+        )
+
+
+def _own_key(run: RunFolder) -> Path:
+    """Return the rehearsal's own key, made at the first release."""
+    place = run.path / "keys" / "release.key"
+    if not place.exists():
+        make_key(place, comment="fedsynth-rehearsal")
+    return place
+
+
+def _already(run: RunFolder, out: Path, key: Path) -> str | None:
+    """Return the signer of a release of this very run that stands at `out` and verifies, or None.
+
+    Raises:
+        RefusedError: something else stands there.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    try:
+        verified = verify_release(out)
+    except VerificationError:
+        verified = None
+    heads = {site.site: site.ledger_head for site in run.statement().sites}
+    if (
+        verified is not None
+        and verified.fingerprint == public_of(load_private_key(key)).fingerprint
+        and {point.site: point.head for point in verified.ledgers} == heads
+    ):
+        return verified.fingerprint
+    raise RefusedError(f"{out} is not empty, and it was left as it is; name another --out, or remove it")

@@ -1,0 +1,220 @@
+"""A rehearsal: a whole study on one machine, with every site's folder, ledger and approval as in a hospital.
+
+Nothing is written under the run's folder, and nothing charged, until every site's recordings have passed the
+gate and every ledger can afford the plan.
+"""
+
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsynth.coordinator.run_folder import RunFacts, RunFolder
+from fedsynth.engines.protocol import Engine
+from fedsynth.errors import RefusedError, RunError, StudyError
+from fedsynth.evaluation.exact_scores import Reference, reference_scores
+from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.families.registry import family_of
+from fedsynth.ledger.disk import refuse_a_lost_database
+from fedsynth.ledger.ledger import Ledger
+from fedsynth.plan import Plan, plan_of
+from fedsynth.progress import Progress
+from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites
+from fedsynth.site.approval import afford, approve
+from fedsynth.site.holdings import groups_of, holdings_of
+from fedsynth.site.policy import Policy
+from fedsynth.site.secure_sums import make_identity
+from fedsynth.study import Study, parse_study
+
+THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
+CONTINUED = "everything in the ledgers given, earlier runs on the same people included"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort.
+
+    `ledgers` holds the ledgers that go on, one folder a site, and `heads` the second place of their heads, one file
+    a site; without `ledgers` every site begins one inside the run.
+    """
+
+    study_text: str
+    source: str
+    sites: Path | None
+    out: Path
+    ledgers: Path | None = None
+    heads: Path | None = None
+    engine: str = "in-process"
+    people: float = 1.0
+
+
+def rehearse(what: Rehearsal, *, engines: dict[str, Engine], progress: Progress) -> RunFolder:
+    """Rehearse a study; a finished run of the same study is left as it is.
+
+    Raises:
+        StudyError: the study, or what the toy cohort needs of it.
+        RecordingError: a site's recordings; nothing was written or charged.
+        BudgetError: a ledger that cannot afford the plan; nothing was trained.
+        RefusedError: the run's folder holds something else, or too few sites answered.
+    """
+    study = parse_study(what.study_text, source=what.source)
+    run = RunFolder(what.out)
+    if _already(run, study, what):
+        return run
+    family_of(study.family)
+    what.out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".fedsynth-", dir=what.out.parent))
+    try:
+        reference = _prepare(what, study, RunFolder(staging), progress)
+        if what.out.exists():
+            what.out.rmdir()
+        staging.rename(what.out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    engines[what.engine](what.out, progress)
+    _keep_reference(run, reference, progress)
+    return run
+
+
+def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
+    """Check everything that `rehearse` checks before it trains, ledgers included, and leave nothing behind.
+
+    Raises:
+        FedsynthError: as `rehearse`.
+    """
+    study = parse_study(what.study_text, source=what.source)
+    family_of(study.family)
+    with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
+        held = _hold(what, study, Path(staging), progress)
+        plan = _plan(study, progress)
+        for name, one in held.items():
+            head = _head(what, name)
+            if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
+                with Ledger(what.ledgers / name, head_file=head) as ledger:
+                    afford(ledger, plan, holdings_of(one.recordings, study=study, key=ledger.key).tokens)
+                continue
+            if what.ledgers is not None:
+                refuse_a_lost_database(what.ledgers / name, head_file=head)
+            holdings_of(one.recordings, study=study, key=secrets.token_bytes(32))
+    return plan
+
+
+def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
+    """Whether the same run is there and finished.
+
+    Raises:
+        RefusedError: something else is there.
+    """
+    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+        return False
+    try:
+        same = run.study().digest == study.digest and run.facts().engine == what.engine
+    except (RunError, StudyError):
+        same = False
+    complete = run.finished and (run.internal / "scores.json").exists()
+    if same and complete and what.ledgers is None:
+        return True
+    state = ("a finished run" if complete else "an unfinished run") if same else "something else"
+    within = any(run.path.glob("sites/*/ledger/ledger.sqlite"))
+    advice = (
+        "Name another --out. It holds the sites' ledgers: with it goes what was spent on their people"
+        if within and _on_people(run)
+        else "Name another --out, or remove it"
+    )
+    raise RefusedError(f"{run.path} holds {state}; nothing was touched. {advice}")
+
+
+def _on_people(run: RunFolder) -> bool:
+    """Whether a run may have asked about real people: where its facts cannot be read, it may have."""
+    try:
+        return run.facts().cohort != "toy"
+    except RunError:
+        return True
+
+
+def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) -> Reference:
+    """Read, check and window every site's recordings, then make the sites' folders and have them approve."""
+    held = _hold(what, study, run.path, progress)
+    plan = _plan(study, progress)
+    name_of_run = secrets.token_hex(8)
+    for name, one in held.items():
+        make_site(run.site(name), _policy(name, what, study), one, study=study)
+    is_aggregate = plan.study.privacy.trust == "aggregate"
+    roster = {name: make_identity(run.site(name)) for name in held} if is_aggregate else {}
+    for index, name in enumerate(held):
+        approve(run.site(name), run=name_of_run, plan=plan, roster=roster)
+        progress("approvals", index + 1, len(held))
+    facts = RunFacts(
+        run=name_of_run,
+        engine=what.engine,
+        cohort="toy" if what.sites is None else "recordings",
+        sites=tuple(held),
+        composes=CONTINUED if what.ledgers else THIS_RUN,
+        roster={name: key.hex() for name, key in roster.items()},
+    )
+    run.begin(facts=facts, plan=plan, study_text=what.study_text)
+    return _reference(list(held.values()), study)
+
+
+def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> dict[str, Held]:
+    """Read, check and window every site's recordings."""
+    sites = read_sites(what.sites, study=study, people=what.people, staging=staging, progress=progress)
+    return cut_windows(sites, study=study, progress=progress)
+
+
+def _policy(name: str, what: Rehearsal, study: Study) -> Policy:
+    """Return a site's rules, with its ledger and head where the rehearsal keeps them."""
+    places = {"ledger": what.ledgers and what.ledgers / name, "ledger_head": _head(what, name)}
+    update = {field: str(place.resolve()) for field, place in places.items() if place is not None}
+    return policy_for(name, study).model_copy(update=update)
+
+
+def _head(what: Rehearsal, name: str) -> Path | None:
+    return (what.heads / f"{name}.head").resolve() if what.heads is not None else None
+
+
+def _plan(study: Study, progress: Progress) -> Plan:
+    progress("budget", 0, 1)
+    plan = plan_of(study)
+    progress("budget", 1, 1)
+    return plan
+
+
+def _reference(held: list[Held], study: Study) -> Reference:
+    """Part the windows of all sites by group, as the sites themselves do."""
+    train = np.concatenate([_trains(one, study) for one in held])
+    signal = np.concatenate([one.windows.signal for one in held])
+    labels = np.concatenate([one.windows.labels for one in held])
+    before = np.cumsum([0, *(int(one.windows.subjects.max(initial=-1)) + 1 for one in held)])
+    people = np.concatenate([one.windows.subjects + first for one, first in zip(held, before, strict=False)])
+    return Reference(signal[train], labels[train], signal[~train], labels[~train], people[~train])
+
+
+def _trains(held: Held, study: Study) -> NDArray[np.bool_]:
+    groups = groups_of(held.recordings, held_out=study.training.held_out)
+    return np.array([group == "train" for group in groups])[held.windows.recordings]
+
+
+def _keep_reference(run: RunFolder, reference: Reference, progress: Progress) -> None:
+    """Score the generator exactly, beside train-real, on held-out people; only this machine may know.
+
+    The toy cohort's people are made up, so its exact scores may also be published.
+    """
+    toy = run.facts().cohort == "toy"
+    exact = reference_scores(
+        run.generator(), reference, source="public simulation" if toy else "real", progress=progress
+    )
+    run.internal.mkdir(exist_ok=True)
+    dump_scores(exact, run.internal / "scores.json")
+    if toy:
+        dump_scores([*exact, *run.scores()], run.path / "scores.json")
+
+
+def internal_scores(run: RunFolder) -> list[Score]:
+    """Return the exact scores kept inside."""
+    return load_scores(run.internal / "scores.json")

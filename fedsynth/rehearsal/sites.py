@@ -1,0 +1,109 @@
+"""Sites on one machine: from folders of recordings to folders of sites, for a rehearsal and for an audit."""
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fedsynth.errors import RecordingError
+from fedsynth.progress import Progress
+from fedsynth.recordings.readers.site import read_site
+from fedsynth.recordings.recording import Recording, Windows
+from fedsynth.recordings.toy.cohort import write_toy_cohort
+from fedsynth.recordings.windows import windows_of
+from fedsynth.site.approval import open_ledger
+from fedsynth.site.holdings import keep
+from fedsynth.site.policy import Policy
+from fedsynth.study import Study
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one site holds: its recordings and the windows cut from them."""
+
+    recordings: list[Recording]
+    windows: Windows
+
+
+def read_sites(
+    folder: Path | None, *, study: Study, people: float, staging: Path, progress: Progress
+) -> dict[str, list[Recording]]:
+    """Read and check every site's recordings.
+
+    Args:
+        folder: one folder of recordings for each site, or None for the toy cohort.
+        study: what they must look like.
+        people: how many made-up people, as a share of the usual number.
+        staging: where the toy cohort's files stand until they are read; removed afterwards.
+        progress: called with (what, done, all).
+
+    Raises:
+        RecordingError: a site's recordings, or a site without a folder.
+        StudyError: the toy cohort cannot serve the study.
+    """
+    place = folder
+    if place is None:
+        place = staging / "toy"
+        write_toy_cohort(place, study=study, people=people, progress=partial(progress, "simulating people"))
+    sites = {
+        name: read_site(place / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
+        for name in _names(place, study)
+    }
+    if folder is None:
+        shutil.rmtree(place)
+    return sites
+
+
+def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Progress) -> dict[str, Held]:
+    """Cut every site's recordings into windows.
+
+    Raises:
+        RecordingError: a recording that gives no window.
+    """
+    return {
+        name: Held(
+            recordings, windows_of(recordings, study=study, progress=partial(progress, f"windows of {name}"))
+        )
+        for name, recordings in sites.items()
+    }
+
+
+def make_site(folder: Path, policy: Policy, held: Held, *, study: Study) -> None:
+    """Make a site's folder, with its policy, ledger and holdings."""
+    folder.mkdir(parents=True)
+    (folder / "site.toml").write_text(policy.to_toml(), encoding="utf-8")
+    with open_ledger(folder, policy) as ledger:
+        keep(folder / "holdings", recordings=held.recordings, windows=held.windows, study=study, key=ledger.key)
+
+
+def policy_for(name: str, study: Study) -> Policy:
+    """Return the rules of a site that allows what the study asks for and nothing else."""
+    return Policy(
+        name=name,
+        largest_epsilon=study.privacy.epsilon,
+        largest_delta=study.privacy.delta,
+        units=(study.privacy.unit,),
+        trust=(study.privacy.trust,),
+        families=(study.family.name,),
+        allow_batched=True,
+    )
+
+
+def _names(folder: Path, study: Study) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise RecordingError(f"--sites: {folder} is not a folder; it should hold one folder for each hospital")
+    found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    if study.cohort.sites:
+        missing = [name for name in study.cohort.sites if name not in found]
+        if missing:
+            raise RecordingError(
+                f"the study names site {missing[0]!r}, but {folder} has no such folder among its "
+                f"{len(found)}. Nothing was written or charged"
+            )
+        return study.cohort.sites
+    if len(found) < study.cohort.least_sites:
+        raise RecordingError(
+            f"{folder} has {len(found)} site folders, and the study needs {study.cohort.least_sites}. "
+            "Nothing was written or charged"
+        )
+    return found

@@ -1,0 +1,137 @@
+"""A site's side of secure aggregation, from messages in orders to messages in updates.
+
+The protocol is `fedsynth.secure_aggregation.protocol`; here its state is kept in the site's folder between two
+orders, on the disk before an answer leaves, and by one process at a time. A site that forgets what it said could be
+asked again, and so could one that answers twice at once.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from torch import Tensor
+
+from fedsynth.errors import ConsentError, StudyError
+from fedsynth.ledger import disk as disk
+from fedsynth.plan import context_of, secure_cohort_of
+from fedsynth.privacy.private_sum import LatticeSum
+from fedsynth.secure_aggregation.protocol import SecureSite
+from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.site.approval import Approval, file_name
+from fedsynth.wire.message import as_tensors, message_in
+from fedsynth.wire.order import Order
+
+Mask = Callable[[LatticeSum], dict[str, Tensor]]
+
+
+def make_identity(folder: Path) -> bytes:
+    """Write a site's long-term signing key to `identity.key`, unless there is one; return the public 32 bytes."""
+    path = folder / "identity.key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+    return Ed25519PrivateKey.from_private_bytes(path.read_bytes()).public_key().public_bytes_raw()
+
+
+class SecureSumParticipant:
+    """Secure aggregation at one site for the run that an order belongs to."""
+
+    def __init__(self, folder: Path, *, order: Order, approval: Approval, me: str) -> None:
+        """Take what was approved; nothing is read yet."""
+        self._folder, self._me, self._approval = folder, me, approval
+        self._context = context_of(run=order.run, plan=order.plan)
+        self._states = folder / "secure"
+        self._path = self._states / f"{file_name(self._context)}.state"
+
+    def set_up(self, order: Order) -> dict[str, Tensor]:
+        """Answer one of the two messages that open a run: this site's keys, or its shares.
+
+        Raises:
+            ConsentError: the plan approved has no secure aggregation.
+            PrivacyError: keys that the pinned roster does not vouch for, or the run is past this.
+        """
+        if order.stage not in ("keys", "shares"):
+            raise ConsentError(f"no stage {order.stage!r} opens a run")
+        with self._alone():
+            if order.stage == "keys":
+                site = self._load() if self._path.exists() else self._begin()
+                reply = site.keys()
+            else:
+                site = self._load()
+                reply = site.shares(message_in(order.tensors))
+            self._save(site)
+        return as_tensors(reply)
+
+    def mask(self, order: Order, *, size: int) -> Mask:
+        """Check the request for a masked vector; return what turns a sum into one.
+
+        Raises:
+            ConsentError: keys and shares were not exchanged.
+            WireError: a request that is not for this step and `size` words.
+            PrivacyError: a vector was masked for this step already.
+        """
+        step, data = order.step, message_in(order.tensors)
+        # A trial on a copy of the state, which is thrown away: refuse before anything is charged.
+        self._load().mask(step, np.zeros(size, dtype=np.uint64), data)
+
+        def masked(total: LatticeSum) -> dict[str, Tensor]:
+            with self._alone():
+                site = self._load()
+                reply = site.mask(step, total.values.view(np.uint64), data)
+                self._save(site)
+            return as_tensors(reply)
+
+        return masked
+
+    def unmask(self, order: Order) -> dict[str, Tensor]:
+        """Sign the list of survivors of a step, or reveal the shares that open its total.
+
+        Raises:
+            ConsentError: no such stage belongs to a step.
+            PrivacyError: another list than before, too few survivors or signatures.
+        """
+        if order.stage not in ("agree", "unmask"):
+            raise ConsentError(f"no stage {order.stage!r} belongs to a step")
+        with self._alone():
+            site = self._load()
+            answer = site.agree if order.stage == "agree" else site.unmask
+            reply = answer(order.step, message_in(order.tensors))
+            self._save(site)
+        return as_tensors(reply)
+
+    def _circle(self) -> SecureCohort:
+        secure_cohort = secure_cohort_of(self._approval.plan.study, self._approval.roster)
+        if secure_cohort is None:
+            raise ConsentError("the approved plan has no secure aggregation")
+        return secure_cohort
+
+    def _begin(self) -> SecureSite:
+        secure_cohort, steps = self._circle(), len(self._approval.plan.steps)
+        return SecureSite.begin(secure_cohort, self._me, self._identity(), self._context, steps)
+
+    def _load(self) -> SecureSite:
+        secure_cohort = self._circle()
+        if not self._path.exists():
+            raise ConsentError("the keys of this run's secure aggregation were never exchanged")
+        return SecureSite.from_bytes(self._path.read_bytes(), cohort=secure_cohort, identity=self._identity())
+
+    def _save(self, site: SecureSite) -> None:
+        disk.write_durably(self._path, site.to_bytes(), like=self._states)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold this site's states: two orders at once could each find nothing signed, and sign two lists."""
+        self._circle()  # without secure aggregation nothing is kept
+        disk.make_folder(self._states)
+        with disk.lock(self._states):
+            yield
+
+    def _identity(self) -> bytes:
+        try:
+            return (self._folder / "identity.key").read_bytes()
+        except OSError as error:
+            raise StudyError("this site has no identity.key for secure aggregation; provision it first") from error

@@ -1,0 +1,210 @@
+"""StepWork: what an order's step asks of the windows, checked before anything is charged.
+
+`prepare` looks at everything that came with an order and returns a function of the windows and of the allowance
+that the charge buys. What it returns is a private sum nobody has read yet, or parts trained by private sums.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsynth.anchors.anchor import Anchor
+from fedsynth.anchors.estimator import estimator_of
+from fedsynth.errors import WireError
+from fedsynth.evaluation.classifier import Classifier, answer, classifier_plan
+from fedsynth.evaluation.private_scores import tallies, tally_size
+from fedsynth.families.protocol import Phase
+from fedsynth.families.registry import family_of
+from fedsynth.modalities.shape import shape_of
+from fedsynth.plan import Plan, Step
+from fedsynth.privacy.allowance import Allowance
+from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.progress import Progress
+from fedsynth.recordings.recording import Windows
+from fedsynth.study import PrivacyUnit
+from fedsynth.training.private_gradient import Batch, choose_method, gradient_sum, is_checked, train
+from fedsynth.training.trainer import StepScale, Trainer, private_parameters
+from fedsynth.wire.arrays import check_like
+from fedsynth.wire.order import Order
+
+log = logging.getLogger("fedsynth.site")
+Answer = PrivateSum | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What to do with the windows. `size` is that of the private sum that comes out, 0 where parts come out."""
+
+    run: Callable[[Windows, Allowance], Answer]
+    size: int = 0
+
+
+def prepare(
+    order: Order,
+    plan: Plan,
+    step: Step,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> StepWork:
+    """Check what came with the order; return what to do with the windows.
+
+    Args:
+        order: without messages of secure aggregation.
+        plan: as approved.
+        step: the order's.
+        device: for gradients.
+        progress: called with (what, done, all).
+
+    Raises:
+        WireError: tensors that are not what the step needs.
+    """
+    if step.kind == "anchor":
+        return _anchor(order, plan, step)
+    if step.kind == "train":
+        return _train(order, plan, step, device=device, progress=progress)
+    if step.kind == "gradient":
+        return _gradient(order, plan, step, device=device)
+    return _assess(order, plan)
+
+
+def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
+    shape, estimator = shape_of(plan.study), estimator_of(plan.study)
+    check_like(order.tensors, estimator.prior(shape).tensors(), sender="the coordinator")
+    anchor = Anchor.from_tensors(dict(order.tensors))
+    if anchor.done != step.index:
+        raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
+
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        return estimator.statistics(anchor, shape, signal=windows, labels=labels)
+
+    size = estimator.statistic_size(shape, step=step.index)
+    return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=size)
+
+
+def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> StepWork:
+    study, shape, family = plan.study, shape_of(plan.study), family_of(plan.study.family)
+    phase = family.phases[step.phase(study)]
+    public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
+    rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
+    check_like(rest, public, sender="the coordinator")
+    if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
+        raise WireError("the coordinator sent label shares that are no shares")
+    parts = _parts(order, plan, phase).to(device)
+    method = choose_method(parts, phase=phase, study=study)
+    scale = StepScale(
+        expected_units=float(study.cohort.expected_units),
+        seen_units=float(rest["seen_units"][0]),
+        label_shares=rest["label_shares"],
+    )
+    name = step.mechanism.purpose
+
+    def work(windows: Windows, allowance: Allowance) -> dict[str, Tensor]:
+        batch = _batch(windows, unit=study.privacy.unit, device=device)
+        told = None if progress is None else (lambda done, total: progress(f"{name}, steps at a site", done, total))
+        trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
+        train(trainer, batch=batch, allowance=allowance, method=method, progress=told)
+        return dict(parts.state_dict())
+
+    return StepWork(work)
+
+
+def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> StepWork:
+    family = family_of(plan.study.family)
+    phase = family.phases[step.phase(plan.study)]
+    parts = _parts(order, plan, phase).to(device)
+    method = choose_method(parts, phase=phase, study=plan.study)
+    if any(not name.startswith("parts.") for name in order.tensors):
+        raise WireError("the coordinator sent more than the parts that a gradient is taken of")
+
+    def work(windows: Windows, allowance: Allowance) -> PrivateSum:
+        batch = _batch(windows, unit=plan.study.privacy.unit, device=device)
+        return gradient_sum(
+            family,
+            parts,
+            phase=phase,
+            shape=shape_of(plan.study),
+            batch=batch,
+            rows=batch.rows(),
+            allowance=allowance,
+            method=method,
+            check=is_checked(step.index),
+        )
+
+    return StepWork(work, size=sum(parameter.numel() for parameter in private_parameters(parts, phase)))
+
+
+def _assess(order: Order, plan: Plan) -> StepWork:
+    study = plan.study
+    shape = shape_of(study)
+    classifier = Classifier(len(shape.channels), shape.n_labels, plan=classifier_plan(shape))
+    check_like(order.tensors, classifier.state_dict(), sender="the coordinator")
+    classifier.load_state_dict(dict(order.tensors))
+    positive = study.labels.names.index(study.labels.positive)
+
+    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+        given = answer(classifier.eval(), windows.numpy())
+        return tallies(given, labels.numpy(), positive=positive).mean(dim=0)
+
+    return _sum_of_units(contribution, unit=study.privacy.unit, size=tally_size(len(study.labels.names)))
+
+
+def _sum_of_units(contribution: Callable[[Tensor, Tensor], Tensor], *, unit: PrivacyUnit, size: int) -> StepWork:
+    """Return the work of adding up what each unit contributes, shape (size,).
+
+    One unit at a time: kernels round a row differently in a batch of another size, so that evaluating people
+    together would let one of them move what another contributes. A unit whose contribution fails counts as zero,
+    because a failure that anybody can see would be an answer without noise.
+    """
+
+    def work(windows: Windows, allowance: Allowance) -> PrivateSum:
+        batch = _batch(windows, unit=unit, device=torch.device("cpu"))
+        rows = batch.rows()
+        step = allowance.step(n_units=len(rows), size=size)
+        for drawn in step.units:
+            mine = rows[int(drawn)]
+            try:
+                step.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
+            except Exception:
+                log.exception("a unit counts as zero")
+        return step.sum
+
+    return StepWork(work, size=size)
+
+
+def _batch(windows: Windows, *, unit: PrivacyUnit, device: torch.device) -> Batch:
+    return Batch(
+        windows=torch.from_numpy(windows.signal).to(device),
+        labels=torch.from_numpy(windows.labels).to(device),
+        units=torch.from_numpy(windows.units(unit)),
+    )
+
+
+def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:
+    """Return the family's parts as the coordinator sent them.
+
+    Raises:
+        WireError: of other names or shapes, or a private part outside the set that the family keeps it in.
+    """
+    shape, family = shape_of(plan.study), family_of(plan.study.family)
+    parts = family.build(shape, estimator_of(plan.study).prior(shape))
+    state: Mapping[str, Tensor] = {
+        name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
+    }
+    check_like(state, parts.state_dict(), sender="the coordinator")
+    parts.load_state_dict(state)
+    family.constrain(parts, phase)
+    for name, value in parts.state_dict().items():
+        if not torch.equal(value, state[name]):
+            raise WireError(f"the coordinator sent {name} outside the set that {family.name} keeps it in")
+    return parts
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for "auto", "cpu" or "cuda"."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,172 @@
+"""The trained generator: everything that draws synthetic windows, and nothing else.
+
+A draw is a number of made-up subjects with windows each. The noise of a window follows from the seed, its label and
+its place among the label's windows alone, so a longer draw begins with the shorter one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedsynth.anchors.anchor import Anchor
+from fedsynth.anchors.estimator import estimator_of
+from fedsynth.errors import RunError
+from fedsynth.families.protocol import Family
+from fedsynth.families.registry import family_of
+from fedsynth.modalities.shape import Shape, shape_of
+from fedsynth.progress import StepProgress
+from fedsynth.rng import torch_generator
+from fedsynth.study import Study
+from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
+
+_ROWS = 256  # of noise under one seed; larger batches were slower (benchmarks/README.md)
+_NUMBERS = 2**22  # noise or samples in one batch, so that wide windows are drawn in smaller ones
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A study's generator: its parts' state and the anchor it started from."""
+
+    study: Study
+    state: Mapping[str, Tensor]
+    anchor: Anchor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything as named tensors, for a file."""
+        return {**{f"parts.{name}": value for name, value in self.state.items()}, **self.anchor.tensors()}
+
+    @classmethod
+    def from_tensors(cls, study: Study, tensors: Mapping[str, Tensor]) -> "Generator":
+        """Read what `tensors` returned."""
+        state = {name.removeprefix("parts."): value for name, value in tensors.items() if name.startswith("parts.")}
+        return cls(study=study, state=state, anchor=Anchor.from_tensors(dict(tensors)))
+
+    def draw(
+        self,
+        *,
+        per_label: int,
+        seed: str,
+        windows_per_subject: int = 1,
+        untrained: bool = False,
+        progress: StepProgress | None = None,
+    ) -> SyntheticWindows:
+        """Draw windows into memory; arguments and errors as for `stream`.
+
+        By default every window is another made-up subject, which is what a classifier learns most from.
+        """
+        return self.stream(
+            per_label=per_label,
+            seed=seed,
+            windows_per_subject=windows_per_subject,
+            untrained=untrained,
+            progress=progress,
+        ).gathered()
+
+    def stream(
+        self,
+        *,
+        per_label: int,
+        seed: str,
+        windows_per_subject: int,
+        untrained: bool = False,
+        progress: StepProgress | None = None,
+        batch: int = _ROWS,
+    ) -> SyntheticStream:
+        """Draw `per_label` windows of every label, label by label, subject by subject; the same for the same seed.
+
+        Memory does not grow with the number of windows. Batches of another size, or other numbers of threads,
+        change a result by rounding alone, but where two waveforms are equally near another one may be looked up.
+
+        Args:
+            per_label: windows of each label.
+            seed: a public name for this drawing.
+            windows_per_subject: how many windows share a made-up subject; a label's last one may have fewer.
+            untrained: draw from the anchor alone, as if no gradient step had been taken.
+            progress: called with (windows drawn, windows in all).
+            batch: windows decoded at once, at most.
+
+        Raises:
+            RunError: trained by code whose parts look different.
+        """
+        study, shape, family = self.study, shape_of(self.study), family_of(self.study.family)
+        parts = self._parts(family, shape, untrained=untrained)
+        n_labels = shape.n_labels
+        sizes = _sizes(per_label, windows_per_subject)
+        limit = study.signal.range_uv
+
+        def pieces() -> Iterator[NDArray[np.float32]]:
+            done = 0
+            for label in range(n_labels):
+                noises = _noise(
+                    family, shape, names=("draw", seed, label), count=per_label, per_subject=windows_per_subject
+                )
+                for rows in noises:
+                    for noise in rows.split(batch):
+                        with torch.no_grad():
+                            drawn = family.sample(parts, torch.full((len(noise),), label), noise)
+                        done += len(noise)
+                        if progress:
+                            progress(done, n_labels * per_label)
+                        yield drawn.clamp(-limit, limit).numpy().astype(np.float32, copy=False)
+
+        return SyntheticStream(
+            subject_labels=np.repeat(np.arange(n_labels), len(sizes)),
+            subject_windows=np.tile(sizes, n_labels),
+            label_names=study.labels.names,
+            channels=study.signal.channels,
+            sfreq=study.signal.sfreq,
+            n_times=shape.n_times,
+            pieces=pieces,
+        )
+
+    def _parts(self, family: Family, shape: Shape, *, untrained: bool) -> nn.ModuleDict:
+        parts = family.build(shape, self.anchor)
+        if not untrained:
+            try:
+                parts.load_state_dict(dict(self.state))
+            except RuntimeError as error:
+                raise RunError(
+                    "the generator was trained by another version of the code and this one cannot draw from it; "
+                    "install that version, or rehearse again"
+                ) from error
+        return parts.eval()
+
+
+def untrained(study: Study, anchor: Anchor) -> Generator:
+    """Return the generator as it stands after the anchor and before any gradient."""
+    parts = family_of(study.family).build(shape_of(study), anchor)
+    return Generator(study=study, state=parts.state_dict(), anchor=anchor)
+
+
+def at_prior(study: Study) -> Generator:
+    """Return the generator before anything was asked of anybody."""
+    return untrained(study, estimator_of(study).prior(shape_of(study)))
+
+
+def _sizes(per_label: int, per_subject: int) -> NDArray[np.int64]:
+    """Return how many windows each made-up subject of one label holds."""
+    starts = np.arange(0, per_label, per_subject)
+    return np.minimum(per_subject, per_label - starts).astype(np.int64)
+
+
+def _noise(
+    family: Family, shape: Shape, *, names: tuple[str | int, ...], count: int, per_subject: int
+) -> Iterator[Tensor]:
+    """Yield the noise of one label's windows, shape (window, noise_width); subjects share its first columns."""
+    width, shared = family.noise_width(shape), family.subject_width(shape)
+    size = max(1, min(_ROWS, _NUMBERS // max(width, len(shape.channels) * shape.n_times)))
+    for start in range(0, count, size):
+        # Whole blocks are drawn and cut, so that a window's noise does not depend on how many follow it.
+        own = torch.randn(size, width, generator=torch_generator(*names, "windows", start // size))
+        rows = torch.arange(start, min(start + size, count))
+        noise = own[: len(rows)]
+        subjects = rows // per_subject
+        for block in torch.unique(subjects // size):
+            mine = subjects // size == block
+            theirs = torch.randn(size, shared, generator=torch_generator(*names, "subjects", int(block)))
+            noise[mine, :shared] = theirs[subjects[mine] % size]
+        yield noise
