@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
-from fedsynth.engines.in_process import in_process
 from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
 from fedsynth.families.registry import FAMILIES
 from fedsynth.modalities.shape import shape_of
@@ -66,7 +65,7 @@ def trained(text: str, sites: Path) -> Generator:
     """Rehearse a study and return its generator."""
     with tempfile.TemporaryDirectory(prefix="families-") as folder:
         what = Rehearsal(text, "benchmark", sites, Path(folder) / "run")
-        return rehearse(what, engines={"in-process": in_process}, progress=lambda *_: None).generator()
+        return rehearse(what, progress=lambda *_: None).generator()
 
 
 def of_family(text: str, name: str) -> str:

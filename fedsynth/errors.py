@@ -36,6 +36,18 @@ class RunError(FedsynthError):
     exit_code: ClassVar[int] = 2
 
 
+class ReleaseError(FedsynthError):
+    """A folder is not a release, or a part of one cannot be read. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class MissingPackageError(FedsynthError):
+    """What was asked for needs a package that this installation left out. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class WireError(FedsynthError):
     """A message between coordinator and site is malformed or too large. Exit code 2."""
 

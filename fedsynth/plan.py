@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
-from fedsynth.anchors.estimator import estimator_of
+from fedsynth.anchors.estimator import Estimator, estimator_of
 from fedsynth.errors import RunError
 from fedsynth.evaluation.private_scores import tally_bound
+from fedsynth.families.protocol import Family, Phase
 from fedsynth.families.registry import family_of
-from fedsynth.modalities.shape import shape_of
+from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.budget import SumRequest, share_budget
 from fedsynth.privacy.mechanism import Group, Mechanism
@@ -33,10 +35,6 @@ class Step:
     index: int
     mechanism: Mechanism
 
-    def phase(self, study: Study) -> int:
-        """Return which of the family's phases a "train" or "gradient" step belongs to."""
-        return self.index // _of_a_phase(study)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,6 +43,30 @@ class Plan:
     study: Study
     steps: tuple[Step, ...]
     code: str
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Return the shape of the study's windows."""
+        return shape_of(self.study)
+
+    @cached_property
+    def family(self) -> Family:
+        """Return the family that the study names."""
+        return family_of(self.study.family)
+
+    @cached_property
+    def estimator(self) -> Estimator:
+        """Return the estimator of the anchor."""
+        return estimator_of(self.study)
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether sites add shares and the coordinator sees totals alone."""
+        return self.study.privacy.trust == "aggregate"
+
+    def phase(self, step: Step) -> Phase:
+        """Return which of the family's phases a "train" or "gradient" step belongs to."""
+        return self.family.phases[step.index // _steps_of_a_phase(self.study)]
 
     @property
     def digest(self) -> str:
@@ -98,7 +120,7 @@ def plan_of(study: Study) -> Plan:
     asked: list[tuple[Kind, int, SumRequest]] = []
     if shares.anchor:
         asked += [("anchor", index, request) for index, request in enumerate(estimator_of(study).requests(shape))]
-    each = _of_a_phase(study)
+    each = _steps_of_a_phase(study)
     is_aggregate = study.privacy.trust == "aggregate"
     for index in range(each * len(family.phases)):
         phase = family.phases[index // each]
@@ -159,7 +181,7 @@ def stand_in_roster(study: Study) -> dict[str, bytes]:
     return {site: hashlib.sha256(site.encode()).digest() for site in study.cohort.sites}
 
 
-def _of_a_phase(study: Study) -> int:
+def _steps_of_a_phase(study: Study) -> int:
     """Return how many "train" or "gradient" steps one phase has."""
     shares = study.training
     return study.n_rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)

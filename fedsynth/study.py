@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedsynth.errors import StudyError
+from fedsynth.toml import dumps
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
@@ -263,6 +264,10 @@ class Study(_Page):
     def to_plain(self) -> dict[str, Any]:
         """Return the effective configuration (defaults filled in) as plain data, with the keys of its file."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def to_toml(self) -> str:
+        """Return the text of a study file with every default filled in; parsed again, it has the same digest."""
+        return dumps(self.model_dump(by_alias=True))
 
     @property
     def digest(self) -> str:

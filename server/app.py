@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedsynth.coordinator.run_folder import RunFolder, carry_out
+from fedsynth.coordinator.run_folder import RunFolder, coordinate
 from fedsynth.progress import Progress
 from server.transport import GridTransport
 
@@ -25,7 +25,7 @@ def main(grid: Grid, context: Context) -> None:
         round_seconds=float(context.run_config.get("round-seconds", 1800)),
         progress=progress,
     )
-    carry_out(folder, transport=transport, progress=progress)
+    coordinate(folder, transport=transport, progress=progress)
 
 
 def _writer(path: Path) -> Progress:

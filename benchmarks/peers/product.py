@@ -7,7 +7,6 @@ from pathlib import Path
 
 from utility_data import HOSPITALS, study_text
 
-from fedsynth.engines.in_process import in_process
 from fedsynth.rehearsal.rehearse import Rehearsal, rehearse
 from fedsynth.study import parse_study
 from peers.task import Outcome, Progress, Task
@@ -62,7 +61,6 @@ def _run(
     text = study_text(name, changes(task, name, hospitals, trust))
     run = rehearse(
         Rehearsal(study_text=text, source=f"{name} study", sites=sites, out=out),
-        engines={"in-process": in_process},
         progress=progress,
     )
     drawn = run.generator().draw(per_label=task.per_label, seed=f"utility {task.seed}")

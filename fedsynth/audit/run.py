@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
-from fedsynth.anchors.estimator import Estimator, estimator_of
+from fedsynth.anchors.estimator import Estimator
 from fedsynth.audit.bounds import METHODS, Finding, Method, bounds, ceiling
 from fedsynth.audit.canaries import Canary, Unit, make_canaries, units_of
 from fedsynth.audit.evidence import Evidence
@@ -28,8 +28,7 @@ from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RunError, StudyError
 from fedsynth.families.protocol import Family, Phase
-from fedsynth.families.registry import family_of
-from fedsynth.modalities.shape import Shape, shape_of
+from fedsynth.modalities.shape import Shape
 from fedsynth.plan import Plan, Step, plan_of
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.progress import Progress
@@ -181,7 +180,7 @@ def _carry_out(
         # One device, so that rounds can be replayed to the last bit.
         policy = policy_for(site, plan.study).model_copy(update={"device": "cpu"})
         make_site(folder / site, policy, held, study=plan.study)
-    is_aggregate, run, trail = plan.study.privacy.trust == "aggregate", secrets.token_hex(8), list[_Asked]()
+    is_aggregate, run, trail = plan.is_aggregate, secrets.token_hex(8), list[_Asked]()
     roster = {site: make_identity(folder / site) for site in there} if is_aggregate else {}
     for site in there:
         approve(folder / site, run=run, plan=plan, roster=roster)
@@ -228,14 +227,14 @@ def _attack(
 
 def _sums(plan: Plan, step: Step, asked: _Asked) -> Iterator[tuple[Contribution, Tensor]]:
     """Yield for each noisy sum of an order what a unit contributed to it, to be asked at once, and the sum."""
-    shape, family = shape_of(plan.study), family_of(plan.study.family)
+    shape, family = plan.shape, plan.family
     tensors = asked.order.tensors
     if step.kind == "anchor":
         anchor = Anchor.from_tensors(dict(tensors))
-        yield partial(_statistic, estimator_of(plan.study), anchor, shape), asked.totals[0]
+        yield partial(_statistic, plan.estimator, anchor, shape), asked.totals[0]
         return
-    phase = family.phases[step.phase(plan.study)]
-    parts = family.build(shape, estimator_of(plan.study).prior(shape))
+    phase = plan.phase(step)
+    parts = family.build(shape, plan.estimator.prior(shape))
     parts.load_state_dict({n.removeprefix("parts."): v for n, v in tensors.items() if n.startswith("parts.")})
     contribution = partial(_gradient, family, parts, phase, shape)
     if step.kind == "gradient":

@@ -9,6 +9,7 @@ import typer
 from fedsynth.cli import audit, check, rehearse, release, site, verify
 from fedsynth.engines.termination import unwound
 from fedsynth.errors import FedsynthError
+from fedsynth.extras import explained
 
 # Before torch is loaded: threads that wait actively cost a shared machine more than they win.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -38,7 +39,7 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("fedsynth").setLevel(logging.WARNING)
     try:
-        with unwound():
+        with unwound(), explained():
             app(standalone_mode=True)
     except FedsynthError as error:
         sys.stderr.write(f"fedsynth: {error}\n")

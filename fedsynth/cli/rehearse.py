@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from click import Choice
 
 from fedsynth.cli.progress import progress
-
-EngineName = Literal["in-process", "simulation", "deployment"]
+from fedsynth.engines.registry import ENGINES
 
 
 def rehearse(
@@ -17,7 +17,9 @@ def rehearse(
     out: Annotated[Path | None, typer.Option(help="folder of the run; must be new, or hold this very run")] = None,
     sites: Annotated[Path | None, typer.Option(help="folder with one folder of recordings per hospital")] = None,
     cohort: Annotated[Literal["toy"] | None, typer.Option(help="simulate people instead of --sites")] = None,
-    engine: Annotated[EngineName, typer.Option(help="what carries the messages")] = "in-process",
+    engine: Annotated[str, typer.Option(click_type=Choice(list(ENGINES)), help="what carries the messages")] = next(
+        iter(ENGINES)
+    ),
     ledgers: Annotated[
         Path | None, typer.Option(help="continue the ledgers in this folder, for the same people")
     ] = None,
@@ -32,7 +34,6 @@ def rehearse(
 
     The exact scores that it prints are computed on real held-out people; they stay in RUN/internal.
     """
-    from fedsynth.engines.registry import ENGINES
     from fedsynth.rehearsal.rehearse import Rehearsal, dry_rehearse, internal_scores
     from fedsynth.rehearsal.rehearse import rehearse as carry_out
 
@@ -59,7 +60,7 @@ def rehearse(
             plan = dry_rehearse(what, progress=tell)
             sys.stdout.write(f"{plan.study.name}: everything is in order; epsilon would be {plan.epsilon():.3f}\n")
             return
-        run = carry_out(what, engines=ENGINES, progress=tell)
+        run = carry_out(what, progress=tell)
     statement, scores = run.statement(), internal_scores(run)
     if as_json:
         body = {

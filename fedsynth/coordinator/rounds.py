@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator.aggregation import Total, add_sums, join, within
 from fedsynth.coordinator.secure_sums import SecureSums
 from fedsynth.coordinator.statement import (
@@ -24,8 +23,7 @@ from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
 from fedsynth.evaluation.classifier import classifier_plan, train_classifier
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
-from fedsynth.families.registry import family_of
-from fedsynth.modalities.shape import shape_of
+from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step, secure_cohort_of
 from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
 from fedsynth.privacy.mechanism import Mechanism
@@ -90,8 +88,8 @@ class _Run:
     ) -> None:
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
-        self.study, self.shape = plan.study, shape_of(plan.study)
-        self.estimator = estimator_of(plan.study)
+        self.study, self.shape = plan.study, plan.shape
+        self.estimator, self.family = plan.estimator, plan.family
         self.alive = list(transport.sites())
         self.generator = at_prior(self.study)
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
@@ -103,7 +101,7 @@ class _Run:
             if self.secure_cohort
             else None
         )
-        self.trainer: tuple[int, Trainer] | None = None
+        self.trainer: Trainer | None = None
 
     def finish(self, composes: str) -> Result:
         self._enough(len(self.alive), {})
@@ -139,8 +137,7 @@ class _Run:
             for site in self.alive
         }
         answers = self._ask(number, orders, step, self.generator.state)
-        family = family_of(self.study.family)
-        phase = family.phases[step.phase(self.study)]
+        family, phase = self.family, self.plan.phase(step)
         size = sum(value.numel() for value in self.generator.state.values())
         answers, strange = within(
             answers,
@@ -156,19 +153,18 @@ class _Run:
 
     def _gradient(self, number: int, step: Step) -> None:
         """Take one step of private training here, on the total over all sites."""
-        which = step.phase(self.study)
-        if self.trainer is None or self.trainer[0] != which:
-            self.trainer = which, self._new_trainer(step, which)
-        trainer = self.trainer[1]
+        phase = self.plan.phase(step)
+        if self.trainer is None or self.trainer.phase != phase:
+            self.trainer = self._new_trainer(step, phase)
+        trainer = self.trainer
         parts = {f"parts.{name}": value for name, value in trainer.parts.state_dict().items()}
         size = sum(p.numel() for p in private_parameters(trainer.parts, trainer.phase))
         trainer.step(self._sum(number, step, parts, size=size).values)
         state = {name: value.clone() for name, value in trainer.parts.state_dict().items()}
         self.generator = Generator(self.study, state, self.generator.anchor)
 
-    def _new_trainer(self, step: Step, which: int) -> Trainer:
-        family = family_of(self.study.family)
-        parts = family.build(self.shape, self.generator.anchor)
+    def _new_trainer(self, step: Step, phase: Phase) -> Trainer:
+        parts = self.family.build(self.shape, self.generator.anchor)
         parts.load_state_dict(dict(self.generator.state))
         scale = StepScale(
             expected_units=float(self.study.cohort.expected_units * len(self.study.cohort.sites)),
@@ -177,9 +173,7 @@ class _Run:
             else sum(self.units.values()),
             label_shares=self._label_shares(),
         )
-        return Trainer(
-            family, parts, phase=family.phases[which], shape=self.shape, mechanism=step.mechanism, scale=scale
-        )
+        return Trainer(self.family, parts, phase=phase, shape=self.shape, mechanism=step.mechanism, scale=scale)
 
     def _label_shares(self) -> Tensor:
         counts = self.generator.anchor.counts

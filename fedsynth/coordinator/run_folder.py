@@ -127,7 +127,7 @@ class RunFolder:
             raise RunError(f"{self.path} does not say how long the ledgers were") from error
 
 
-def carry_out(folder: Path, *, transport: Transport, progress: Progress | None = None) -> None:
+def coordinate(folder: Path, *, transport: Transport, progress: Progress | None = None) -> None:
     """Carry out the plan in a run's folder, and write what comes out; every engine's coordinator is this.
 
     A failure is also left in `failure.json`, for engines whose coordinator is another process.

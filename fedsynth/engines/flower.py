@@ -1,6 +1,5 @@
 """What both Flower engines do: make the app, submit the run, follow it, and read how it ended."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.processes import LOOPBACK, Process, Processes
 from fedsynth.errors import FedsynthError, RunError
 from fedsynth.progress import Progress
+from fedsynth.source_code import package_folder
 
 CONNECTION = "loopback"
 MANIFEST = """[project]
@@ -81,11 +81,11 @@ def run_app(
 def write_app(folder: Path) -> Path:
     """Copy the packages `server` and `client` into a new folder, with a manifest, as `flwr run` wants them.
 
-    The repository itself would do, but `flwr run` reads every file below the folder, environments included.
+    They are those beside `fedsynth`, which the approved digest covers, whatever else the path would find first. The
+    repository itself would do, but `flwr run` reads every file below the folder, environments included.
     """
     for name in ("server", "client"):
-        source = Path(str(importlib.import_module(name).__file__)).parent
-        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(package_folder(name), folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pyproject.toml").write_text(MANIFEST, encoding="utf-8")
     return folder
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from fedsynth.coordinator.run_folder import RunFolder, carry_out
+from fedsynth.coordinator.run_folder import RunFolder, coordinate
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.progress import Progress
 from fedsynth.site.session import SiteSession
 
 
-def in_process(folder: Path, progress: Progress) -> None:
+def carry_out(folder: Path, progress: Progress) -> None:
     """Carry out a run with every site in this process."""
     run = RunFolder(folder)
     handlers = {name: SiteSession(run.site(name), progress=progress).handle for name in run.facts().sites}
-    carry_out(folder, transport=InProcess(handlers), progress=progress)
+    coordinate(folder, transport=InProcess(handlers), progress=progress)

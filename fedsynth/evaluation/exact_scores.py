@@ -4,6 +4,7 @@ Train on synthetic, test on real; the same with the generator before its gradien
 real. None of it is private: the scores stay inside, unless the people were made up.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -14,12 +15,15 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
 from fedsynth.evaluation.score import Score, Source
-from fedsynth.modalities.shape import shape_of
+from fedsynth.modalities.shape import Shape
 from fedsynth.progress import Progress
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticWindows
 
 _RESAMPLINGS = 200
+
+Measure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
+"""Takes true labels, shape (window,), and answers, shape (window, label)."""
 
 
 class Draws(Protocol):
@@ -28,6 +32,11 @@ class Draws(Protocol):
     @property
     def study(self) -> Study:
         """Return the study it was trained for."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """Return the shape of its windows."""
         ...
 
     def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
@@ -68,9 +77,8 @@ def reference_scores(
     if not len(real.test_labels):
         # So few people that chance put none of them into the held-out group: there is nobody to ask.
         return scores
-    per_label = min(
-        classifier_plan(shape_of(generator.study)).windows_per_label, generator.study.release.windows_per_label
-    )
+    per_label = min(classifier_plan(generator.shape).windows_per_label, generator.study.release.windows_per_label)
+    names = generator.study.labels.names
     for what, untrained in _kinds(generator.study):
         given = []
         for seed in range(1, classifiers + 1):
@@ -83,12 +91,22 @@ def reference_scores(
             classifier = train_classifier(
                 signal,
                 labels,
-                shape=shape_of(generator.study),
+                shape=generator.shape,
                 seed=seed,
                 progress=partial(progress, f"classifier on {what} windows" + f" ({seed})" * (classifiers > 1)),
             )
             given.append(answer(classifier, real.test_signal))
-        scores += _scores(what, given, real, generator.study, source)
+        about = f"exact, trained on {what}, tested on real windows of held-out people"
+        scores += utility_scores(
+            what,
+            given,
+            real.test_labels,
+            real.test_units,
+            names=names,
+            positive=names.index(generator.study.labels.positive),
+            source=source,
+            about=about + f"; mean of {len(given)} classifiers" * (len(given) > 1),
+        )
     return scores
 
 
@@ -119,31 +137,45 @@ def _kinds(study: Study) -> list[tuple[str, bool | None]]:
     return [*synthetic, ("real", None)]
 
 
-def _scores(
-    what: str, given: list[NDArray[np.float64]], real: Reference, study: Study, source: Source
+def utility_scores(
+    what: str,
+    answers: Sequence[NDArray[np.float64]],
+    labels: NDArray[np.int64],
+    units: NDArray[np.int64],
+    *,
+    names: Sequence[str],
+    positive: int,
+    source: Source,
+    about: str,
 ) -> list[Score]:
-    names, positive = study.labels.names, study.labels.names.index(study.labels.positive)
-    everybody = np.arange(len(real.test_labels))
-    draws = [everybody, *resampled(real.test_units, times=_RESAMPLINGS)]
+    """Score what classifiers answered on real windows; intervals are bootstraps over units.
 
-    def auroc(labels: NDArray[np.int64], answers: NDArray[np.float64]) -> float:
-        return _auroc(labels == positive, answers[:, positive])
+    Args:
+        what: what the classifiers were trained on.
+        answers: of each classifier, probabilities, shape (window, label).
+        labels: the true ones, shape (window,).
+        units: which person or recording a window is of, shape (window,).
+        names: of the labels.
+        positive: the label whose AUROC against the rest is taken.
+        source: what the scores are said to come from.
+        about: what they are, in words.
+    """
+    draws = [np.arange(len(labels)), *resampled(units, times=_RESAMPLINGS)]
 
-    def f1(labels: NDArray[np.int64], answers: NDArray[np.float64]) -> float:
+    def auroc(true: NDArray[np.int64], given: NDArray[np.float64]) -> float:
+        return _auroc(true == positive, given[:, positive])
+
+    def f1(true: NDArray[np.int64], given: NDArray[np.float64]) -> float:
         known = np.arange(len(names))
-        return float(f1_score(labels, answers.argmax(axis=1), average="macro", labels=known, zero_division=0))
+        return float(f1_score(true, given.argmax(axis=1), average="macro", labels=known, zero_division=0))
 
-    named = [(f"AUROC, {names[positive]} against the rest, trained on {what}", auroc)]
+    named: list[tuple[str, Measure]] = [(f"AUROC, {names[positive]} against the rest, trained on {what}", auroc)]
     if len(names) > 2:
         named.append((f"macro-AUROC, {len(names)} labels, trained on {what}", macro_auroc))
     named.append((f"macro-F1, {len(names)} labels, trained on {what}", f1))
-    about = f"exact, trained on {what}, tested on real windows of held-out people"
-    about += f"; mean of {len(given)} classifiers" * (len(given) > 1)
     found = []
     for name, measure in named:
-        values = [
-            float(np.mean([measure(real.test_labels[rows], answers[rows]) for answers in given])) for rows in draws
-        ]
+        values = [float(np.mean([measure(labels[rows], one[rows]) for one in answers])) for rows in draws]
         # A tiny hold-out may lack a label; then there is no AUROC to report.
         finite = [value for value in values if np.isfinite(value)] if np.isfinite(values[0]) else []
         if len(finite) > 1:

@@ -28,6 +28,23 @@ class Score:
     about: str
 
 
+@dataclass(frozen=True)
+class Metric:
+    """One number of a report, as `report/metrics.json` lists it.
+
+    Infinity is the word "inf"; an end of an interval that does not exist is None. `source` is a score's, or
+    "accountant" for what follows from the mechanisms alone.
+    """
+
+    name: str
+    value: float | str | None
+    low: float | None
+    high: float | None
+    direction: int
+    source: str
+    about: str
+
+
 def dump_scores(scores: list[Score], path: Path) -> None:
     """Write scores as JSON."""
     path.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")

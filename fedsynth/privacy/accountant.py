@@ -1,17 +1,15 @@
 """What mechanisms cost: from a list of private sums to epsilon at delta, by two independent accountants.
 
 The price is computed with privacy loss distributions (dp_accounting; Koskela et al. 2020, Doroshenko et al.
-2022) and checked against Opacus' PRV accountant (Gopi et al. 2021). Adjacency is add-or-remove one unit.
+2022) and checked against Opacus' PRV accountant (Gopi et al. 2021). Adjacency is add-or-remove one unit. Both
+libraries take seconds to load and are imported when something is priced.
 """
 
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-
-import dp_accounting
-from dp_accounting import pld, rdp
-from opacus.accountants import PRVAccountant
+from typing import Any
 
 from fedsynth.errors import PrivacyError
 from fedsynth.privacy.mechanism import Mechanism
@@ -81,17 +79,21 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
 
 
 def _renyi(mechanisms: Sequence[Mechanism], delta: float) -> float:
+    from dp_accounting import NeighboringRelation, rdp
+
     # Whole orders only: dp_accounting 0.6.0 does not converge for fractional ones at small sigma.
     orders = [*range(2, 64), 80, 96, 128, 256, 512, 1024]
-    accountant = rdp.RdpAccountant(orders, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    accountant = rdp.RdpAccountant(orders, NeighboringRelation.ADD_OR_REMOVE_ONE)
     for sigma, q, count in _sums(mechanisms):
         accountant.compose(_event(sigma, q), count)
     return float(accountant.get_epsilon(delta))
 
 
-def _event(sigma: float, q: float) -> dp_accounting.DpEvent:
-    event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(sigma)
-    return dp_accounting.PoissonSampledDpEvent(q, event) if q < 1 else event
+def _event(sigma: float, q: float) -> Any:
+    """Return one draw and noisy sum as an event of dp_accounting."""
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+
+    return PoissonSampledDpEvent(q, GaussianDpEvent(sigma)) if q < 1 else GaussianDpEvent(sigma)
 
 
 def _sums(mechanisms: Sequence[Mechanism]) -> tuple[_Sum, ...]:
@@ -107,7 +109,9 @@ def _sums(mechanisms: Sequence[Mechanism]) -> tuple[_Sum, ...]:
 def _pld(sums: tuple[_Sum, ...], delta: float) -> float:
     if not sums:
         return 0.0
-    accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    from dp_accounting import NeighboringRelation, pld
+
+    accountant = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
     for sigma, q, count in sums:
         accountant.compose(_event(sigma, q), count)
     return float(accountant.get_epsilon(delta))
@@ -117,6 +121,8 @@ def _pld(sums: tuple[_Sum, ...], delta: float) -> float:
 def _prv(sums: tuple[_Sum, ...], delta: float) -> float:
     if not sums:
         return 0.0
+    from opacus.accountants import PRVAccountant
+
     accountant = PRVAccountant()
     accountant.history = [(sigma, q, count) for sigma, q, count in sums]
     with warnings.catch_warnings():

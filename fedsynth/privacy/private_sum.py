@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
 from fedsynth.errors import PrivacyError
@@ -104,7 +103,9 @@ class PrivateSum:
             )
         # Everything inside counts in steps: whole numbers below 2^53 add up without rounding.
         self._parameter: Any = torch.nn.Parameter(torch.zeros(size, dtype=torch.float64, device=device))
-        self._optimizer = _LatticeOptimizer(
+        from fedsynth.privacy.lattice_optimizer import LatticeOptimizer  # it loads Opacus
+
+        self._optimizer = LatticeOptimizer(
             torch.optim.SGD([self._parameter], lr=1.0),
             noise_multiplier=noise_multiplier,
             max_grad_norm=clipping_norm / self._unit,
@@ -194,16 +195,3 @@ def lattice_step(clipping_norm: float, noise_multiplier: float, *, noise_shares:
     if noise_multiplier == 0:
         return 0.0
     return noise_multiplier * clipping_norm / (math.sqrt(noise_shares) * LATTICE_STD)
-
-
-class _LatticeOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
-    """Opacus' optimizer, counting in steps, with whole noise from the operating system."""
-
-    noise_source: NoiseSource
-
-    def add_noise(self) -> None:
-        for p in self.params:
-            p.grad = p.summed_grad.view_as(p)
-            if self.noise_multiplier > 0:
-                noise: Any = torch.from_numpy(np.asarray(self.noise_source(p.grad.numel()), dtype=np.float64))
-                p.grad = p.grad + noise.to(p.grad.device).view_as(p)

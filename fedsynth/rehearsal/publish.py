@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
+from fedsynth.plan import Plan
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.progress import Progress
@@ -15,6 +16,7 @@ from fedsynth.release.verify import verify_release
 from fedsynth.site.approval import open_ledger
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import load_policy
+from fedsynth.source_code import code_in_use
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ def publish(
     Raises:
         LedgerError: ledger and statement disagree.
         PrivacyError: the run promises nothing, or promises more than its study allows.
-        RefusedError: something else stands at `out`.
+        RefusedError: something else stands at `out`, or the code is not the one that the sites approved.
     """
     statement, study = run.statement(), run.study()
+    _check_code(run.plan())
     lengths = run.ledger_lengths()
     for index, site in enumerate(statement.sites):
         _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
@@ -130,6 +133,25 @@ def _charged(run: RunFolder, name: str) -> bool:
     folder = run.site(name)
     with open_ledger(folder, load_policy(folder)) as ledger:
         return any(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges())
+
+
+def _check_code(plan: Plan) -> None:
+    """Refuse to draw with other code than the sites approved.
+
+    Raises:
+        RefusedError: the code that runs here is another.
+    """
+    here = code_in_use()
+    if plan.code != str(here):
+        raise RefusedError(
+            f"the sites approved the code {_short(plan.code)}, and {_short(str(here))} would draw the windows; "
+            "nothing was released. Install the approved version, or rehearse again"
+        )
+
+
+def _short(code: str) -> str:
+    version, _, digest = code.partition("+")
+    return f"{version} ({digest[:12]})"
 
 
 def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder
-from fedsynth.engines.protocol import Engine
+from fedsynth.engines.registry import engine_of
 from fedsynth.errors import RefusedError, RunError, StudyError
 from fedsynth.evaluation.exact_scores import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
-from fedsynth.families.registry import family_of
 from fedsynth.ledger.disk import refuse_a_lost_database
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of
@@ -52,7 +51,7 @@ class Rehearsal:
     people: float = 1.0
 
 
-def rehearse(what: Rehearsal, *, engines: dict[str, Engine], progress: Progress) -> RunFolder:
+def rehearse(what: Rehearsal, *, progress: Progress) -> RunFolder:
     """Rehearse a study; a finished run of the same study is left as it is.
 
     Raises:
@@ -62,21 +61,22 @@ def rehearse(what: Rehearsal, *, engines: dict[str, Engine], progress: Progress)
         RefusedError: the run's folder holds something else, or too few sites answered.
     """
     study = parse_study(what.study_text, source=what.source)
+    carry_out = engine_of(what.engine)
     run = RunFolder(what.out)
     if _already(run, study, what):
         return run
-    family_of(study.family)
+    plan = _plan(study, progress)
     what.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".fedsynth-", dir=what.out.parent))
     try:
-        reference = _prepare(what, study, RunFolder(staging), progress)
+        reference = _prepare(what, plan, RunFolder(staging), progress)
         if what.out.exists():
             what.out.rmdir()
         staging.rename(what.out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    engines[what.engine](what.out, progress)
+    carry_out(what.out, progress)
     _keep_reference(run, reference, progress)
     return run
 
@@ -88,10 +88,9 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         FedsynthError: as `rehearse`.
     """
     study = parse_study(what.study_text, source=what.source)
-    family_of(study.family)
+    plan = _plan(study, progress)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
         held = _hold(what, study, Path(staging), progress)
-        plan = _plan(study, progress)
         for name, one in held.items():
             head = _head(what, name)
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
@@ -137,15 +136,14 @@ def _on_people(run: RunFolder) -> bool:
         return True
 
 
-def _prepare(what: Rehearsal, study: Study, run: RunFolder, progress: Progress) -> Reference:
+def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) -> Reference:
     """Read, check and window every site's recordings, then make the sites' folders and have them approve."""
+    study = plan.study
     held = _hold(what, study, run.path, progress)
-    plan = _plan(study, progress)
     name_of_run = secrets.token_hex(8)
     for name, one in held.items():
         make_site(run.site(name), _policy(name, what, study), one, study=study)
-    is_aggregate = plan.study.privacy.trust == "aggregate"
-    roster = {name: make_identity(run.site(name)) for name in held} if is_aggregate else {}
+    roster = {name: make_identity(run.site(name)) for name in held} if plan.is_aggregate else {}
     for index, name in enumerate(held):
         approve(run.site(name), run=name_of_run, plan=plan, roster=roster)
         progress("approvals", index + 1, len(held))

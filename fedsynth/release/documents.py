@@ -10,9 +10,10 @@ from typing import Any, assert_never
 from fedsynth.errors import StudyError
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.file_format import format_of
+from fedsynth.release.load import WINDOWS
 from fedsynth.release.manifest import sha256_of
 from fedsynth.release.signature import NAMESPACE, PublicKey
-from fedsynth.release.writers.dataset import WINDOWS, subjects
+from fedsynth.release.writers.dataset import subjects
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticStream
 

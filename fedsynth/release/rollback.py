@@ -23,14 +23,14 @@ class RollbackState:
 
     points: dict[str, dict[str, LedgerPoint]]
 
-    def check(self, claim: Attestation) -> None:
-        """Refuse a claim whose ledgers are older than, or fork from, what was seen.
+    def check(self, attestation: Attestation) -> None:
+        """Refuse a attestation whose ledgers are older than, or fork from, what was seen.
 
         Raises:
             VerificationError: with the site and both lengths.
         """
-        known = self.points.get(claim.public_key.fingerprint, {})
-        for point in claim.ledgers:
+        known = self.points.get(attestation.public_key.fingerprint, {})
+        for point in attestation.ledgers:
             before = known.get(point.site)
             if before is None:
                 continue
@@ -47,10 +47,10 @@ class RollbackState:
                     "rehearsals, for example) go by one name"
                 )
 
-    def with_claim(self, claim: Attestation) -> "RollbackState":
-        """Remember a claim that was verified."""
-        publisher = claim.public_key.fingerprint
-        site_points = self.points.get(publisher, {}) | {point.site: point for point in claim.ledgers}
+    def with_attestation(self, attestation: Attestation) -> "RollbackState":
+        """Remember a attestation that was verified."""
+        publisher = attestation.public_key.fingerprint
+        site_points = self.points.get(publisher, {}) | {point.site: point for point in attestation.ledgers}
         return RollbackState(self.points | {publisher: site_points})
 
 

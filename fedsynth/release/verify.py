@@ -80,34 +80,35 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
     if seen is not None and _inside(seen, folder):
         raise VerificationError("the file of seen ledgers stands inside the release; put it somewhere else")
     tree = scan(folder)
-    claim = _signed_claim(folder, tree=tree, expected=expected)
-    differences = _differences(folder, tree=tree, signed=claim.files)
+    attestation = _signed_attestation(folder, tree=tree, expected=expected)
+    differences = _differences(folder, tree=tree, signed=attestation.files)
     if differences:
         rest = f"; and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
         raise VerificationError(
-            f"not what was signed by {claim.public_key.fingerprint}: {'; '.join(differences[:_NAMED])}{rest}. "
+            f"not what was signed by {attestation.public_key.fingerprint}: "
+            f"{'; '.join(differences[:_NAMED])}{rest}. "
             "Do not use this copy; fetch the release again from its publisher"
         )
-    statement = _check_statement(folder, claim=claim)
+    statement = _check_statement(folder, attestation=attestation)
     if seen is not None:
         before = load_state(seen)
-        before.check(claim)
-        save_state(before.with_claim(claim), seen)
+        before.check(attestation)
+        save_state(before.with_attestation(attestation), seen)
     return Verified(
-        fingerprint=claim.public_key.fingerprint,
+        fingerprint=attestation.public_key.fingerprint,
         pinned=expected is not None,
-        files=len(claim.files),
-        publisher=claim.publisher,
-        study=claim.study,
-        study_digest=claim.study_digest,
-        code_version=claim.code.version,
-        epsilon=claim.epsilon,
-        delta=claim.delta,
-        unit=claim.unit,
-        adjacency=claim.adjacency,
-        trust=claim.trust,
+        files=len(attestation.files),
+        publisher=attestation.publisher,
+        study=attestation.study,
+        study_digest=attestation.study_digest,
+        code_version=attestation.code.version,
+        epsilon=attestation.epsilon,
+        delta=attestation.delta,
+        unit=attestation.unit,
+        adjacency=attestation.adjacency,
+        trust=attestation.trust,
         promise=statement.sentence(),
-        ledgers=claim.ledgers,
+        ledgers=attestation.ledgers,
     )
 
 
@@ -123,7 +124,7 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Attestation:
+def _signed_attestation(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Attestation:
     """Read and verify what is in `integrity/`; no other file is opened."""
     linked = dict(tree.odd)
     for path in sorted(UNCOVERED):
@@ -142,22 +143,22 @@ def _signed_claim(folder: Path, *, tree: Tree, expected: PublicKey | None) -> At
         raise VerificationError(f"bad signature: {SUMS} is not what {signer.fingerprint} signed")
     if not envelope.signed_by(signer):
         raise VerificationError(f"bad signature: {ENVELOPE} is not what {signer.fingerprint} signed")
-    claim = Attestation.from_payload(envelope.payload)
-    if claim.public_key != signer:
+    attestation = Attestation.from_payload(envelope.payload)
+    if attestation.public_key != signer:
         raise VerificationError("wrong key: the signed statement names another publisher's key")
-    _check_countersignatures(envelope, claim=claim)
-    if parse_manifest(sums) != claim.files:
+    _check_countersignatures(envelope, attestation=attestation)
+    if parse_manifest(sums) != attestation.files:
         raise VerificationError(f"malformed: {SUMS} and the signed statement name different files or digests")
-    return claim
+    return attestation
 
 
-def _check_countersignatures(envelope: Envelope, *, claim: Attestation) -> None:
-    for required in claim.required:
+def _check_countersignatures(envelope: Envelope, *, attestation: Attestation) -> None:
+    for required in attestation.required:
         if not envelope.signed_by(required):
             made = required.fingerprint in envelope.signatures
             cause = "bad countersignature" if made else "missing countersignature"
             raise VerificationError(f"{cause}: {required.fingerprint} must sign {ENVELOPE} too")
-    asked = {claim.public_key.fingerprint, *(required.fingerprint for required in claim.required)}
+    asked = {attestation.public_key.fingerprint, *(required.fingerprint for required in attestation.required)}
     if set(envelope.signatures) - asked:
         raise VerificationError(f"malformed: {ENVELOPE} holds a signature that nobody asked for")
 
@@ -194,9 +195,9 @@ def _renamed(folder: Path, *, gone: list[str], added: list[str], signed: Mapping
     return renamed
 
 
-def _check_statement(folder: Path, *, claim: Attestation) -> PrivacyStatement:
+def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatement:
     """Hold the readable statement against the signed promise; the file itself was verified before."""
-    if STATEMENT not in claim.files:
+    if STATEMENT not in attestation.files:
         raise VerificationError(f"malformed: the release carries no {STATEMENT}")
     data = read_bounded(folder, STATEMENT)
     strict_json(data, what=STATEMENT)
@@ -206,14 +207,15 @@ def _check_statement(folder: Path, *, claim: Attestation) -> PrivacyStatement:
     except (RunError, AttributeError, OverflowError) as error:
         raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement") from error
     said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)
-    signed = (claim.epsilon, claim.delta, claim.unit, claim.adjacency, claim.trust)
+    signed = (attestation.epsilon, attestation.delta, attestation.unit, attestation.adjacency, attestation.trust)
     if said != signed:
         raise VerificationError(
             f"the statement is not the signed promise: {STATEMENT} says epsilon {statement.epsilon:g} per "
-            f"{shown(str(statement.unit))}, signed was epsilon {claim.epsilon:g} per {shown(claim.unit)}"
+            f"{shown(str(statement.unit))}, signed was epsilon {attestation.epsilon:g} per "
+            f"{shown(attestation.unit)}"
         )
-    if heads != sorted((point.site, point.head) for point in claim.ledgers):
+    if heads != sorted((point.site, point.head) for point in attestation.ledgers):
         raise VerificationError(f"the statement is not the signed promise: {STATEMENT} shows other ledgers")
-    if not (statement.is_private and math.isfinite(claim.epsilon)):
+    if not (statement.is_private and math.isfinite(attestation.epsilon)):
         raise VerificationError("the release promises no privacy: epsilon is not finite")
     return statement

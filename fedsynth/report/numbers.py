@@ -8,20 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedsynth.evaluation.score import Score
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number of the page. Infinity is the word "inf"; an end that does not exist is None."""
-
-    name: str
-    value: float | str | None
-    low: float | None
-    high: float | None
-    direction: int
-    source: str
-    about: str
+from fedsynth.evaluation.score import Metric, Score
 
 
 @dataclass

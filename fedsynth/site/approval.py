@@ -139,13 +139,12 @@ def file_name(run: str) -> str:
 
 
 def _check_roster(roster: Mapping[str, bytes], plan: Plan, *, me: str) -> None:
-    is_aggregate = plan.study.privacy.trust == "aggregate"
-    wanted = set(plan.study.cohort.sites) if is_aggregate else set()
+    wanted = set(plan.study.cohort.sites) if plan.is_aggregate else set()
     if set(roster) != wanted:
         raise ConsentError(
             f"the roster names {len(roster)} sites, secure aggregation needs {len(wanted)}; nothing was approved"
         )
-    if is_aggregate and me not in roster:
+    if plan.is_aggregate and me not in roster:
         raise ConsentError(f"this site's policy calls it {me!r}, which the study's cohort does not name")
     secure_cohort_of(plan.study, roster)  # two sites with one key, or a key that is none, protect nobody
 

@@ -4,15 +4,18 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from fedsynth.errors import ConsentError, RefusedError, StudyError
-from fedsynth.ledger.ledger import Ledger
-from fedsynth.plan import Plan
 from fedsynth.privacy.mechanism import Group
 from fedsynth.study import PrivacyUnit, Trust
+from fedsynth.toml import dumps
+
+if TYPE_CHECKING:  # a site that only tells its name loads neither
+    from fedsynth.ledger.ledger import Ledger
+    from fedsynth.plan import Plan
 
 
 class Policy(BaseModel):
@@ -50,8 +53,7 @@ class Policy(BaseModel):
         Raises:
             StudyError: a text, such as a path in another encoding, has no form in UTF-8.
         """
-        said = self.model_dump(exclude_unset=True).items()
-        return "".join(f"{field} = {_toml(value)}\n" for field, value in said)
+        return dumps(self.model_dump(exclude_unset=True))
 
 
 def load_policy(folder: Path) -> Policy:
@@ -66,7 +68,7 @@ def load_policy(folder: Path) -> Policy:
         raise StudyError(f"site.toml cannot be read as a site's policy: {_short(error)}") from error
 
 
-def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
+def check_plan(policy: Policy, plan: "Plan", *, subjects: int) -> None:
     """Refuse a plan that the site's rules do not allow.
 
     Raises:
@@ -108,7 +110,7 @@ def check_plan(policy: Policy, plan: Plan, *, subjects: int) -> None:
             )
 
 
-def check_studies(policy: Policy, ledger: Ledger, plan: Plan, *, tokens: Mapping[Group, Sequence[str]]) -> None:
+def check_studies(policy: Policy, ledger: "Ledger", plan: "Plan", *, tokens: Mapping[Group, Sequence[str]]) -> None:
     """Refuse a study that would be one too many for some of the people here.
 
     Raises:
@@ -131,20 +133,6 @@ def check_switch(policy: Policy, folder: Path) -> None:
     """
     if (folder / policy.kill_switch).exists():
         raise RefusedError(f"the kill switch is thrown: remove {policy.kill_switch} in the site's folder to go on")
-
-
-def _toml(value: str | float | Sequence[str]) -> str:
-    """Return a value as TOML: of texts, whole numbers and lists JSON is a part of it, numbers may be infinite."""
-    if isinstance(value, float):
-        return str(value)
-    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise StudyError(
-            f"{value!a} has no form in UTF-8, in which site.toml is written; name it otherwise"
-        ) from error
-    return text
 
 
 def _as_json(path: Path) -> str:

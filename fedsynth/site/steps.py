@@ -12,13 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
-from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import WireError
 from fedsynth.evaluation.classifier import Classifier, answer, classifier_plan
 from fedsynth.evaluation.private_scores import tallies, tally_size
 from fedsynth.families.protocol import Phase
-from fedsynth.families.registry import family_of
-from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, Step
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.private_sum import PrivateSum
@@ -72,7 +69,7 @@ def prepare(
 
 
 def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
-    shape, estimator = shape_of(plan.study), estimator_of(plan.study)
+    shape, estimator = plan.shape, plan.estimator
     check_like(order.tensors, estimator.prior(shape).tensors(), sender="the coordinator")
     anchor = Anchor.from_tensors(dict(order.tensors))
     if anchor.done != step.index:
@@ -86,8 +83,7 @@ def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
 
 
 def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> StepWork:
-    study, shape, family = plan.study, shape_of(plan.study), family_of(plan.study.family)
-    phase = family.phases[step.phase(study)]
+    study, shape, family, phase = plan.study, plan.shape, plan.family, plan.phase(step)
     public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
     rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
     check_like(rest, public, sender="the coordinator")
@@ -113,8 +109,7 @@ def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progre
 
 
 def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> StepWork:
-    family = family_of(plan.study.family)
-    phase = family.phases[step.phase(plan.study)]
+    family, phase = plan.family, plan.phase(step)
     parts = _parts(order, plan, phase).to(device)
     method = choose_method(parts, phase=phase, study=plan.study)
     if any(not name.startswith("parts.") for name in order.tensors):
@@ -126,7 +121,7 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
             family,
             parts,
             phase=phase,
-            shape=shape_of(plan.study),
+            shape=plan.shape,
             batch=batch,
             rows=batch.rows(),
             allowance=allowance,
@@ -138,8 +133,7 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
 
 
 def _assess(order: Order, plan: Plan) -> StepWork:
-    study = plan.study
-    shape = shape_of(study)
+    study, shape = plan.study, plan.shape
     classifier = Classifier(len(shape.channels), shape.n_labels, plan=classifier_plan(shape))
     check_like(order.tensors, classifier.state_dict(), sender="the coordinator")
     classifier.load_state_dict(dict(order.tensors))
@@ -189,8 +183,8 @@ def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:
     Raises:
         WireError: of other names or shapes, or a private part outside the set that the family keeps it in.
     """
-    shape, family = shape_of(plan.study), family_of(plan.study.family)
-    parts = family.build(shape, estimator_of(plan.study).prior(shape))
+    shape, family = plan.shape, plan.family
+    parts = family.build(shape, plan.estimator.prior(shape))
     state: Mapping[str, Tensor] = {
         name.removeprefix("parts."): value for name, value in order.tensors.items() if name.startswith("parts.")
     }

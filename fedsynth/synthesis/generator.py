@@ -5,7 +5,8 @@ its place among the label's windows alone, so a longer draw begins with the shor
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +35,16 @@ class Generator:
     study: Study
     state: Mapping[str, Tensor]
     anchor: Anchor
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Return the shape of its windows."""
+        return shape_of(self.study)
+
+    @cached_property
+    def family(self) -> Family:
+        """Return the family that its parts belong to."""
+        return family_of(self.study.family)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything as named tensors, for a file."""
@@ -92,7 +103,7 @@ class Generator:
         Raises:
             RunError: trained by code whose parts look different.
         """
-        study, shape, family = self.study, shape_of(self.study), family_of(self.study.family)
+        study, shape, family = self.study, self.shape, self.family
         parts = self._parts(family, shape, untrained=untrained)
         n_labels = shape.n_labels
         sizes = _sizes(per_label, windows_per_subject)
@@ -138,8 +149,8 @@ class Generator:
 
 def untrained(study: Study, anchor: Anchor) -> Generator:
     """Return the generator as it stands after the anchor and before any gradient."""
-    parts = family_of(study.family).build(shape_of(study), anchor)
-    return Generator(study=study, state=parts.state_dict(), anchor=anchor)
+    start = Generator(study=study, state={}, anchor=anchor)
+    return replace(start, state=start.family.build(start.shape, anchor).state_dict())
 
 
 def at_prior(study: Study) -> Generator:

@@ -22,7 +22,6 @@ from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.progress import StepProgress
 from fedsynth.study import Study
-from fedsynth.training.book_keeping.gradients import choose, factored_gradients, unsupported
 from fedsynth.training.trainer import Trainer, flat, private_parameters
 
 log = logging.getLogger("fedsynth.site")
@@ -57,6 +56,8 @@ def choose_method(parts: nn.ModuleDict, *, phase: Phase, study: Study) -> Method
     """
     if study.training.private_step == "isolated":
         return "loop"
+    from fedsynth.training.book_keeping.gradients import choose, unsupported  # loads Opacus
+
     unknown = unsupported(parts[phase.private_part], private_parameters(parts, phase))
     if unknown:
         log.info("no book-keeping for %s: one unit at a time", ", ".join(unknown))
@@ -174,6 +175,8 @@ class LossNoise:
 
 def _differs(family: Family, parts: nn.ModuleDict, *, phase: Phase, like: Batch, loss_noise: LossNoise) -> bool:
     """Whether book-keeping and autograd disagree on made-up windows: a fact about parameters, not people."""
+    from fedsynth.training.book_keeping.gradients import factored_gradients
+
     windows = 20 * torch.randn(8, *like.windows.shape[1:]).to(like.windows)
     labels = torch.zeros(8, dtype=like.labels.dtype, device=like.labels.device)
     units = torch.arange(8, device=like.labels.device) // 2
@@ -218,6 +221,8 @@ def _add_factored(
     rows: list[Tensor],
     loss_noise: LossNoise,
 ) -> None:
+    from fedsynth.training.book_keeping.gradients import factored_gradients
+
     picked = torch.cat(rows)
     units = torch.cat([torch.full_like(mine, number) for number, mine in enumerate(rows)])
     noise = torch.cat([loss_noise.draw(batch.windows[mine]) for mine in rows])
@@ -226,7 +231,7 @@ def _add_factored(
         module, private = parts[phase.private_part], private_parameters(parts, phase)
         sums.add_rows(factored_gradients(module, private, loss, units.to(picked)))
     except Exception:
-        # Never one by one instead: a unit that makes its company be computed another method would move all of it.
+        # Never one by one instead: a unit that makes its company be computed another way would move all of it.
         log.exception("a parcel of units counts as zero")
 
 

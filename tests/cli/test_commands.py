@@ -221,3 +221,18 @@ def test_a_head_kept_elsewhere_is_found_at_release(fedsynth, run_copy: Path, tmp
         policy.write(f"ledger_head = {json.dumps(str(head))}\n")
 
     assert fedsynth("release", run_copy, "--out", tmp_path / "release").code == 0
+
+
+def test_a_run_is_not_released_by_other_code_than_its_sites_approved(  # type: ignore[no-untyped-def]
+    fedsynth, run_copy: Path, tmp_path: Path
+) -> None:
+    plan = run_copy / "plan.json"
+    text = plan.read_text()
+    digest = json.loads(text)["code"].partition("+")[2]
+    plan.write_text(text.replace(digest, "0" * 64))
+
+    done = fedsynth("release", run_copy, "--out", tmp_path / "release")
+
+    assert done.code == 1
+    assert "the sites approved the code 0.1.0 (000000000000)" in done.err
+    assert not (tmp_path / "release").exists()

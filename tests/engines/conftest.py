@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.coordinator.run_folder import RunFacts, RunFolder, carry_out
+from fedsynth.coordinator.run_folder import RunFacts, RunFolder, coordinate
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of
@@ -126,7 +126,7 @@ def in_process_statement(make_run: MakeRun) -> Callable[[], PrivacyStatement]:
     def carry() -> PrivacyStatement:
         run = make_run("in-process")
         handlers = {site: SiteSession(run.site(site)).handle for site in run.facts().sites}
-        carry_out(run.path, transport=InProcess(handlers))
+        coordinate(run.path, transport=InProcess(handlers))
         return run.statement()
 
     return carry

@@ -2,16 +2,28 @@
 
 import subprocess
 import sys
-from typing import get_args
 
-from fedsynth.cli.rehearse import EngineName
-from fedsynth.engines.registry import ENGINES
+import pytest
 
-HEAVY = "import sys; import fedsynth.engines.registry; print({'flwr', 'ray'} & set(sys.modules))"
+from fedsynth.engines.registry import ENGINES, engine_of
+from fedsynth.errors import StudyError
+
+HEAVY = """
+import sys
+from fedsynth.engines.registry import engine_of
+engine_of("in-process")
+print({"flwr", "ray"} & set(sys.modules))
+"""
 
 
-def test_every_engine_of_the_command_line_is_there() -> None:
-    assert tuple(ENGINES) == get_args(EngineName)
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_can_be_called(name: str) -> None:
+    assert callable(engine_of(name))
+
+
+def test_an_unknown_engine_is_named_with_those_there_are() -> None:
+    with pytest.raises(StudyError, match="no engine 'rays'; there are: in-process, simulation, deployment"):
+        engine_of("rays")
 
 
 def test_a_run_in_process_imports_neither_flower_nor_ray() -> None:

@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfreqz
 from torch import Tensor
 
 from fedsynth.modalities.shape import Shape
@@ -52,6 +51,8 @@ def _stretch(rng: np.random.Generator, length: int, shape: Shape) -> NDArray[np.
         signal += rng.uniform(0.5, 5.0) * _discharges(rng, seconds)
     if rng.random() < 0.2:
         signal *= np.exp(rng.uniform(0.3, 1.2) * _shaped(rng, np.exp(-frequencies / 0.5), length))
+    from scipy.signal import butter, sosfreqz  # imported here: it takes a second, and most steps simulate nothing
+
     # The very filter that a site applies to recordings, forwards and backwards.
     sections = butter(4, (low, high), btype="bandpass", fs=shape.sfreq, output="sos")
     response = np.abs(sosfreqz(sections, worN=frequencies, fs=shape.sfreq)[1]) ** 2

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from fedsynth.errors import RefusedError
 from fedsynth.progress import StepProgress
 from fedsynth.release.file_format import format_of
+from fedsynth.release.load import WINDOWS
 from fedsynth.release.writers.edf import record_duration, write_edf
 from fedsynth.release.writers.wfdb import write_wfdb
 from fedsynth.study import SignalPlan, Study
 from fedsynth.synthesis.windows import SyntheticStream
 
 TASK = "synthetic"
-WINDOWS = "data/ml/windows.npz"
 MOST_SUBJECTS = 80_000
 """More would be more files than a manifest can list."""
 

@@ -1,0 +1,261 @@
+"""The public face: what a notebook needs, in a few calls. `import fedsynth` offers all of it.
+
+    import fedsynth
+
+    run = fedsynth.rehearse("examples/toy/study.toml", people=0.2)
+    release = fedsynth.publish(run)
+    release.verify()
+
+Nothing heavy is imported before it is used: `verify` needs `cryptography` alone, `load_release` also NumPy.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fedsynth.errors import ReleaseError
+from fedsynth.extras import explained
+from fedsynth.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
+
+    from fedsynth.coordinator.run_folder import RunFolder
+    from fedsynth.evaluation.compare import Comparison
+    from fedsynth.plan import Plan
+    from fedsynth.release.load import Release
+    from fedsynth.release.verify import Verified
+    from fedsynth.study import Study
+
+
+def load_study(path: Path | str) -> "Study":
+    """Read a study file.
+
+    Args:
+        path: of a `study.toml`.
+
+    Raises:
+        StudyError: unreadable, not TOML, an unknown key, a wrong type or value.
+    """
+    with explained():
+        from fedsynth import study
+
+    return study.load_study(Path(path))
+
+
+def plan_of(study: "Study | Path | str") -> "Plan":
+    """Return the private steps that a study leads to, with their noise and what they cost.
+
+    Args:
+        study: a study, or the path of its file.
+
+    Raises:
+        StudyError: the study, an unknown family or option.
+        PrivacyError: no noise reaches epsilon.
+    """
+    with explained():
+        from fedsynth import plan
+
+    return plan.plan_of(_study(study))
+
+
+def rehearse(
+    study: "Study | Path | str",
+    *,
+    sites: Path | str | None = None,
+    cohort: Literal["toy"] | None = None,
+    out: Path | str | None = None,
+    engine: str = "in-process",
+    ledgers: Path | str | None = None,
+    heads: Path | str | None = None,
+    people: float = 1.0,
+    progress: bool = True,
+) -> "RunFolder":
+    """Rehearse a study on this machine, with every site's ledger and approval; return the run's folder.
+
+    A run that is there and finished is returned as it is. A run's folder holds windows of the recordings: guard it
+    as you guard them.
+
+    Args:
+        study: a study, or the path of its file.
+        sites: a folder with one folder of recordings for each hospital.
+        cohort: "toy" simulates people instead; it is the default where no `sites` are given.
+        out: the run's folder; by default `runs/` and the study's name.
+        engine: what carries the messages.
+        ledgers: continue the ledgers in this folder.
+        heads: keep the ledgers' heads in this folder, best on another disk.
+        people: scales how many people a toy cohort has.
+        progress: show progress on standard error.
+
+    Raises:
+        StudyError: the study.
+        RecordingError: a site's recordings; nothing was written or charged.
+        BudgetError: a ledger that cannot afford the plan; nothing was trained.
+        RefusedError: both `sites` and `cohort`, `out` holds something else, or too few sites answered.
+    """
+    with explained():
+        from fedsynth.rehearsal import rehearse as rehearsal
+
+    if sites is not None and cohort is not None:
+        raise ValueError("give sites or cohort, not both")
+    read, text = _study_and_text(study)
+    what = rehearsal.Rehearsal(
+        study_text=text,
+        source=read.name,
+        sites=_path(sites),
+        out=_path(out) or Path("runs") / read.name,
+        ledgers=_path(ledgers),
+        heads=_path(heads),
+        engine=engine,
+        people=people,
+    )
+    with explained(), _shown(progress) as tell:
+        return rehearsal.rehearse(what, progress=tell)
+
+
+def publish(
+    run: "RunFolder | Path | str",
+    *,
+    out: Path | str | None = None,
+    key: Path | str | None = None,
+    progress: bool = True,
+) -> "Release":
+    """Hold a run's statement against its ledgers, draw synthetic windows, sign a release, and load it.
+
+    Args:
+        run: a finished run, or its folder.
+        out: the release's folder; by default the run's folder with `-release` behind its name.
+        key: private key (OpenSSH, Ed25519); without it the run's own is made.
+        progress: show progress on standard error.
+
+    Raises:
+        LedgerError: ledger and statement disagree.
+        PrivacyError: the run promises nothing, or more than its study allows.
+        RefusedError: something else stands at `out`, or the code is not the one that the sites approved.
+    """
+    with explained():
+        from fedsynth.coordinator.run_folder import RunFolder
+        from fedsynth.rehearsal import publish as publication
+
+    folder = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+    place = _path(out) or folder.path.with_name(f"{folder.path.name}-release")
+    with _shown(progress) as tell:
+        publication.publish(folder, place, key=_path(key), progress=tell)
+    return load_release(place)
+
+
+def verify(folder: Path | str, key: Path | str | None = None, *, seen: Path | str | None = None) -> "Verified":
+    """Check that a release is, file by file, what its publisher signed. Needs no network and no other package.
+
+    Args:
+        folder: the release.
+        key: the publisher's public key, from somewhere else than the release.
+        seen: a file that remembers the ledgers of releases verified before.
+
+    Raises:
+        VerificationError: with the cause.
+    """
+    from fedsynth.release.verify import verify_release
+
+    return verify_release(Path(folder), key=_path(key), seen=_path(seen))
+
+
+def load_release(folder: Path | str) -> "Release":
+    """Open a release: `.X .y .subject .labels .to_epochs() .to_dataframe() .statement .scores .verify(key)`.
+
+    Args:
+        folder: the release.
+
+    Raises:
+        ReleaseError: the folder is no release.
+    """
+    from fedsynth.release import load
+
+    return load.load_release(folder)
+
+
+def evaluate(
+    real: "tuple[ArrayLike, ArrayLike]",
+    synthetic: "Release",
+    *,
+    subjects: "ArrayLike",
+    positive: str | None = None,
+    progress: bool = True,
+) -> "Comparison":
+    """Compare classifiers trained on synthetic, on real, and on both kinds of windows; tested on real people.
+
+    What comes out is about the real windows and is not private.
+
+    Args:
+        real: windows in microvolts, shape (window, channel, time), cut as the release's study says; and their
+            labels, shape (window,), as words or as numbers of `synthetic.label_names`.
+        synthetic: a release.
+        subjects: whom each real window is of, shape (window,); nobody trains and is tested.
+        positive: the label whose AUROC against the rest is taken; the study's by default.
+        progress: show progress on standard error.
+
+    Raises:
+        RefusedError: windows that do not belong together, or too few people to hold some out.
+        ReleaseError: a label that the release does not have.
+    """
+    with explained():
+        import numpy as np
+
+        from fedsynth.evaluation.compare import Labelled, compare
+        from fedsynth.study import parse_study
+
+    study = parse_study(synthetic.study_text, source="the release's study")
+    with explained():
+        from fedsynth.modalities.shape import shape_of
+
+    words = positive or study.labels.positive
+    if words not in synthetic.label_names:
+        raise ReleaseError(f"the release has no label {words!r}; it has: {', '.join(synthetic.label_names)}")
+    _, people = np.unique(np.asarray(subjects), return_inverse=True)
+    with _shown(progress) as tell:
+        return compare(
+            Labelled(np.asarray(real[0], dtype=np.float32), _numbers(np.asarray(real[1]), synthetic.label_names)),
+            Labelled(synthetic.X, synthetic.y),
+            people=people.astype(np.int64),
+            shape=shape_of(study),
+            names=synthetic.label_names,
+            positive=synthetic.label_names.index(words),
+            progress=tell,
+        )
+
+
+def _numbers(labels: "np.ndarray", names: tuple[str, ...]) -> "np.ndarray":
+    """Return labels as numbers, whichever way they were given."""
+    import numpy as np
+
+    if labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    unknown = sorted(set(map(str, labels.tolist())) - set(names))
+    if unknown:
+        raise ReleaseError(f"{len(unknown)} labels of the real windows are none of: {', '.join(names)}")
+    return np.array([names.index(str(label)) for label in labels], dtype=np.int64)
+
+
+def _study(study: "Study | Path | str") -> "Study":
+    return load_study(study) if isinstance(study, Path | str) else study
+
+
+def _study_and_text(study: "Study | Path | str") -> "tuple[Study, str]":
+    """Return a study and its file's text, which a release keeps with its comments."""
+    if isinstance(study, Path | str):
+        return load_study(study), Path(study).read_text(encoding="utf-8")
+    return study, study.to_toml()
+
+
+def _path(place: Path | str | None) -> Path | None:
+    return None if place is None else Path(place)
+
+
+@contextmanager
+def _shown(progress: bool) -> "Iterator[Progress]":
+    from fedsynth.cli.progress import progress as bars
+
+    with bars(quiet=not progress) as tell:
+        yield tell
