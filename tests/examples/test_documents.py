@@ -1,5 +1,6 @@
 """What the documents say of the demo is what its study leads to, and their prose can be read on paper."""
 
+import pydoc
 import re
 from pathlib import Path
 
@@ -33,6 +34,32 @@ def test_the_privacy_page_tells_the_noise_of_the_demo() -> None:
         (name, f"{item.noise_multiplier:.3f}", f"{item.sampling_probability:g}", str(item.steps))
         for name, item in rows
     ]
+
+
+HISTORY = ("docs/log.md", "docs/decisions/")
+"""What was true on its day keeps the names of that day."""
+NAMED = re.compile(r"`((?:benchmarks|client|deploy|docs|examples|fedsynth|server|tests)/[\w./*-]*)`")
+DOTTED = re.compile(r"`(fedsynth(?:\.\w+)+)`")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if not page.relative_to(ROOT).as_posix().startswith(HISTORY)],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_what_a_document_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+
+    assert [path for path in NAMED.findall(text) if not list(ROOT.glob(path))] == []
+    assert [name for name in DOTTED.findall(text) if pydoc.locate(name) is None] == []
+
+
+def test_every_room_has_a_line_in_the_picture() -> None:
+    picture = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+
+    told = re.findall(r"^\| `fedsynth/(\w+)/` \|", picture, flags=re.MULTILINE)
+
+    assert sorted(told) == sorted(path.parent.name for path in (ROOT / "fedsynth").glob("*/__init__.py"))
 
 
 def prose_too_wide(text: str) -> list[int]:
