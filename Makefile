@@ -6,11 +6,12 @@ export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-long test-engines check priors docs clean
+.PHONY: help demo test test-all test-long test-engines check priors docs clean
 
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
-	@echo "make test          the core suite, offline"
+	@echo "make test          the core suite, offline, under five minutes on two cores"
+	@echo "make test-all      what takes longer: planted faults, killed writers, networks that learn, the notebook"
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
 	@echo "make test-long     the tests that take more than a minute"
 	@echo "make check         format, lint, types, floors, doctests"
@@ -21,14 +22,17 @@ help:
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedsynth needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 demo: .venv/installed
 	@$(BIN)/python examples/demo.py demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -m "not long and not engines"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not long and not engines"
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -q -m "slow and not long and not engines"
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest -q -m long

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fedsynth.errors import ReleaseError
+from fedsynth.errors import ReleaseError, StudyError
 from fedsynth.extras import explained
 from fedsynth.progress import Progress
 
@@ -90,16 +90,16 @@ def rehearse(
         progress: show progress on standard error.
 
     Raises:
-        StudyError: the study.
+        StudyError: the study, or both `sites` and `cohort`.
         RecordingError: a site's recordings; nothing was written or charged.
         BudgetError: a ledger that cannot afford the plan; nothing was trained.
-        RefusedError: both `sites` and `cohort`, `out` holds something else, or too few sites answered.
+        RefusedError: `out` holds something else, or too few sites answered.
     """
     with explained():
         from fedsynth.rehearsal import rehearse as rehearsal
 
     if sites is not None and cohort is not None:
-        raise ValueError("give sites or cohort, not both")
+        raise StudyError("give sites or cohort, not both; nothing was written or charged")
     read, text = _study_and_text(study)
     what = rehearsal.Rehearsal(
         study_text=text,

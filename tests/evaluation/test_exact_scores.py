@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from fedsynth.evaluation.exact_scores import Reference, macro_auroc, reference_scores, resampled
+from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.study import Study, parse_study
 from fedsynth.synthesis.windows import SyntheticWindows
 
@@ -24,6 +25,10 @@ class Fake:
 
     study: Study
     asked: list[tuple[str, bool, int]]
+
+    @property
+    def shape(self) -> Shape:
+        return shape_of(self.study)
 
     def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
         self.asked.append((seed, untrained, per_label))

@@ -33,6 +33,8 @@ from fedsynth.synthesis.windows import SyntheticWindows
 from fedsynth.training.private_gradient import Batch, train
 from fedsynth.training.trainer import StepScale, Trainer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from ledger_judge import WRITES, calls_of, make_place, require_strace, run, told, traced, violations
 
+pytestmark = pytest.mark.slow
+
 ORDINARY = "--nonces a,b,c,d --reopen 3"
 FAULTS = ("pread64", *WRITES)
 

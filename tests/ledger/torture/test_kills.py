@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from ledger_judge import WRITES, calls_of, make_place, require_strace, run, start, told, traced, violations
 
+pytestmark = pytest.mark.slow
+
 CALLS = (*WRITES, "writev")
 ORDINARY = "--nonces a,b,c"
 """A new site: key, database and head are made, three orders are answered, the ledger is closed."""

@@ -10,6 +10,8 @@ import pytest
 from ledger_judge import make_place, require_strace, violations
 from power_cut import MODES, Call, Disk, record
 
+pytestmark = pytest.mark.slow
+
 SHORT = "--nonces a,b,c,d --reopen 2"
 """A new site answers four orders; its ledger is closed and opened again on the way."""
 LONG = "--nonces a,b,c,d,e,f,g,h,i,j --reopen 4"

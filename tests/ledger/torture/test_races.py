@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from ledger_judge import make_place, open_ledger, run, start, told, violations
 
+pytestmark = pytest.mark.slow
+
 YEAR = 365 * 24 * 3600
 CLOCK = r"""
 #define _GNU_SOURCE
