@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.anchors.anchor import prior_anchor
-from fedsynth.families.pretrained.base import STEER, Body, SourceFamily
+from fedsynth.families.pretrained.base import Body, SourceFamily
 from fedsynth.families.pretrained.weights import file_name
 from fedsynth.modalities.codec import Codec
 from fedsynth.modalities.registry import MODALITIES, codec_of
@@ -74,7 +74,7 @@ def source_draw(family: SourceFamily, shape: Shape) -> Draw:
     body = family.build(shape, prior_anchor(shape))["body"]
     assert isinstance(body, Body)
     width = family.noise_width(shape) - body.draw.width
-    zero_shifts = {stage: torch.zeros(_WINDOWS, STEER) for stage in family.private_stages}
+    zero_shifts = body.source.zero_shifts(_WINDOWS)
 
     def draw(asked: Tensor) -> Tensor:
         noise = torch.randn(len(asked), width, generator=torch_generator("card", family.name))

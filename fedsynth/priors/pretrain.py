@@ -88,7 +88,7 @@ def pretrain(family: SourceFamily, modality: Modality, sets: list[Pool], *, star
         if isinstance(module, Steer):
             module.get_buffer("centre").copy_(told.mean(dim=0))
             module.get_buffer("spread").copy_(told.std(dim=0).clamp_min(0.05))
-    for stage in family.stages:
+    for stage in source.stages:
         recipe = RECIPES[family.name, stage]
         if start is not None:
             recipe = replace(

@@ -134,7 +134,9 @@ def test_a_flat_window_stays_finite() -> None:
 
 
 def test_every_stage_has_a_recipe() -> None:
-    assert set(RECIPES) == {(family.name, stage) for family in pretraining.FAMILIES for stage in family.stages}
+    assert set(RECIPES) == {
+        (family.name, stage) for family in pretraining.FAMILIES for stage in family.source_type.stages
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -1,119 +1,126 @@
-"""What the adversarial families share: a generator that starts at the anchor, and one that judges windows.
+"""What adversarial families share: a critic that alone sees recordings, and a generator that learns through it.
 
-The generator is the anchor's draw through the public decoder, plus two residuals that start at zero: one on the
-features, one on the signal. The judge (a critic or a discriminator) sees the signal and its public features, and
-starts flat. What differs between families is the two networks on the signal, and the loss.
+A family adds its two networks, three losses of the critic's values and the words of its initial weights' seed. A
+discriminator is a critic too: its value of a window is the logit of the window being real.
 """
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedsynth.anchors.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width
-from fedsynth.families.layers import LabelledNoise, dense
-from fedsynth.modalities.registry import codec_of, natural, standardise
+from fedsynth.anchors.anchor import Anchor, draw_width, subject_draw_width
+from fedsynth.families.adversarial.critic import Critic
+from fedsynth.families.adversarial.generator import AnchoredGenerator
+from fedsynth.families.protocol import Phase
+from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
-
-MICROVOLTS = 20.0
-"""Amplitudes enter a judge as asinh(x / 20 microvolts), a public compression."""
-VIEW = 32
-"""Numbers that a judge's view of the signal ends in."""
-_FURTHEST = 4.5  # spreads of the public prior
+from fedsynth.rng import public_seed
 
 
-def noise_width(shape: Shape, *, latent: int) -> int:
-    """Return the width of a window's noise: the anchor's draw, the decoder's choices, the residuals' latent."""
-    return draw_width(shape) + codec_of(shape).noise_width + latent
+@dataclass(frozen=True, kw_only=True)
+class AdversarialFamily(ABC):
+    """Hyperparameters that adversarial families share; a subclass is a frozen dataclass with its own beside them.
 
-
-def subject_width(shape: Shape) -> int:
-    """Return how many of the first numbers of the noise windows of one synthetic subject share."""
-    return subject_draw_width(shape)
-
-
-class AnchoredGenerator(nn.Module):
-    """Anchor, feature residual, decoder, signal residual."""
-
-    def __init__(self, shape: Shape, anchor: Anchor, residual: nn.Module, *, latent: int) -> None:
-        """Start at the anchor.
-
-        Args:
-            shape: of the windows.
-            anchor: what the private sums said, or the prior.
-            residual: from a window of unit size (window, channel, time) and a context (window, 2 latent) to what
-                is added to that window; zero at first.
-            latent: width of the residuals' noise.
-        """
-        super().__init__()
-        self.shape, self.latent = shape, latent
-        codec = codec_of(shape)
-        size, self.choices = codec.n_features, codec.noise_width
-        self.draw, self.decoder = FeatureDraw(anchor), codec.decoder()
-        self.label = LabelledNoise(shape.n_labels, latent)
-        self.feature_residual = dense((2 * latent + size, 256, 256, size), zero_last=True)
-        self.signal_residual = residual
-
-    def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
-        """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
-        drawn_noise, choices, latent = noise.split([self.draw.width, self.choices, self.latent], dim=1)
-        drawn = self.draw(labels, drawn_noise)
-        context = self.label(latent, labels)
-        drawn = drawn + self.feature_residual(torch.cat([context, drawn], dim=1))
-        base = self.decoder(natural(drawn.clamp(-_FURTHEST, _FURTHEST), self.shape), choices)
-        scale = base.square().mean(dim=(1, 2), keepdim=True).add(1e-2).sqrt()
-        return base + scale * band_limited(self.signal_residual(base / scale, context), self.shape)
-
-
-class Critic(nn.Module):
-    """A number for each window and label, from the signal and from its public features."""
-
-    def __init__(self, shape: Shape, view: nn.Module) -> None:
-        """Start flat.
-
-        Args:
-            shape: of the windows.
-            view: from compressed signals (window, channel, time) to (window, VIEW).
-        """
-        super().__init__()
-        self.shape, size = shape, codec_of(shape).n_features
-        self.view = view
-        self.label = nn.Embedding(shape.n_labels, 16)
-        # A judge that starts flat pushes the generator nowhere until it has learned something.
-        self.head = dense((VIEW + size + 16 + size * shape.n_labels, 64, 32, 1), zero_last=True)
-
-    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:
-        """Return shape (window,), for microvolts of shape (window, channel, time)."""
-        signal = self.view(torch.asinh(windows / MICROVOLTS))
-        vector = standardise(codec_of(self.shape).features(windows), self.shape).to(signal.dtype)
-        onehot = nn.functional.one_hot(labels, self.shape.n_labels).to(vector)
-        crossed = (onehot[:, :, None] * vector[:, None, :]).flatten(1)
-        return self.head(torch.cat([signal, vector, self.label(labels), crossed], dim=1))[:, 0]
-
-
-def band_limited(signal: Tensor, shape: Shape) -> Tensor:
-    """Filter signals, shape (window, channel, time), to the study's pass band; recordings have nothing outside.
-
-    Without it a residual's high frequencies give every synthetic window away and drown what else is to be learned.
+    `latent` is the width of the residuals' noise, `weight_clip` the bound on every weight of the critic.
     """
-    frequencies = torch.fft.rfftfreq(shape.n_times, 1 / shape.sfreq, device=signal.device)
-    low, high = shape.bandpass
-    gain = (1 + (frequencies / high) ** 8) ** -0.5 / (1 + (low / frequencies.clamp_min(1e-6)) ** 8) ** 0.5
-    return torch.fft.irfft(torch.fft.rfft(signal) * gain, shape.n_times)
 
+    name: str
+    latent: int = 100
+    weight_clip: float = 0.1
+    generator_learning_rate: float = 1e-4
 
-class DenseResidual(nn.Module):
-    """Dense layers from the context to the signal, as the dense generators of the sources."""
+    @property
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the one phase, as `in_turn` makes it."""
 
-    def __init__(self, shape: Shape, *, latent: int, size: float = 0.2) -> None:
-        """Build for a context of 2 `latent` numbers; the residual stays within `size` root mean squares."""
-        super().__init__()
-        self.form, self.size = (len(shape.channels), shape.n_times), size
-        self.layers = dense((2 * latent, 256, 512, 1024, self.form[0] * self.form[1]), zero_last=True)
+    @abstractmethod
+    def networks(self, shape: Shape, anchor: Anchor) -> tuple[AnchoredGenerator, Critic]:
+        """Return generator and critic with fresh weights from torch's generator, which is seeded for this."""
 
-    def forward(self, base: Tensor, context: Tensor) -> Tensor:
-        """Return the residual, whatever the anchor's window is."""
-        return self.size * torch.tanh(self.layers(context)).view_as(base)
+    @staticmethod
+    @abstractmethod
+    def real_loss(values: Tensor) -> Tensor:
+        """Return the critic's loss for each of its values of real windows, shape (window,)."""
 
+    @staticmethod
+    @abstractmethod
+    def synthetic_loss(values: Tensor) -> Tensor:
+        """Return the critic's loss for its values of synthetic windows, a mean."""
 
-def dense_view(shape: Shape) -> nn.Module:
-    """Return dense layers from a window to `VIEW` numbers."""
-    return nn.Sequential(nn.Flatten(), dense((len(shape.channels) * shape.n_times, 64, VIEW)))
+    @staticmethod
+    @abstractmethod
+    def generator_loss(values: Tensor) -> Tensor:
+        """Return the generator's loss for the critic's values of its windows, a mean."""
+
+    @property
+    def seed(self) -> tuple[str | int, ...]:
+        """Return the words of the public seed that initial weights come from."""
+        return (self.name, self.latent)
+
+    def in_turn(self, critic: str, *, steps: int, learning_rate: float) -> tuple[Phase, ...]:
+        """Return the one phase: `steps` private steps of the part called `critic`, then one of the generator."""
+        phase = Phase(
+            name=critic,
+            private_part=critic,
+            public_part="generator",
+            private_steps=steps,
+            learning_rate=learning_rate,
+            public_learning_rate=self.generator_learning_rate,
+        )
+        return (phase,)
+
+    def build(self, shape: Shape, anchor: Anchor) -> nn.ModuleDict:
+        """Return generator and critic; initial weights come from a public seed."""
+        (phase,) = self.phases
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(public_seed(*self.seed) % 2**32)
+            generator, critic = self.networks(shape, anchor)
+        parts = nn.ModuleDict({"generator": generator, phase.private_part: critic})
+        self.constrain(parts, phase)
+        return parts
+
+    def example_noise_width(self, shape: Shape, phase: Phase) -> int:  # noqa: ARG002
+        """Return 0: the value of a real window draws nothing."""
+        return 0
+
+    def noise_width(self, shape: Shape) -> int:
+        """Return the width: the anchor's draw, the decoder's choices, the residuals' latent."""
+        return draw_width(shape) + codec_of(shape).noise_width + self.latent
+
+    def subject_width(self, shape: Shape) -> int:
+        """Return how many of the first numbers of the noise windows of one synthetic subject share."""
+        return subject_draw_width(shape)
+
+    def example_loss(
+        self,
+        parts: nn.ModuleDict,
+        phase: Phase,
+        windows: Tensor,
+        labels: Tensor,
+        noise: Tensor,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the critic's loss for each real window, shape (window,)."""
+        return self.real_loss(parts[phase.private_part](windows, labels))
+
+    def companion_loss(self, parts: nn.ModuleDict, phase: Phase, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return the critic's mean loss for synthetic windows; the generator takes no gradient of it."""
+        with torch.no_grad():
+            synthetic = self.sample(parts, labels, noise)
+        return self.synthetic_loss(parts[phase.private_part](synthetic, labels))
+
+    def public_loss(self, parts: nn.ModuleDict, phase: Phase, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return the generator's mean loss for its windows."""
+        return self.generator_loss(parts[phase.private_part](self.sample(parts, labels, noise), labels))
+
+    def constrain(self, parts: nn.ModuleDict, phase: Phase) -> None:
+        """Clip the critic's weights to [-weight_clip, weight_clip]."""
+        with torch.no_grad():
+            for parameter in parts[phase.private_part].parameters():
+                parameter.clamp_(-self.weight_clip, self.weight_clip)
+
+    def sample(self, parts: nn.ModuleDict, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return synthetic windows in microvolts, shape (window, channel, time)."""
+        return parts["generator"](labels, noise)

@@ -7,13 +7,14 @@ that is added to what steers the source. Until one has moved, windows are exactl
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width
-from fedsynth.families.layers import frozen
+from fedsynth.families.layers import FARTHEST_FEATURE, frozen
 from fedsynth.families.pretrained.weights import load
 from fedsynth.families.protocol import Phase
 from fedsynth.modalities.registry import frame_of, natural
@@ -23,23 +24,30 @@ from fedsynth.rng import uniform_of
 STEER = 64
 """Width of the vector that steers a source, and of a label's vector in an adapter."""
 
-_FARTHEST = 4.5  # a drawn standardised feature beyond this counts as this
 _LARGEST = 2.0  # number in an adapter; a steering vector's are about 1
 _ROWS = 128  # at once: activations of so many waveforms fit in a cache
 
 
 class Source(nn.Module, ABC):
-    """A network, or several, from conditions and noise to waveforms of about unit variance."""
+    """A network, or several, from conditions and noise to waveforms of about unit variance.
+
+    Widths and what is trainable are those of one denoiser of samples, unless a subclass says otherwise.
+    """
+
+    stages: ClassVar[tuple[str, ...]]
+    """Names of the losses in the order of pretraining."""
+    private_stages: ClassVar[tuple[str, ...]]
+    """Those that are private phases as well, each with an adapter."""
 
     @staticmethod
-    @abstractmethod
     def noise_width(length: int) -> int:
-        """Return how many standard normal numbers a waveform of `length` samples takes."""
+        """Return how many standard normal numbers a waveform takes: one for each sample."""
+        return length
 
     @staticmethod
-    @abstractmethod
-    def loss_width(stage: str, length: int) -> int:
-        """Return how many standard normal numbers the loss of a waveform takes."""
+    def loss_width(stage: str, length: int) -> int:  # noqa: ARG004
+        """Return how many standard normal numbers a loss takes: one for each sample, one for the noise level."""
+        return 1 + length
 
     @abstractmethod
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
@@ -73,29 +81,31 @@ class Source(nn.Module, ABC):
             known: 1 where the row is told its condition and 0 where not, shape (row,); None tells all.
         """
 
-    @staticmethod
-    @abstractmethod
-    def zero_shifts(rows: int) -> dict[str, Tensor]:
+    @classmethod
+    def zero_shifts(cls, rows: int) -> dict[str, Tensor]:
         """Return shifts that add nothing."""
+        return {stage: torch.zeros(rows, STEER) for stage in cls.private_stages}
 
-    @abstractmethod
-    def trainable(self, stage: str) -> list[nn.Module]:
-        """Return what a stage of pretraining moves."""
+    def trainable(self, stage: str) -> list[nn.Module]:  # noqa: ARG002
+        """Return what a stage of pretraining moves: everything."""
+        return list(self.children())
 
     def fit_scale(self, stage: str, waves: Tensor, condition: Tensor) -> None:
         """Take in what a finished stage of pretraining says of simulated waveforms, such as a scale."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class SourceFamily(ABC):
-    """What the families on a pretrained source have in common; a subclass is a frozen dataclass."""
+    """What the families on a pretrained source have in common; a subclass is a frozen dataclass.
+
+    `steps` are those in which a source draws.
+    """
+
+    source_type: ClassVar[type[Source]]
 
     name: str
-    learning_rate: float
-    source_type: ClassVar[type[Source]]
-    stages: ClassVar[tuple[str, ...]]
-    """Names of the losses in the order of pretraining."""
-    private_stages: ClassVar[tuple[str, ...]]
-    """Those that are private phases as well, each with an adapter."""
+    steps: int
+    learning_rate: float = 1e-3
 
     @abstractmethod
     def source(self, raw: int) -> Source:
@@ -113,7 +123,7 @@ class SourceFamily(ABC):
                 learning_rate=self.learning_rate,
                 public_learning_rate=self.learning_rate,
             )
-            for stage in self.private_stages
+            for stage in self.source_type.private_stages
         )
 
     def build(self, shape: Shape, anchor: Anchor) -> nn.ModuleDict:
@@ -128,7 +138,7 @@ class SourceFamily(ABC):
         frozen(source)
         body = Body(shape, anchor, source)
         parts = nn.ModuleDict({"body": body})
-        for stage in self.private_stages:
+        for stage in self.source_type.private_stages:
             # Built from a tensor: drawing initial weights would move the global generator.
             parts[_adapter(stage)] = nn.Embedding.from_pretrained(torch.zeros(shape.n_labels, STEER), freeze=False)
         return parts
@@ -176,7 +186,7 @@ class SourceFamily(ABC):
 
     def sample(self, parts: nn.ModuleDict, labels: Tensor, noise: Tensor) -> Tensor:
         """Return synthetic windows in microvolts, shape (window, channel, time)."""
-        shifts = {stage: parts[_adapter(stage)](labels) for stage in self.private_stages}
+        shifts = {stage: parts[_adapter(stage)](labels) for stage in self.source_type.private_stages}
         return parts["body"](labels, noise, shifts)
 
 
@@ -194,8 +204,8 @@ class Body(nn.Module):
 
     def forward(self, labels: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
-        vector = natural(self.draw(labels, noise[:, : self.draw.width]).clamp(-_FARTHEST, _FARTHEST), self.shape)
-        return self.decode(vector, noise[:, self.draw.width :], shifts)
+        drawn = self.draw(labels, noise[:, : self.draw.width]).clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE)
+        return self.decode(natural(drawn, self.shape), noise[:, self.draw.width :], shifts)
 
     def decode(self, vector: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Return windows in microvolts that have the features asked for.

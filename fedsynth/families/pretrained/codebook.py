@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+_COMMITMENT = 0.25  # beta in equation 3 of van den Oord et al. 2017
+
 
 class Codebook(nn.Module):
     """A table of codes (van den Oord et al. 2017, arXiv:1711.00937).
@@ -34,5 +36,5 @@ class Codebook(nn.Module):
         """
         flow = self.norm(flow)
         found = self.codes[self.nearest(flow)]
-        pull = (found - flow.detach()).square() + 0.25 * (flow - found.detach()).square()
+        pull = (found - flow.detach()).square() + _COMMITMENT * (flow - found.detach()).square()
         return flow + (found - flow).detach(), pull.flatten(1).mean(dim=1)

@@ -12,9 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from fedsynth.families.layers import zero_initialised
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
 from fedsynth.families.pretrained.diffusion import dpm_solver, linear_alpha_bar, mix, table_levels
-from fedsynth.families.pretrained.layers import Level, Steer, zero_initialised
+from fedsynth.families.pretrained.layers import Level, Steer
 from fedsynth.rng import uniform_of
 
 _STEPS, _FIRST_BETA, _LAST_BETA = 200, 1e-4, 0.06
@@ -26,21 +27,14 @@ _FARTHEST = 8.0  # estimates of a waveform of unit variance beyond this count as
 class DiffWaveSource(Source):
     """The noise estimator."""
 
+    stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
+    private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
+
     def __init__(self, raw: int, *, steps: int = 8) -> None:
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
         self.steps = steps
         self.denoiser = Denoiser(raw)
-
-    @staticmethod
-    def noise_width(length: int) -> int:
-        """Return one number for each sample."""
-        return length
-
-    @staticmethod
-    def loss_width(stage: str, length: int) -> int:  # noqa: ARG004
-        """Return one number for each sample and one for the noise level."""
-        return 1 + length
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise by DPM-Solver++."""
@@ -73,15 +67,6 @@ class DiffWaveSource(Source):
         steer = self.denoiser.steer(condition, known) + (0.0 if shift is None else shift)
         guess = self.denoiser(mix(waves, noise[:, 1:], alpha, sigma), sigma, steer)
         return (guess - noise[:, 1:]).square().mean(dim=1)
-
-    @staticmethod
-    def zero_shifts(rows: int) -> dict[str, Tensor]:
-        """Return shifts that add nothing."""
-        return {stage: torch.zeros(rows, STEER) for stage in ("denoiser",)}
-
-    def trainable(self, stage: str) -> list[nn.Module]:  # noqa: ARG002
-        """Return the estimator."""
-        return [self.denoiser]
 
 
 class Denoiser(nn.Module):
@@ -125,16 +110,13 @@ class Layer(nn.Module):
         return (flow + onward) / math.sqrt(2), skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiffWave(SourceFamily):
     """Hyperparameters: `steps` of the sampler."""
 
     source_type: ClassVar[type[Source]] = DiffWaveSource
-    stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
-    private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
 
     steps: int = 8
-    learning_rate: float = 1e-3
     name: str = "diffwave"
 
     def source(self, raw: int) -> DiffWaveSource:

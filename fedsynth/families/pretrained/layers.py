@@ -1,12 +1,14 @@
 """Small fully convolutional networks, steered by a condition vector; rows are independent and leave no trace."""
 
 import math
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-_Layer = TypeVar("_Layer", bound=nn.Module)
+from fedsynth.families.layers import zero_initialised
+
+_FARTHEST = 4  # a standardised condition beyond this counts as this
+_RATES, _FASTEST = 16, 200  # of a noise level's sines and cosines: their number, and the last
 
 
 class Steer(nn.Module):
@@ -27,23 +29,26 @@ class Steer(nn.Module):
     def forward(self, condition: Tensor, known: Tensor | None = None) -> Tensor:
         """Return shape (row, width) for (row, raw); `known` (row,) is 1 or 0."""
         standard = (condition - self.get_buffer("centre")) / self.get_buffer("spread")
-        steer = self.layers(standard.clamp(-4, 4))
+        steer = self.layers(standard.clamp(-_FARTHEST, _FARTHEST))
         if known is None:
             return steer
         return known[:, None] * steer + (1 - known[:, None]) * self.unknown
 
 
 class Level(nn.Module):
-    """Turns a noise level in [0, 1] into a vector: sines of its angle, then a linear layer."""
+    """Turns a noise level in [0, 1] into a vector: its sines and cosines at geometric rates, then linear layers.
+
+    The rates are as the positions' of Vaswani et al. 2017 (arXiv:1706.03762, section 3.5).
+    """
 
     def __init__(self, width: int) -> None:
         """Give `width` numbers."""
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(2 * _RATES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, level: Tensor) -> Tensor:
         """Return shape (row, width) for (row,)."""
-        rates = torch.exp(torch.linspace(0, math.log(200), 16, device=level.device, dtype=level.dtype))
+        rates = torch.exp(torch.linspace(0, math.log(_FASTEST), _RATES, device=level.device, dtype=level.dtype))
         angles = level[:, None] * rates
         return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
 
@@ -80,13 +85,6 @@ class Attention(nn.Module):
         asked = self.ask(self.norm(rows)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = nn.functional.scaled_dot_product_attention(asked[0], asked[1], asked[2])
         return flow + self.back(seen.transpose(1, 2).flatten(2)).transpose(1, 2)
-
-
-def zero_initialised(layer: _Layer) -> _Layer:
-    """Set a layer's parameters to zero, so that what it adds is nothing at first; return it."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
 
 
 class Halve(nn.Conv1d):

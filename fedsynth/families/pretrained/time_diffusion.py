@@ -32,21 +32,14 @@ def schedule() -> Tensor:
 class TimeDiffusionSource(Source):
     """The U-Net and its schedule."""
 
+    stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
+    private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
+
     def __init__(self, raw: int, *, steps: int = 8) -> None:
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
         self.steps = steps
         self.unet = UNet(raw)
-
-    @staticmethod
-    def noise_width(length: int) -> int:
-        """Return one number for each sample."""
-        return length
-
-    @staticmethod
-    def loss_width(stage: str, length: int) -> int:  # noqa: ARG004
-        """Return one number for each sample and one for the step."""
-        return 1 + length
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise by DDIM, from the step that holds no signal."""
@@ -74,15 +67,6 @@ class TimeDiffusionSource(Source):
         steer = self.unet.steer(condition, known) + (0.0 if shift is None else shift)
         guess = self.unet(mix(waves, noise[:, 1:], alpha, sigma), sigma, steer)
         return (guess - waves).square().mean(dim=1)
-
-    @staticmethod
-    def zero_shifts(rows: int) -> dict[str, Tensor]:
-        """Return shifts that add nothing."""
-        return {stage: torch.zeros(rows, STEER) for stage in ("denoiser",)}
-
-    def trainable(self, stage: str) -> list[nn.Module]:  # noqa: ARG002
-        """Return the U-Net."""
-        return [self.unet]
 
 
 class UNet(nn.Module):
@@ -118,16 +102,13 @@ class UNet(nn.Module):
         return self.last(nn.functional.silu(flow))[:, 0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeDiffusion(SourceFamily):
     """Hyperparameters: `steps` of the sampler."""
 
     source_type: ClassVar[type[Source]] = TimeDiffusionSource
-    stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
-    private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
 
     steps: int = 8
-    learning_rate: float = 1e-3
     name: str = "time-diffusion"
 
     def source(self, raw: int) -> TimeDiffusionSource:

@@ -31,6 +31,9 @@ _PULL = 0.5
 class TimeVqvaeSource(Source):
     """Two quantised autoencoders, one for each band, and a masked transformer for each."""
 
+    stages: ClassVar[tuple[str, ...]] = ("codes", "prior")
+    private_stages: ClassVar[tuple[str, ...]] = ("prior",)
+
     def __init__(self, raw: int, *, steps: int = 6) -> None:
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
@@ -105,11 +108,6 @@ class TimeVqvaeSource(Source):
             # A mean over hidden codes, with one added so that a row with few of them is not loud.
             total = total + (each.view_as(truth) * hidden).sum(dim=1) / (1 + hidden.sum(dim=1))
         return total
-
-    @staticmethod
-    def zero_shifts(rows: int) -> dict[str, Tensor]:
-        """Return shifts that add nothing."""
-        return {stage: torch.zeros(rows, STEER) for stage in ("prior",)}
 
     def trainable(self, stage: str) -> list[nn.Module]:
         """Return the autoencoders, or the priors."""
@@ -217,16 +215,13 @@ def _frames(length: int) -> int:
     return length // HOP + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeVqvae(SourceFamily):
     """Hyperparameters: `steps` in which each band's codes are drawn."""
 
     source_type: ClassVar[type[Source]] = TimeVqvaeSource
-    stages: ClassVar[tuple[str, ...]] = ("codes", "prior")
-    private_stages: ClassVar[tuple[str, ...]] = ("prior",)
 
     steps: int = 6
-    learning_rate: float = 1e-3
     name: str = "time-vqvae"
 
     def source(self, raw: int) -> TimeVqvaeSource:

@@ -29,6 +29,9 @@ _FARTHEST = 4.0  # scaled latents beyond this count as this
 class VaeLdmSource(Source):
     """A VAE without skips from encoder to decoder, and a denoiser of its scaled latents."""
 
+    stages: ClassVar[tuple[str, ...]] = ("vae", "ldm", "follow")
+    private_stages: ClassVar[tuple[str, ...]] = ("vae", "ldm")
+
     def __init__(self, raw: int, *, steps: int = 3, guidance: float = 1.0) -> None:
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
@@ -92,11 +95,6 @@ class VaeLdmSource(Source):
         )
         error = (guess - velocity(clean, random, alpha, sigma)).square().mean(dim=(1, 2))
         return min_snr_weight(alpha, sigma) * error
-
-    @staticmethod
-    def zero_shifts(rows: int) -> dict[str, Tensor]:
-        """Return shifts that add nothing."""
-        return {stage: torch.zeros(rows, STEER) for stage in ("vae", "ldm")}
 
     def trainable(self, stage: str) -> list[nn.Module]:
         """Return encoder and decoder, the denoiser, or what draws: denoiser and decoder."""
@@ -178,17 +176,14 @@ class Denoiser(nn.Module):
         return self.last(nn.functional.silu(flow))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VaeLdm(SourceFamily):
     """Hyperparameters: `steps` of the DDIM sampler; `guidance`, where 1 is the conditional model itself."""
 
     source_type: ClassVar[type[Source]] = VaeLdmSource
-    stages: ClassVar[tuple[str, ...]] = ("vae", "ldm", "follow")
-    private_stages: ClassVar[tuple[str, ...]] = ("vae", "ldm")
 
     steps: int = 3
     guidance: float = 1.0
-    learning_rate: float = 1e-3
     name: str = "vae-ldm"
 
     def source(self, raw: int) -> VaeLdmSource:

@@ -76,7 +76,7 @@ def test_windows_come_out_once_in_microvolts_with_the_powers_asked_for() -> None
     assert isinstance(body, Body)
     asked = codec.features(codec.simulate(64))
     noise = torch.randn(64, family.noise_width(SHAPE) - body.draw.width, generator=torch.Generator().manual_seed(1))
-    windows = body.decode(asked, noise, {stage: torch.zeros(64, 64) for stage in family.private_stages})
+    windows = body.decode(asked, noise, {stage: torch.zeros(64, 64) for stage in family.source_type.private_stages})
     missed = band_powers(windows, SHAPE)[:, 0] - asked[:, : len(band_bins(SHAPE))]
 
     assert float(missed.abs().mean()) < 0.06  # of a decade
