@@ -21,6 +21,8 @@ from fedsynth.toml import dumps
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
 Trust = Literal["site", "aggregate"]
+RecordingFormat = Literal["edf", "text", "wfdb"]
+"""What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
 """What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
 _LARGEST_RATIO = 100_000
@@ -40,7 +42,7 @@ class SignalPlan(_Page):
     """
 
     modality: Modality
-    format: Literal["edf", "text", "wfdb"]
+    format: RecordingFormat
     channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
     sfreq: float = Field(ge=50, le=1024)
     recorded_sfreq: float | None = Field(default=None, ge=50, le=32_768)

@@ -60,7 +60,9 @@ class Participants:
         return self.rows[key]
 
 
-def read_participants(folder: Path, files: list[Path], *, site: str, study: Study) -> Participants:
+def read_participants(
+    folder: Path, files: list[Path], *, site: str, study: Study, stem_is_subject: bool
+) -> Participants:
     """Read the table that the study's labels ask for, if any.
 
     `participants.tsv` has the columns `participant_id` and `labels.column`. `recordings.tsv` has `recording` (a
@@ -71,23 +73,25 @@ def read_participants(folder: Path, files: list[Path], *, site: str, study: Stud
         files: of its recordings.
         site: its name, for messages.
         study: says where labels stand.
+        stem_is_subject: whether a file's name without its suffix names the person.
 
     Raises:
         RecordingError: no such table, a column that is missing or there twice, a ragged row, a participant with
             two labels, a recording with two rows, or two files of one name where a table tells files by name.
     """
     plan = study.labels
-    by_stem = study.signal.format == "text"
     if plan.source == "file name":
-        return Participants(plan, by_stem, {})
+        return Participants(plan, stem_is_subject, {})
     if plan.source == "participants.tsv":
-        return Participants(plan, by_stem, _participants(folder, plan.column, site))
+        return Participants(plan, stem_is_subject, _participants(folder, plan.column, site))
     if len({path.stem for path in files}) < len(files):
         raise RecordingError(
             f"site {site!r}: two files in different folders have one name, and recordings.tsv tells recordings by "
             "their names; rename one of them. Nothing was written"
         )
-    return Participants(plan, by_stem, _recordings(folder, None if plan.source == "beats" else plan.column, site))
+    return Participants(
+        plan, stem_is_subject, _recordings(folder, None if plan.source == "beats" else plan.column, site)
+    )
 
 
 def name_of(raw: str, plan: LabelPlan) -> str | None:

@@ -1,18 +1,49 @@
 """EDF and BDF: data records to samples in microvolts; the only door to MNE."""
 
+import hashlib
 import io
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.readers.edf_header import EdfHeader, plain_header
+from fedsynth.extras import explained
+from fedsynth.recordings.readers.edf_header import (
+    LONGEST_HEADER,
+    EdfHeader,
+    check_contiguous,
+    choose_signals,
+    parse_header,
+    plain_header,
+)
+from fedsynth.recordings.readers.samples import Samples
+from fedsynth.study import SignalPlan
 
 
-def microvolts_of_edf(header: EdfHeader, chosen: tuple[int, ...], data: bytes) -> NDArray[np.float32]:
+def read_edf(path: Path, plan: SignalPlan) -> Samples:
+    """Read the study's channels of an EDF or BDF file.
+
+    Raises:
+        MissingChannelError: a channel of the study is missing.
+        RecordingError: whatever else the header or the sizes leave in doubt.
+        OSError: a file that cannot be opened.
+    """
+    with path.open("rb") as file:
+        header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
+        chosen = choose_signals(header, channels=plan.channels, sfreq=plan.rate_as_recorded)
+        file.seek(header.n_bytes)
+        data = file.read()
+    check_contiguous(header, data=data, sfreq=plan.rate_as_recorded)
+    return Samples(_microvolts(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks)
+
+
+def _microvolts(header: EdfHeader, chosen: tuple[int, ...], data: bytes) -> NDArray[np.float32]:
     """Have MNE decode the data records, under a header of our own in which nobody is named."""
-    import mne  # imported here: a study of text files does not pay for it
+    with explained():
+        import mne  # imported here: a study of text files does not pay for it
 
     read = mne.io.read_raw_edf if header.format == "EDF" else mne.io.read_raw_bdf
     names = [f"C{number}" for number in range(len(chosen))]

@@ -1,10 +1,9 @@
-"""Readers: from a site's folder to its recordings. The only door to MNE-Python, opened for EDF files alone.
+"""A site: from its folder to its recordings, by the reader of the format that the study names.
 
 Messages and logs name a file by its place in name order, never by its name: names, ids and labels come from
 people.
 """
 
-import hashlib
 import logging
 import os
 import shlex
@@ -16,22 +15,12 @@ from pathlib import Path
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.gate import MissingChannelError, check_recording, check_site, copies
 from fedsynth.recordings.participants import Participants, name_of, read_participants
-from fedsynth.recordings.readers.edf import microvolts_of_edf
-from fedsynth.recordings.readers.edf_header import (
-    LONGEST_HEADER,
-    check_contiguous,
-    choose_signals,
-    parse_header,
-)
-from fedsynth.recordings.readers.samples import Samples
-from fedsynth.recordings.readers.text import samples_of_text
-from fedsynth.recordings.readers.wfdb import read_beats, read_wfdb
+from fedsynth.recordings.readers.registry import READERS
+from fedsynth.recordings.readers.wfdb import read_beats
 from fedsynth.recordings.recording import Recording
-from fedsynth.study import SignalPlan, Study
+from fedsynth.study import Study
 
 log = logging.getLogger(__name__)
-
-_SUFFIXES = {"edf": (".edf", ".bdf"), "text": (".txt",), "wfdb": (".hea",)}
 
 
 def read_site(
@@ -59,17 +48,18 @@ def read_site(
     Raises:
         RecordingError: the first thing that is not as the study says; the message names no one.
     """
-    files = _files(folder, study.signal.format)
+    reader = READERS[study.signal.format]
+    files = _files(folder, reader.suffixes)
     if not files:
-        wanted = " or ".join(f"*{suffix}" for suffix in _SUFFIXES[study.signal.format])
+        wanted = " or ".join(f"*{suffix}" for suffix in reader.suffixes)
         raise RecordingError(
             f"site {site!r} holds no recordings: there is no {wanted} file in its folder; give it its recordings, "
             "or leave it out. Nothing was written"
         )
-    register = read_participants(folder, files, site=site, study=study)
+    register = read_participants(folder, files, site=site, study=study, stem_is_subject=reader.stem_is_subject)
     recordings, remarks = [], Counter[str]()
     for number, path in enumerate(files, start=1):
-        with _named(folder, site, study.signal.format, number, len(files)):
+        with _named(folder, site, reader.suffixes, number, len(files)):
             try:
                 read = _recording(path, register, study)
             except MissingChannelError:
@@ -92,23 +82,21 @@ def read_site(
     return recordings
 
 
-def _files(folder: Path, form: str) -> list[Path]:
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files of recordings in the order that `LC_ALL=C sort` gives them."""
     found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES[form] and not path.name.startswith(".")
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith(".")
     ]
     return sorted(found, key=os.fsencode)
 
 
 @contextmanager
-def _named(folder: Path, site: str, form: str, number: int, total: int) -> Iterator[None]:
+def _named(folder: Path, site: str, suffixes: tuple[str, ...], number: int, total: int) -> Iterator[None]:
     """Put the place of a file before what is wrong with it, and how to find its name behind."""
     try:
         yield
     except RecordingError as error:
-        tests = " -o ".join(f"-iname '*{suffix}'" for suffix in _SUFFIXES[form])
+        tests = " -o ".join(f"-iname '*{suffix}'" for suffix in suffixes)
         tests = f"'(' {tests} ')'" if " -o " in tests else tests
         place = shlex.quote(f"{folder.absolute().name}/")
         raise RecordingError(
@@ -125,7 +113,7 @@ def _recording(path: Path, register: Participants, study: Study) -> tuple[Record
     if label is None:
         return None
     try:
-        samples, beats = _samples(path, plan), None
+        samples, beats = READERS[plan.format].read(path, plan), None
         if entry.label is None:
             n_times = samples.signal.shape[1]
             beats = read_beats(path, study.labels, n_times=n_times, sfreq=plan.rate_as_recorded)
@@ -138,19 +126,3 @@ def _recording(path: Path, register: Participants, study: Study) -> tuple[Record
     up, down = plan.resampling
     check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1)
     return recording, samples.remarks
-
-
-def _samples(path: Path, plan: SignalPlan) -> Samples:
-    """Read a file's samples; the digest covers every channel, whichever the study picks, and no header."""
-    if plan.format == "wfdb":
-        return read_wfdb(path, plan)
-    with path.open("rb") as file:
-        if plan.format == "text":
-            samples = samples_of_text(file.read())[None]
-            return Samples(samples, hashlib.sha256(samples.tobytes()).hexdigest(), ())
-        header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
-        chosen = choose_signals(header, channels=plan.channels, sfreq=plan.rate_as_recorded)
-        file.seek(header.n_bytes)
-        data = file.read()
-    check_contiguous(header, data=data, sfreq=plan.rate_as_recorded)
-    return Samples(microvolts_of_edf(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks)

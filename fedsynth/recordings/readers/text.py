@@ -1,11 +1,27 @@
 """Text: bytes with one number a line to samples in microvolts."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.readers.samples import Samples
+from fedsynth.study import SignalPlan
 
 _LONGEST_NUMBER = 40  # characters
+
+
+def read_text(path: Path, plan: SignalPlan) -> Samples:  # noqa: ARG001  # one channel, at the study's rate
+    """Read a file with one number a line, of one channel in microvolts.
+
+    Raises:
+        RecordingError: as `samples_of_text`.
+        OSError: a file that cannot be opened.
+    """
+    samples = samples_of_text(path.read_bytes())[None]
+    return Samples(samples, hashlib.sha256(samples.tobytes()).hexdigest(), ())
 
 
 def samples_of_text(data: bytes) -> NDArray[np.float32]:
