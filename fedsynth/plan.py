@@ -20,7 +20,7 @@ from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Study, canonical
 
-Kind = Literal["anchor", "train", "gradient", "assess"]
+StepKind = Literal["anchor", "train", "gradient", "assess"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Step:
     noise; "gradient" is one such step as a sum over all sites, for secure aggregation.
     """
 
-    kind: Kind
+    kind: StepKind
     index: int
     mechanism: Mechanism
 
@@ -117,7 +117,7 @@ def plan_of(study: Study) -> Plan:
     if known is not None:
         return known
     family, shape, shares = family_of(study.family), shape_of(study), study.training
-    asked: list[tuple[Kind, int, SumRequest]] = []
+    asked: list[tuple[StepKind, int, SumRequest]] = []
     if shares.anchor:
         asked += [("anchor", index, request) for index, request in enumerate(estimator_of(study).requests(shape))]
     each = _steps_of_a_phase(study)

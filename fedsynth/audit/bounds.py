@@ -23,9 +23,9 @@ from scipy.stats import binom
 
 from fedsynth.errors import PrivacyError
 
-Method = Literal["any mechanism", "Gaussian mechanism"]
+BoundMethod = Literal["any mechanism", "Gaussian mechanism"]
 Floats = NDArray[np.float64]
-METHODS: tuple[Method, ...] = ("any mechanism", "Gaussian mechanism")
+METHODS: tuple[BoundMethod, ...] = ("any mechanism", "Gaussian mechanism")
 CONFIDENCE = 0.95
 SHARES = (1.0, 0.25)
 """Which shares of the canaries are guessed at: all, and the quarter of which we are surest.
@@ -56,7 +56,7 @@ class Guesses:
 class Bound:
     """The run contradicts every epsilon below `epsilon`; so many canaries could contradict at most `ceiling`."""
 
-    method: Method
+    method: BoundMethod
     epsilon: float
     ceiling: float
     guesses: Guesses
@@ -150,7 +150,7 @@ def bounds(scores: Floats, members: NDArray[np.bool_], *, delta: float) -> tuple
 
 
 @lru_cache(maxsize=64)
-def ceiling(canaries: int, *, method: Method, delta: float) -> float:
+def ceiling(canaries: int, *, method: BoundMethod, delta: float) -> float:
     """Return the largest bound that so many canaries can ever give: all guesses right.
 
     >>> round(ceiling(300, method="any mechanism", delta=1e-5), 2)
@@ -270,7 +270,7 @@ def _largest(holds: Callable[[float], bool], *, start: float, limit: float) -> f
     return low
 
 
-_EPSILON: dict[Method, Callable[..., float]] = {
+_EPSILON: dict[BoundMethod, Callable[..., float]] = {
     "any mechanism": any_mechanism,
     "Gaussian mechanism": gaussian_mechanism,
 }

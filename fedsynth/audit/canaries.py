@@ -59,12 +59,12 @@ def make_canaries(study: Study, *, count: int, seed: str, sites: tuple[str, ...]
             _recording(rng, pattern, study, label=label, subject=_name(number, study), n_windows=n_windows)
             for _ in range(pieces)
         ]
-        [unit] = units_of(recordings, study)
+        [unit] = training_units(recordings, study)
         found.append(Canary(sites[number % len(sites)], recordings, unit))
     return found
 
 
-def units_of(recordings: list[Recording], study: Study) -> list[Unit]:
+def training_units(recordings: list[Recording], study: Study) -> list[Unit]:
     """Return the privacy units of the group that trains."""
     windows: Windows = windows_of(recordings, study=study)
     trains = np.array(

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.estimator import Estimator
-from fedsynth.audit.bounds import METHODS, Finding, Method, bounds, ceiling
-from fedsynth.audit.canaries import Canary, Unit, make_canaries, units_of
+from fedsynth.audit.bounds import METHODS, BoundMethod, Finding, bounds, ceiling
+from fedsynth.audit.canaries import Canary, Unit, make_canaries, training_units
 from fedsynth.audit.evidence import Evidence
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
@@ -88,7 +88,7 @@ def audit(what: Audit, *, progress: Progress, noise: NoiseSource = system_noise)
             for site, people in others.items()
         }
         trail = _carry_out(plan, Path(folder), everybody, noise=noise, progress=progress)
-    known = {site: units_of(people, what.study) for site, people in others.items()}
+    known = {site: training_units(people, what.study) for site, people in others.items()}
     scores, sums = _attack(plan, trail, canaries, known, progress)
     privacy = what.study.privacy
     return Finding(
@@ -104,7 +104,7 @@ def audit(what: Audit, *, progress: Progress, noise: NoiseSource = system_noise)
     )
 
 
-def dry_audit(what: Audit) -> tuple[Plan, dict[Method, float]]:
+def dry_audit(what: Audit) -> tuple[Plan, dict[BoundMethod, float]]:
     """Return the plan and the ceiling of each method, without reading or running anything.
 
     Raises:

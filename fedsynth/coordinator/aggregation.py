@@ -48,7 +48,7 @@ def add_sums(sums: Mapping[str, Tensor], *, mechanism: Mechanism) -> Total:
     )
 
 
-def within(
+def within_reach(
     answers: Mapping[str, State], *, start: State, largest_move: float
 ) -> tuple[dict[str, State], dict[str, str]]:
     """Part states that a site can have trained from those it cannot have.
@@ -74,7 +74,7 @@ def within(
     return kept, strange
 
 
-def join(answers: Mapping[str, State], *, weights: Mapping[str, float], rule: Rule) -> dict[str, Tensor]:
+def aggregate(answers: Mapping[str, State], *, weights: Mapping[str, float], rule: Rule) -> dict[str, Tensor]:
     """Join the sites' trained parts into one state.
 
     Args:

@@ -8,12 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedsynth.coordinator.aggregation import Total, add_sums, join, within
+from fedsynth.coordinator.aggregation import Total, add_sums, aggregate, within_reach
 from fedsynth.coordinator.secure_sums import SecureSums
 from fedsynth.coordinator.statement import (
     assumptions,
     check_units,
-    coverage,
+    confirms,
     overlap,
     site_statement,
     spent_already,
@@ -32,7 +32,7 @@ from fedsynth.progress import Progress
 from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
-from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.order import STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 
@@ -139,14 +139,14 @@ class _Run:
         answers = self._ask(number, orders, step, self.generator.state)
         family, phase = self.family, self.plan.phase(step)
         size = sum(value.numel() for value in self.generator.state.values())
-        answers, strange = within(
+        answers, strange = within_reach(
             answers,
             start=self.generator.state,
             largest_move=largest_move(phase, steps=step.mechanism.steps, size=size),
         )
         self._keep_alive(answers, strange)
         parts = family.build(self.shape, self.generator.anchor)
-        parts.load_state_dict(join(answers, weights=self.units, rule=self.study.training.aggregation))
+        parts.load_state_dict(aggregate(answers, weights=self.units, rule=self.study.training.aggregation))
         # A mean of weights at their bound can round to just beyond it, and sites refuse what lies beyond.
         family.constrain(parts, phase)
         self.generator = Generator(self.study, parts.state_dict(), self.generator.anchor)
@@ -199,11 +199,11 @@ class _Run:
         )
 
     def _statement(self, composes: str) -> tuple[PrivacyStatement, dict[str, int]]:
-        order = Order(self.run, self.plan.digest, STATEMENT, {}).to_bytes()
+        order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
         updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
             # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
-            if not coverage(updates.get(site), done):
+            if not confirms(updates.get(site), done):
                 raise PrivacyError(
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"

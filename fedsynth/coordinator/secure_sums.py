@@ -20,7 +20,7 @@ from fedsynth.privacy.private_sum import LatticeSum, lattice_step
 from fedsynth.secure_aggregation.protocol import SecureServer
 from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.wire.message import as_tensors, message_in
-from fedsynth.wire.order import SETUP, Order
+from fedsynth.wire.order import SETUP_STEP, Order
 from fedsynth.wire.update import Update
 
 _Answer = TypeVar("_Answer")
@@ -49,9 +49,9 @@ class SecureSums:
         Raises:
             RefusedError: too few sites answered.
         """
-        self._gather({site: self._order(SETUP, "keys") for site in sites}, "keys of secure aggregation")
+        self._gather({site: self._order(SETUP_STEP, "keys") for site in sites}, "keys of secure aggregation")
         requests = self._asked(self._server.ask_shares)
-        orders = {site: self._order(SETUP, "shares", as_tensors(data)) for site, data in requests.items()}
+        orders = {site: self._order(SETUP_STEP, "shares", as_tensors(data)) for site, data in requests.items()}
         self._gather(orders, "shares of secure aggregation")
 
     def sum(self, number: int, mechanism: Mechanism, tensors: Mapping[str, Tensor], *, size: int) -> Total:

@@ -71,7 +71,7 @@ def spent_already(update: Update) -> bool:
     return not update.refused and bool(update.train_history or update.held_out_history)
 
 
-def coverage(update: Update | None, done: list[Mechanism]) -> bool:
+def confirms(update: Update | None, done: list[Mechanism]) -> bool:
     """Whether a site's own word holds every private sum that it was seen to answer."""
     if update is None or update.refused:
         return False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.certificates import ServerFiles, make_node_key, make_server_files
-from fedsynth.engines.flower import CONNECTION, connect, prepare, run_app, write_settings
+from fedsynth.engines.flower import CONNECTION, connect, forget_failure, run_app, write_settings
 from fedsynth.engines.processes import LOOPBACK, Process, Processes, free_ports
 from fedsynth.progress import Progress
 
@@ -22,7 +22,7 @@ def carry_out(folder: Path, progress: Progress) -> None:
     folder = folder.resolve()
     run = RunFolder(folder)
     sites = run.facts().sites
-    prepare(folder)
+    forget_failure(folder)
     port, *node_ports = free_ports(1 + len(sites))
     with Processes(folder / "logs") as processes:
         files = make_server_files(processes.home)

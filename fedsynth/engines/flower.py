@@ -35,7 +35,7 @@ round-seconds = 1800
 """Flower's part of this repository's pyproject.toml; it is not at hand where fedsynth is installed from a wheel."""
 
 
-def prepare(folder: Path) -> None:
+def forget_failure(folder: Path) -> None:
     """Forget an earlier failure in a run's folder."""
     for name in ("failure.json", "progress.jsonl"):
         (folder / name).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
-from fedsynth.engines.flower import connect, prepare, run_app
+from fedsynth.engines.flower import connect, forget_failure, run_app
 from fedsynth.engines.processes import LOOPBACK, Processes, free_ports
 from fedsynth.progress import Progress
 
@@ -17,7 +17,7 @@ def carry_out(folder: Path, progress: Progress) -> None:
     """
     folder = folder.resolve()
     sites = RunFolder(folder).facts().sites
-    prepare(folder)
+    forget_failure(folder)
     (port,) = free_ports(1)
     with Processes(folder / "logs") as processes:
         connect(processes.home, port=port, certificate=None)

@@ -23,7 +23,7 @@ _HALVES = 40
 _FLAT = 0.05  # microvolts, root mean square: below a recorder's step
 _TWINS = 0.99  # correlation, at the best lag, from which two windows are one
 
-Floats = NDArray[np.floating[Any]]
+_Floats = NDArray[np.floating[Any]]
 
 
 def diversity_score(windows: SyntheticWindows) -> Score:
@@ -69,7 +69,7 @@ def check_diversity(windows: SyntheticWindows) -> Score:
     return score
 
 
-def effective_number(kernel: Floats) -> float:
+def effective_number(kernel: _Floats) -> float:
     """Return the Vendi score: how many different things stand behind a similarity matrix.
 
     >>> round(effective_number(np.eye(4)), 6), round(effective_number(np.ones((4, 4))), 6)
@@ -80,7 +80,7 @@ def effective_number(kernel: Floats) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def duplicate_share(signal: Floats) -> float:
+def duplicate_share(signal: _Floats) -> float:
     """Return the share of windows that have a twin at some lag, for microvolts of shape (window, channel, time).
 
     A twin's correlation over all channels, shifted round the window by the same lag, is above 0.99 in size: the
@@ -98,7 +98,7 @@ def duplicate_share(signal: Floats) -> float:
     return float(twin.mean())
 
 
-def coverage(reference: Floats, synthetic: Floats, *, neighbours: int = 5) -> float:
+def coverage(reference: _Floats, synthetic: _Floats, *, neighbours: int = 5) -> float:
     """Return the share of reference vectors that have a synthetic one nearer than their own k-th neighbour.
 
     Coverage of Naeem et al. (2020, arXiv:2002.09797, equation 9): unlike recall, it is not fooled by outliers among
@@ -120,7 +120,7 @@ def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, _AT_MOST).round().astype(np.int64)]
 
 
-def _kernel(signal: Floats) -> Floats:
+def _kernel(signal: _Floats) -> _Floats:
     waves = _unit_waves(signal).reshape(len(signal), -1)
     energy = (waves**2).sum(axis=1)
     squared = np.maximum(energy[:, None] + energy[None, :] - 2 * waves @ waves.T, 0.0)
@@ -129,7 +129,7 @@ def _kernel(signal: Floats) -> Floats:
     return kernel
 
 
-def _unit_waves(signal: Floats) -> NDArray[np.float64]:
+def _unit_waves(signal: _Floats) -> NDArray[np.float64]:
     """Return waves without mean and of unit energy over all channels; nothing where nothing changes."""
     waves: NDArray[np.float64] = signal.astype(np.float64)
     waves -= waves.mean(axis=-1, keepdims=True)
@@ -139,18 +139,18 @@ def _unit_waves(signal: Floats) -> NDArray[np.float64]:
     return unit
 
 
-def _half(kernel: Floats, rng: np.random.Generator) -> Floats:
+def _half(kernel: _Floats, rng: np.random.Generator) -> _Floats:
     rows = rng.choice(len(kernel), max(2, len(kernel) // 2), replace=False)
-    half: Floats = kernel[np.ix_(rows, rows)]
+    half: _Floats = kernel[np.ix_(rows, rows)]
     return half
 
 
-def _least(kernels: list[Floats]) -> float:
+def _least(kernels: list[_Floats]) -> float:
     shares = [(effective_number(kernel) - 1) / (len(kernel) - 1) for kernel in kernels]
     return max(0.0, min(shares)) if shares else float("nan")
 
 
-def _distances(one: Floats, two: Floats) -> NDArray[np.float64]:
+def _distances(one: _Floats, two: _Floats) -> NDArray[np.float64]:
     squared = (one**2).sum(axis=1)[:, None] + (two**2).sum(axis=1)[None, :] - 2 * one @ two.T
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0.0))
     return distances

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
-from fedsynth.evaluation.score import Score, Source
+from fedsynth.evaluation.score import Score, ScoreSource
 from fedsynth.modalities.shape import Shape
 from fedsynth.progress import Progress
 from fedsynth.study import Study
@@ -59,7 +59,7 @@ class Reference:
 
 
 def reference_scores(
-    generator: Draws, real: Reference, *, source: Source, progress: Progress, classifiers: int = 1
+    generator: Draws, real: Reference, *, source: ScoreSource, progress: Progress, classifiers: int = 1
 ) -> list[Score]:
     """Return AUROC, macro-AUROC and macro-F1 for synthetic, anchor-only and real training data.
 
@@ -145,7 +145,7 @@ def utility_scores(
     *,
     names: Sequence[str],
     positive: int,
-    source: Source,
+    source: ScoreSource,
     about: str,
 ) -> list[Score]:
     """Score what classifiers answered on real windows; intervals are bootstraps over units.
@@ -183,7 +183,7 @@ def utility_scores(
     return found
 
 
-def _score(name: str, values: list[float], source: Source, about: str) -> Score:
+def _score(name: str, values: list[float], source: ScoreSource, about: str) -> Score:
     low, high = (float(np.quantile(values[1:], share)) for share in (0.025, 0.975))
     return Score(name=name, value=values[0], low=low, high=high, direction=1, source=source, about=about)
 

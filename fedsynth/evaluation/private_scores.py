@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsynth.evaluation.score import Score, Source
+from fedsynth.evaluation.score import Score, ScoreSource
 
 BINS = 16
 
@@ -52,7 +52,7 @@ def tallies(probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, po
 
 
 def scores_of(
-    total: Tensor, *, label_names: tuple[str, ...], positive: int, noise_std: float, source: Source
+    total: Tensor, *, label_names: tuple[str, ...], positive: int, noise_std: float, source: ScoreSource
 ) -> tuple[Score, ...]:
     """Read AUROC and macro-F1 off a noisy total.
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fedsynth.errors import RunError
 
-Source = Literal["private sum", "synthetic", "public simulation", "real"]
+ScoreSource = Literal["private sum", "synthetic", "public simulation", "real"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Score:
     low: float
     high: float
     direction: int
-    source: Source
+    source: ScoreSource
     about: str
 
 

@@ -120,7 +120,7 @@ def unit(waves: Tensor) -> Tensor:
     return centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 1e-6)
 
 
-def resample(waves: Tensor, length: int) -> Tensor:
+def resample_waves(waves: Tensor, length: int) -> Tensor:
     """Resample to `length` samples by Fourier interpolation, after taking out the line from first to last sample.
 
     Without that line the ends would ring: a window is no period of anything.

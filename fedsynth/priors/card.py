@@ -15,11 +15,11 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.families.pretrained.base import Body, SourceFamily
-from fedsynth.families.pretrained.weights import file_name
+from fedsynth.families.pretrained.weights import weights_file
 from fedsynth.modalities.codec import Codec
 from fedsynth.modalities.registry import MODALITIES, codec_of
 from fedsynth.modalities.shape import Shape
-from fedsynth.priors.pretrain import FAMILIES
+from fedsynth.priors.pretrain import PRETRAINED
 from fedsynth.rng import torch_generator
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Modality
@@ -103,11 +103,11 @@ def rows(folder: Path) -> list[str]:
         shape = SHAPES[modality]
         codec = codec_of(shape)
         asked = codec.features(codec.simulate(_WINDOWS))
-        for family in FAMILIES:
-            data = (folder / file_name(family.name, modality)).read_bytes()
+        for family in PRETRAINED:
+            data = (folder / weights_file(family.name, modality)).read_bytes()
             told = _numbers(missed(codec, asked, source_draw(family, shape)), codec)
             digest = hashlib.sha256(data).hexdigest()
-            table.append(f"| `{file_name(family.name, modality)}` | {len(data)} | {told} | `{digest}` |")
+            table.append(f"| `{weights_file(family.name, modality)}` | {len(data)} | {told} | `{digest}` |")
         bank = _numbers(missed(codec, asked, bank_draw(shape)), codec)
         table.append(f"| the codec's own decoder, {modality} | | {bank} | |")
     return table

@@ -22,14 +22,14 @@ from fedsynth.families.pretrained.layers import Steer
 from fedsynth.families.pretrained.time_diffusion import TimeDiffusion
 from fedsynth.families.pretrained.time_vqvae import TimeVqvae
 from fedsynth.families.pretrained.vae_ldm import VaeLdm
-from fedsynth.families.pretrained.weights import file_name, parse, write
+from fedsynth.families.pretrained.weights import parse, weights_file, write
 from fedsynth.modalities.pretraining import Pool
 from fedsynth.modalities.registry import MODALITIES, codec_of, frame_of, pools_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import public_seed, torch_generator
 from fedsynth.study import Modality
 
-FAMILIES: tuple[SourceFamily, ...] = (VaeLdm(), DiffWave(), TimeDiffusion(), TimeVqvae())
+PRETRAINED: tuple[SourceFamily, ...] = (VaeLdm(), DiffWave(), TimeDiffusion(), TimeVqvae())
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,16 @@ def build(folder: Path, name: str, modalities: tuple[Modality, ...]) -> None:
     """
     # One thread: sums in another order would give other bytes.
     torch.set_num_threads(1)
-    family = next(family for family in FAMILIES if family.name == name)
+    family = next(family for family in PRETRAINED if family.name == name)
     folder.mkdir(parents=True, exist_ok=True)
     for modality in modalities:
         start = None
         if modality != MODALITIES[0]:
             start = family.source(frame_of(Shape(("any",), 128, 128.0, (0.5, 40.0), 1)).raw_width)
-            start.load_state_dict(parse((folder / file_name(name, MODALITIES[0])).read_bytes()))
+            start.load_state_dict(parse((folder / weights_file(name, MODALITIES[0])).read_bytes()))
         write(
             pretrain(family, modality, pools_of(modality, count=_POOL), start=start),
-            folder / file_name(name, modality),
+            folder / weights_file(name, modality),
         )
 
 
@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> None:
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=2, mp_context=spawn) as workers:
-        jobs = [workers.submit(build, folder, family.name, MODALITIES) for family in FAMILIES]
+        jobs = [workers.submit(build, folder, family.name, MODALITIES) for family in PRETRAINED]
         for job in jobs:
             job.result()
 

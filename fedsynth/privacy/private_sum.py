@@ -25,7 +25,7 @@ from fedsynth.privacy.noise import LATTICE_STD, NoiseSource, system_noise
 _SLACK = 1e-8  # a row's norm in float64 is right to 1e-12, and Opacus 1.6.0 divides by norm + 1e-6 steps
 
 
-class Rows(Protocol):
+class UnwrittenRows(Protocol):
     """One row for each unit, not written out: `fedsynth.training.book_keeping.gradients` has gradients in this
     form."""
 
@@ -135,7 +135,7 @@ class PrivateSum:
         self._parameter.grad_sample = self._whole(rows * self._factors(norms)[:, None])
         self._optimizer.clip_and_accumulate()
 
-    def add_rows(self, rows: Rows) -> None:
+    def add_rows(self, rows: UnwrittenRows) -> None:
         """Clip and add one contribution per unit that nobody writes out; rounded once, when the sum is read.
 
         The bound rests on `rows.norms()` being exact, which tests hold against autograd for every layer.

@@ -16,6 +16,7 @@ from typing import Any
 
 from fedsynth.errors import PrivacyError, VerificationError
 from fedsynth.release.manifest import open_regular, read_bounded, scan, shown
+from fedsynth.release.verify import STATEMENT
 
 INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*.sqlite*", "*.key", "id_ed25519*")
 """Names, of a file or of any folder above it, that belong to the inside of a run."""
@@ -31,7 +32,6 @@ NUMBER_SOURCES = PUBLIC_SOURCES | {"accountant"}
 
 STUDY = "provenance/study.toml"
 METRICS = "report/metrics.json"
-STATEMENT = "privacy/statement.json"
 
 _NO_PROMISE = "holds an epsilon that is not finite: no privacy was promised"
 _SIGNALS = re.compile(

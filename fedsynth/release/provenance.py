@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedsynth.source_code import Code, version_of
 
-PACKAGES = (
+LISTED = (
     "cryptography",
     "dp-accounting",
     "edfio",
@@ -41,4 +41,4 @@ def write_provenance(out: Path, *, study_text: str, code: Code) -> None:
 def environment() -> str:
     """List Python and the packages a release depends on, one `name==version` a line."""
     lines = [f"python=={platform.python_version()}", f"system=={platform.system()}-{platform.machine()}"]
-    return "".join(f"{line}\n" for line in [*lines, *(f"{name}=={version_of(name)}" for name in PACKAGES)])
+    return "".join(f"{line}\n" for line in [*lines, *(f"{name}=={version_of(name)}" for name in LISTED)])

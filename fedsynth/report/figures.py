@@ -25,7 +25,7 @@ from fedsynth.synthesis.windows import SyntheticWindows
 # Okabe and Ito's palette (2008), readable with any colour vision; yellow is left out, too pale for a line.
 PALETTE = ("#0072b2", "#d55e00", "#00835f", "#a6588a", "#9a6a00", "#3b8bc0")
 
-MOST_WINDOWS = 200
+MOST_SPECTRA = 200
 MOST_SAMPLES = 4_000_000
 
 
@@ -259,7 +259,7 @@ def _spectra(windows: SyntheticWindows, label: int) -> _Spectra | None:
     if len(mine) == 0:
         return None
     per_window = windows.signal.shape[1] * windows.signal.shape[2]
-    count = min(MOST_WINDOWS, max(MOST_SAMPLES // per_window, 25))
+    count = min(MOST_SPECTRA, max(MOST_SAMPLES // per_window, 25))
     picked = mine[np.unique(np.linspace(0, len(mine) - 1, count).round().astype(int))]
     signal = windows.signal[picked].astype(np.float64)
     length = min(signal.shape[-1], round(2 * windows.sfreq))

@@ -64,10 +64,10 @@ def _figure(value: float | None) -> str:
 def factor(value: float) -> str:
     if not math.isfinite(value) or value >= 1e7:
         return "∞" if math.isinf(value) else f"about {power(value)}"
-    return f"{math.ceil(value):,}" if value >= 100 else ceiling(value, 1)
+    return f"{math.ceil(value):,}" if value >= 100 else rounded_up(value, 1)
 
 
-def ceiling(value: float, digits: int) -> str:
+def rounded_up(value: float, digits: int) -> str:
     """Round up, so that what is printed never promises more than what was computed."""
     if not math.isfinite(value):
         return "∞"

@@ -21,7 +21,7 @@ from fedsynth.evaluation.score import Score
 from fedsynth.privacy.mechanism import Group, Mechanism, trainings
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report import figures, traces
-from fedsynth.report.numbers import Numbers, ceiling, factor, power
+from fedsynth.report.numbers import Numbers, factor, power, rounded_up
 from fedsynth.report.sample import coherence
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticWindows
@@ -153,7 +153,7 @@ def _promise(statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
     return {
         "private": statement.is_private,
         "epsilon": numbers.promise(
-            ceiling(epsilon, 2),
+            rounded_up(epsilon, 2),
             name="epsilon",
             value=epsilon,
             about=f"of the whole release, for each {statement.unit}, by {statement.accountant}",
@@ -206,7 +206,7 @@ def _release(page: ReportPage, numbers: Numbers) -> dict[str, Any]:
 def _site(site: SiteStatement, statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
     def spent(value: float, accountant: str) -> Markup:
         return numbers.promise(
-            ceiling(value, 3),
+            rounded_up(value, 3),
             name=f"epsilon at {site.site}, {accountant}",
             value=value,
             about=f"for each {statement.unit}, the larger of the site's two groups",

@@ -39,13 +39,13 @@ from fedsynth.secure_aggregation.roster import (
     KeySet,
     SecureCohort,
     Session,
-    canonical,
+    canonical_bytes,
     exchange,
     pair_sign,
-    public_of,
+    public_bytes_of,
     slices,
 )
-from fedsynth.secure_aggregation.shamir import SHARE_BYTES, deal, recover, seal, unseal
+from fedsynth.secure_aggregation.shamir import SHARE_BYTES, deal, open_share, recover, seal_share
 
 PAIR_OF_SHARES = 2 * SHARE_BYTES  # of the self seed, then of the mask key
 LARGEST_VECTOR = 2**25  # words
@@ -57,14 +57,14 @@ Vector = npt.NDArray[np.uint64]
 Field = str | int | bytes | Mapping[str, bytes] | Sequence[str]
 
 
-def pack(kind: str, session: Session, *, payload: bytes = b"", **facts: Field) -> bytes:
+def pack_message(kind: str, session: Session, *, payload: bytes = b"", **facts: Field) -> bytes:
     """Write one message."""
     body = {name: _plain(value) for name, value in facts.items()}
-    header = canonical({"kind": kind, "session": session.digest, **body})
+    header = canonical_bytes({"kind": kind, "session": session.digest, **body})
     return b"".join([PROTOCOL, b"\n", header, b"\n", payload])
 
 
-class Reader:
+class MessageReader:
     """One message, read field by field; what is left over at the end is refused.
 
     Args:
@@ -91,7 +91,7 @@ class Reader:
         header = bytes(data[len(prefix) : end])
         try:
             found = json.loads(header)
-            exact = isinstance(found, dict) and canonical(found) == header
+            exact = isinstance(found, dict) and canonical_bytes(found) == header
         except (ValueError, RecursionError) as error:
             raise self.error("has a header that is not JSON") from error
         if not exact:
@@ -223,7 +223,7 @@ class SiteState:
             WireError: damaged.
             PrivacyError: it belongs to another cohort.
         """
-        reader = Reader(data, kind="state", session=None, sender="this site's own file")
+        reader = MessageReader(data, kind="state", session=None, sender="this site's own file")
         session = Session(cohort, reader.text("context"), reader.number("steps", least=1, most=MOST_STEPS))
         if reader.session_digest != session.digest:
             raise PrivacyError("the kept state of a secure sum belongs to another cohort; begin a new session")
@@ -255,7 +255,7 @@ class SiteState:
         """Write the state, with the site's name and its session."""
         names = [item.name for item in fields(self) if item.name != "session"]
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return pack("state", self.session, context=self.session.context, steps=self.session.steps, **facts)
+        return pack_message("state", self.session, context=self.session.context, steps=self.session.steps, **facts)
 
     def deal(self, peers: Mapping[str, KeySet]) -> dict[str, bytes]:
         """Share every secret in the cohort; keep this site's own shares, and return the peers' under seal."""
@@ -268,7 +268,7 @@ class SiteState:
         sealed = {}
         for peer, keys in peers.items():
             key = exchange(self.sealing, keys.sealing)
-            sealed[peer] = seal(
+            sealed[peer] = seal_share(
                 dealt[cohort.point(peer)], session=self.session, secret=key, sender=self.me, receiver=peer
             )
         return sealed
@@ -282,7 +282,7 @@ class SiteState:
         opened = {}
         for peer, data in sealed.items():
             key = exchange(self.sealing, self.sealing_keys[peer])
-            opened[peer] = unseal(data, session=self.session, secret=key, sender=peer, receiver=self.me)
+            opened[peer] = open_share(data, session=self.session, secret=key, sender=peer, receiver=self.me)
         self.held |= opened
         self.mask_publics = {peer: self.mask_publics[peer] for peer in opened}
         self.sealing, self.sealing_keys, self.shares_reply = b"", {}, b""
@@ -354,7 +354,7 @@ class StepRecord:
             private = recover(
                 shares,
                 threshold=threshold,
-                mark=public_of,
+                mark=public_bytes_of,
                 promised=slices(published[gone].masks, KEY_BYTES)[step],
                 what=f"the mask key of {gone} at step {step}",
             )

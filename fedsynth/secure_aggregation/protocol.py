@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedsynth.errors import PrivacyError, RefusedError, WireError
 from fedsynth.secure_aggregation.messages import (
     LARGEST_VECTOR,
-    Reader,
+    MessageReader,
     SiteState,
     StepRecord,
     Vector,
     add_keystream,
-    pack,
+    pack_message,
 )
 from fedsynth.secure_aggregation.roster import (
     KEY_BYTES,
@@ -108,7 +108,7 @@ class SecureSite:
         Raises:
             PrivacyError: the run is past this stage.
         """
-        return pack("keys", self._session, site=self._state.me, keys=self._own_keys().blob)
+        return pack_message("keys", self._session, site=self._state.me, keys=self._own_keys().blob)
 
     def shares(self, data: bytes) -> bytes:
         """Answer everybody's keys with shares of this site's secrets, sealed for each peer.
@@ -121,7 +121,7 @@ class SecureSite:
             if state.shares_request != digest or not state.shares_reply:
                 raise self._refusal("for shares a second time", "they are given once, for one set of keys")
             return state.shares_reply
-        reader = Reader(data, kind="cohort", session=self._session, sender="the coordinator")
+        reader = MessageReader(data, kind="cohort", session=self._session, sender="the coordinator")
         blobs = reader.blobs("keys", size=KeySet.size(self._session))
         reader.end()
         if len(blobs) < self._circle.least_survivors or blobs.get(state.me) != self._own_keys().blob:
@@ -130,7 +130,7 @@ class SecureSite:
         peers = {site: KeySet.from_blob(blob) for site, blob in blobs.items()}
         check_keys(peers, session=self._session)
         del peers[state.me]
-        state.shares_reply = pack("shares", self._session, site=state.me, sealed=state.deal(peers))
+        state.shares_reply = pack_message("shares", self._session, site=state.me, sealed=state.deal(peers))
         state.shares_request = digest
         return state.shares_reply
 
@@ -157,7 +157,7 @@ class SecureSite:
         for key, sign in state.masks(step):
             add_keystream(masked, key, sign=sign)
         payload = masked.astype("<u8", copy=False).tobytes()
-        reply = pack("masked", self._session, payload=payload, site=state.me, step=step, size=size)
+        reply = pack_message("masked", self._session, payload=payload, site=state.me, step=step, size=size)
         digest = hashlib.sha256(reply).digest()
         if step == state.step and digest != state.masked:
             raise self._refusal(f"to mask a second vector at step {step}", "two would show their difference")
@@ -186,7 +186,7 @@ class SecureSite:
             raise self._refusal(what, "another list was signed for that step")
         state.survivors = survivors
         signature = self._identity.sign(self._session.agreement(step, survivors))
-        return pack("agreement", self._session, site=state.me, step=step, signature=signature)
+        return pack_message("agreement", self._session, site=state.me, step=step, signature=signature)
 
     def unmask(self, step: int, data: bytes) -> bytes:
         """Reveal this site's shares: of the self seed of each survivor, of the mask key of each who dropped out.
@@ -211,13 +211,13 @@ class SecureSite:
             raise self._refusal(what, "a signature is not over the list that this site signed")
         seeds = {site: state.shares_of(site, step)[0] for site in survivors}
         keys = {site: state.shares_of(site, step)[1] for site in set(state.held) - set(survivors)}
-        reply = pack("revealed", self._session, site=state.me, step=step, seeds=seeds, keys=keys)
+        reply = pack_message("revealed", self._session, site=state.me, step=step, seeds=seeds, keys=keys)
         state.unmask_request, state.unmask_reply = digest, reply
         state.forget(step + 1)
         return reply
 
-    def _read(self, kind: str, step: int, data: bytes) -> Reader:
-        return Reader(data, kind=kind, session=self._session, sender="the coordinator", step=step)
+    def _read(self, kind: str, step: int, data: bytes) -> MessageReader:
+        return MessageReader(data, kind=kind, session=self._session, sender="the coordinator", step=step)
 
     def _refusal(self, what: str, why: str) -> PrivacyError:
         return PrivacyError(f"{self._state.me} was asked {what}, and refused: {why}. Nothing was revealed")
@@ -246,7 +246,7 @@ class SecureSite:
 
 
 @dataclass(frozen=True, eq=False)
-class Total:
+class OpenedTotal:
     """The sum of one step modulo 2^64, shape (size,), uint64, and the sites whose vectors it holds."""
 
     step: int
@@ -288,7 +288,7 @@ class SecureServer:
         if self._seen.get(site) == digest:
             return
         step = self._record.step if self._record.step >= 0 else None
-        reader = Reader(data, kind=self._stage, session=self._session, sender=site, step=step)
+        reader = MessageReader(data, kind=self._stage, session=self._session, sender=site, step=step)
         if reader.text("site") != site or site in self._seen:
             raise reader.error("names another site, or differs from its reply before")
         takes = {"keys": self._take_keys, "shares": self._take_shares, "masked": self._take_masked}
@@ -299,7 +299,7 @@ class SecureServer:
     def ask_shares(self) -> dict[str, bytes]:
         """End the stage of keys; return the requests: everybody's keys."""
         self._advance("keys", "shares", self._circle.least_survivors)
-        request = pack("cohort", self._session, keys={site: keys.blob for site, keys in self._keys.items()})
+        request = pack_message("cohort", self._session, keys={site: keys.blob for site, keys in self._keys.items()})
         return dict.fromkeys(sorted(self._keys), request)
 
     def ask_sum(self, step: int, size: int) -> dict[str, bytes]:
@@ -319,24 +319,24 @@ class SecureServer:
         for site in self._record.members:
             due = self._sealed if site not in self._delivered else {}
             sealed = {dealer: shares[site] for dealer, shares in due.items() if dealer != site}
-            requests[site] = pack("sum", self._session, step=step, size=size, sealed=sealed)
+            requests[site] = pack_message("sum", self._session, step=step, size=size, sealed=sealed)
         return requests
 
     def ask_agree(self, step: int) -> dict[str, bytes]:
         """End the sum of a step; return the requests to sign who survived."""
         survivors = self._advance("masked", "agreement", self._circle.least_survivors, step=step)
         self._record.survivors = survivors or self._record.survivors
-        request = pack("agree", self._session, step=step, survivors=self._record.survivors)
+        request = pack_message("agree", self._session, step=step, survivors=self._record.survivors)
         return dict.fromkeys(self._record.survivors, request)
 
     def ask_unmask(self, step: int) -> dict[str, bytes]:
         """End the agreement; return the requests, to those who signed, to unmask the sum."""
         self._advance("agreement", "revealed", self._circle.threshold, step=step)
         survivors, signatures = self._record.survivors, dict(sorted(self._record.signatures.items()))
-        request = pack("unmask", self._session, step=step, survivors=survivors, signatures=signatures)
+        request = pack_message("unmask", self._session, step=step, survivors=survivors, signatures=signatures)
         return dict.fromkeys(signatures, request)
 
-    def total(self, step: int) -> Total:
+    def total(self, step: int) -> OpenedTotal:
         """Rebuild what the survivors revealed, and take the masks off the sum.
 
         Raises:
@@ -345,7 +345,7 @@ class SecureServer:
         """
         if self._stage != "revealed" or step != self._record.step or len(self._seen) < self._circle.threshold:
             raise self._too_few(f"a total of step {step}", self._circle.threshold)
-        return Total(step, self._record.survivors, self._record.unmasked(self._session, self._keys))
+        return OpenedTotal(step, self._record.survivors, self._record.unmasked(self._session, self._keys))
 
     def _advance(self, stage: str, following: str, needed: int, *, step: int = -1) -> tuple[str, ...]:
         """Go on to the following stage and return who replied; nobody when we are there already."""
@@ -362,7 +362,7 @@ class SecureServer:
             f"{self._record.step}, and {len(self._seen)} came. Nothing was unmasked; wait, or leave this step"
         )
 
-    def _take_keys(self, site: str, reader: Reader) -> None:
+    def _take_keys(self, site: str, reader: MessageReader) -> None:
         keys = KeySet.from_blob(reader.blob("keys", size=KeySet.size(self._session)))
         reader.end()
         try:
@@ -371,21 +371,21 @@ class SecureServer:
             raise reader.error(f"was refused: {error}") from error
         self._keys[site] = keys
 
-    def _take_shares(self, site: str, reader: Reader) -> None:
+    def _take_shares(self, site: str, reader: MessageReader) -> None:
         sealed = reader.blobs("sealed", size=sealed_size(self._session))
         reader.end()
         if sealed.keys() != self._keys.keys() - {site}:
             raise reader.error(f"has shares for {len(sealed)} sites, not for the {len(self._keys) - 1} others")
         self._sealed[site] = sealed
 
-    def _take_masked(self, site: str, reader: Reader) -> None:
+    def _take_masked(self, site: str, reader: MessageReader) -> None:
         size = reader.number("size", least=1, most=LARGEST_VECTOR)
         if size != len(self._record.values) or site not in self._record.members:
             raise reader.error(f"has {size} words of {len(self._record.values)}, or no shares came before it")
         self._record.values += np.frombuffer(reader.end(payload=8 * size), "<u8")
         self._delivered.add(site)
 
-    def _take_agreement(self, site: str, reader: Reader) -> None:
+    def _take_agreement(self, site: str, reader: MessageReader) -> None:
         signature = reader.blob("signature", size=SIGNATURE_BYTES)
         reader.end()
         statement = self._session.agreement(self._record.step, self._record.survivors)
@@ -393,7 +393,7 @@ class SecureServer:
             raise reader.error("has no signature of a survivor over the list that was sent")
         self._record.signatures[site] = signature
 
-    def _take_revealed(self, site: str, reader: Reader) -> None:
+    def _take_revealed(self, site: str, reader: MessageReader) -> None:
         record = self._record
         seeds, keys = reader.blobs("seeds", size=SHARE_BYTES), reader.blobs("keys", size=SHARE_BYTES)
         reader.end()

@@ -120,7 +120,7 @@ class SecureCohort:
         """SHA-256 over the canonical JSON of roster and numbers, 64 hexadecimal digits."""
         roster = {name: key.hex() for name, key in self.roster.items()}
         body = {"roster": roster, "dropouts": self.dropouts, "dishonest": self.dishonest}
-        return hashlib.sha256(PROTOCOL + b"\n" + canonical(body)).hexdigest()
+        return hashlib.sha256(PROTOCOL + b"\n" + canonical_bytes(body)).hexdigest()
 
     def point(self, site: str) -> int:
         """Return where a site's Shamir shares stand: its place in the sorted roster, from 1."""
@@ -163,7 +163,7 @@ class Session:
     def statement(self, purpose: str, **facts: Any) -> bytes:
         """Return bytes that say one thing about this session: the prefix, a line break, canonical JSON."""
         about = {"context": self.context, "cohort": self.cohort.digest, "steps": self.steps}
-        return PROTOCOL + b"\n" + canonical({"purpose": purpose, **about, "facts": facts})
+        return PROTOCOL + b"\n" + canonical_bytes({"purpose": purpose, **about, "facts": facts})
 
     def derive(self, secret: bytes, purpose: str, **facts: Any) -> bytes:
         """Derive 32 bytes from a secret by HKDF-SHA256 (RFC 5869), for one purpose in this session."""
@@ -230,7 +230,7 @@ class KeySet:
             seeds: self seeds of each step.
             identity: of the site.
         """
-        public = [public_of(key) for key in private]
+        public = [public_bytes_of(key) for key in private]
         commitments = [session.commitment(site, step, seed) for step, seed in enumerate(seeds)]
         keys = cls(public[0], b"".join(public[1:]), b"".join(commitments))
         return replace(keys, signature=identity.sign(keys.statement(session, site)))
@@ -301,7 +301,7 @@ def check_keys(
         )
 
 
-def canonical(value: Any) -> bytes:
+def canonical_bytes(value: Any) -> bytes:
     """Write JSON in its one accepted form: sorted keys, no spaces, ASCII, no line break."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
@@ -324,7 +324,7 @@ def exchange(private: bytes, public: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
 
 
-def public_of(private: bytes) -> bytes:
+def public_bytes_of(private: bytes) -> bytes:
     """Return the X25519 public key of a private one, both raw."""
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 

@@ -127,7 +127,7 @@ def sealed_size(session: Session) -> int:
     return SEALING_BYTES + 2 * SHARE_BYTES * session.steps
 
 
-def seal(shares: bytes, *, session: Session, secret: bytes, sender: str, receiver: str) -> bytes:
+def seal_share(shares: bytes, *, session: Session, secret: bytes, sender: str, receiver: str) -> bytes:
     """Encrypt shares for one receiver: 12 bytes of nonce, then AES-256-GCM under a key for this direction.
 
     Args:
@@ -142,8 +142,8 @@ def seal(shares: bytes, *, session: Session, secret: bytes, sender: str, receive
     return nonce + AESGCM(key).encrypt(nonce, shares, bound)
 
 
-def unseal(sealed: bytes, *, session: Session, secret: bytes, sender: str, receiver: str) -> bytes:
-    """Decrypt what `seal` made for the same session, sender and receiver.
+def open_share(sealed: bytes, *, session: Session, secret: bytes, sender: str, receiver: str) -> bytes:
+    """Decrypt what `seal_share` made for the same session, sender and receiver.
 
     Raises:
         WireError: made for anything else, changed under way, or not shares; names the sender.

@@ -71,7 +71,7 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
     approvals.mkdir(exist_ok=True)
     keys = {site: key.hex() for site, key in (roster or {}).items()}
     body = json.dumps({"plan": plan.to_json(), "mark": mark, "roster": keys})
-    (approvals / f"{file_name(run)}.json").write_text(body, encoding="utf-8")
+    (approvals / f"{run_file(run)}.json").write_text(body, encoding="utf-8")
 
 
 def approval_for(folder: Path, order: Order) -> Approval:
@@ -80,7 +80,7 @@ def approval_for(folder: Path, order: Order) -> Approval:
     Raises:
         ConsentError: nothing, another plan, or other code.
     """
-    path = folder / "approved" / f"{file_name(order.run)}.json"
+    path = folder / "approved" / f"{run_file(order.run)}.json"
     if not path.exists():
         raise ConsentError("no plan was approved here for this run")
     body = json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def cap_of(policy: Policy, plan: Plan) -> float:
     return min(plan.study.privacy.epsilon, policy.largest_epsilon) if plan.study.privacy.is_private else math.inf
 
 
-def file_name(run: str) -> str:
+def run_file(run: str) -> str:
     """Return a name for a run's files that no run can bend into a path."""
     return hashlib.sha256(run.encode()).hexdigest()[:32]
 

@@ -20,7 +20,7 @@ from fedsynth.plan import context_of, secure_cohort_of
 from fedsynth.privacy.private_sum import LatticeSum
 from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
-from fedsynth.site.approval import Approval, file_name
+from fedsynth.site.approval import Approval, run_file
 from fedsynth.wire.message import as_tensors, message_in
 from fedsynth.wire.order import Order
 
@@ -45,7 +45,7 @@ class SecureSumParticipant:
         self._folder, self._me, self._approval = folder, me, approval
         self._context = context_of(run=order.run, plan=order.plan)
         self._states = folder / "secure"
-        self._path = self._states / f"{file_name(self._context)}.state"
+        self._path = self._states / f"{run_file(self._context)}.state"
 
     def set_up(self, order: Order) -> dict[str, Tensor]:
         """Answer one of the two messages that open a run: this site's keys, or its shares.

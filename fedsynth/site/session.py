@@ -24,7 +24,7 @@ from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch
 from fedsynth.site.secure_sums import SecureSumParticipant
 from fedsynth.site.steps import choose_device, prepare
 from fedsynth.wire.message import without_message
-from fedsynth.wire.order import SETUP, STATEMENT, Order
+from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 log = logging.getLogger("fedsynth.site")
@@ -72,10 +72,10 @@ class SiteSession:
         check_plan(policy, approval.plan, subjects=holdings.subjects)
         with open_ledger(self._folder, policy) as ledger:
             check_seen(ledger, approval)
-            if order.step == STATEMENT and not order.stage:
+            if order.step == STATEMENT_STEP and not order.stage:
                 return _statement(ledger, holdings)
             secure_sums = SecureSumParticipant(self._folder, order=order, approval=approval, me=policy.name)
-            if order.step == SETUP:
+            if order.step == SETUP_STEP:
                 return Update(secure_sums.set_up(order)).to_bytes()
             if not 0 <= order.step < len(approval.plan.steps):
                 raise ConsentError(

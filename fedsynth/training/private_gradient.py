@@ -25,7 +25,7 @@ from fedsynth.study import Study
 from fedsynth.training.trainer import Trainer, flat, private_parameters
 
 log = logging.getLogger("fedsynth.site")
-Method = Literal["loop", "factored"]
+GradientMethod = Literal["loop", "factored"]
 _WINDOWS_AT_ONCE = 256
 
 
@@ -48,7 +48,7 @@ class Batch:
         return list(torch.argsort(self.units, stable=True).split(sizes.tolist()))
 
 
-def choose_method(parts: nn.ModuleDict, *, phase: Phase, study: Study) -> Method:
+def choose_method(parts: nn.ModuleDict, *, phase: Phase, study: Study) -> GradientMethod:
     """Return the method to a gradient sum, from public facts alone.
 
     The two ways round differently, so nothing that one unit could change may choose between them: neither how many
@@ -69,7 +69,12 @@ def choose_method(parts: nn.ModuleDict, *, phase: Phase, study: Study) -> Method
 
 
 def train(
-    trainer: Trainer, *, batch: Batch, allowance: Allowance, method: Method, progress: StepProgress | None = None
+    trainer: Trainer,
+    *,
+    batch: Batch,
+    allowance: Allowance,
+    method: GradientMethod,
+    progress: StepProgress | None = None,
 ) -> None:
     """Take every step of an allowance at this site, moving the trainer's parts.
 
@@ -112,7 +117,7 @@ def gradient_sum(
     batch: Batch,
     rows: list[Tensor],
     allowance: Allowance,
-    method: Method = "loop",
+    method: GradientMethod = "loop",
     check: bool = True,
 ) -> PrivateSum:
     """Draw units and add up their clipped gradients, shape (parameter,); the caller reads the sum.

@@ -9,9 +9,9 @@ from fedsynth.errors import WireError
 from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
 
-STATEMENT = -1
+STATEMENT_STEP = -1
 """The step number of an order that opens no data and asks for the site's ledger lines on this study."""
-SETUP = -2
+SETUP_STEP = -2
 """The step number of the orders by which sites exchange the keys of secure aggregation, once for all steps."""
 STAGES = ("", "keys", "shares", "agree", "unmask")
 """What an order wants of its step: the private sum itself (""), or a message of secure aggregation."""

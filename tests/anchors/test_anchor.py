@@ -5,7 +5,7 @@ import torch
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw
 from fedsynth.anchors.moments.estimator import Moments
-from fedsynth.modalities.eeg.decoder import Decoder, equalise
+from fedsynth.modalities.eeg.decoder import BankDecoder, equalise
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features, spatial_basis
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins, band_powers
@@ -144,7 +144,7 @@ def test_the_decoder_delivers_the_powers_asked_for() -> None:
 
 def test_the_decoder_is_differentiable_in_its_features() -> None:
     vector = scale_of(ONE).centre.repeat(2, 1).requires_grad_()
-    decoder = Decoder(ONE)
+    decoder = BankDecoder(ONE)
     decoder(vector, torch.randn(2, decoder.noise_width)).square().mean().backward()
 
     assert vector.grad is not None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator import rounds
-from fedsynth.coordinator.aggregation import Rule, add_sums, join, mean_state, within
+from fedsynth.coordinator.aggregation import Rule, add_sums, aggregate, mean_state, within_reach
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RefusedError
@@ -73,7 +73,7 @@ def test_a_robust_rule_stays_among_honest_sites_whatever_the_others_send(
     odd = np.full((f, 5), poison, np.float32) * (1 if alike else rng.choice([-1, 1], (f, 5)))
     rows = np.concatenate([honest, odd]).astype(np.float32)[rng.permutation(n)]
 
-    joined = vector(join(states(rows), weights={}, rule=rule)).numpy()
+    joined = vector(aggregate(states(rows), weights={}, rule=rule)).numpy()
 
     assert (joined >= honest.min(axis=0) - 1e-6).all()
     assert (joined <= honest.max(axis=0) + 1e-6).all()
@@ -83,7 +83,7 @@ def test_the_mean_does_not_bear_one_poisoned_site() -> None:
     """The companion of the property above: on a rule that is not robust it fails."""
     rows = [[0.0] * 4, [1.0] * 4, [1e30] * 4]
 
-    joined = vector(join(states(rows), weights=dict.fromkeys(states(rows), 1.0), rule="mean"))
+    joined = vector(aggregate(states(rows), weights=dict.fromkeys(states(rows), 1.0), rule="mean"))
 
     assert float(joined.max()) > 1e29
 
@@ -92,35 +92,35 @@ def test_the_trimmed_mean_leaves_out_a_quarter_on_either_side() -> None:
     """Of -9, 1, 2, 3, 4, 5, 6, 90 the two lowest and two highest go: the mean of 2, 3, 4, 5 is 3.5."""
     rows = [[value] * 4 for value in (90, 3, 1, -9, 2, 6, 4, 5)]
 
-    assert vector(join(states(rows), weights={}, rule="trimmed-mean")).tolist() == [3.5] * 4
+    assert vector(aggregate(states(rows), weights={}, rule="trimmed-mean")).tolist() == [3.5] * 4
 
 
 @pytest.mark.parametrize(("values", "middle"), [((7, 1, 2), 2.0), ((7, 1, 2, 4), 3.0)])
 def test_the_median_is_taken_coordinate_by_coordinate(values: tuple[int, ...], middle: float) -> None:
     rows = [[value, -value, 0, value] for value in values]
 
-    assert vector(join(states(rows), weights={}, rule="median")).tolist() == [middle, -middle, 0.0, middle]
+    assert vector(aggregate(states(rows), weights={}, rule="median")).tolist() == [middle, -middle, 0.0, middle]
 
 
 def test_krum_takes_over_one_state_as_it_is() -> None:
     """Of five sites the nearest two neighbours count: 1.0 has 0.01 + 0.04, its rivals 0.05 and 0.13 or more."""
     rows = [[value, 0, 0, 0] for value in (1.0, 1.1, 0.8, 1.4, 900.0)]
 
-    assert vector(join(states(rows), weights={}, rule="krum")).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert vector(aggregate(states(rows), weights={}, rule="krum")).tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("rule", ROBUST)
 def test_a_robust_rule_needs_three_sites(rule: Rule) -> None:
     with pytest.raises(RefusedError, match=f'plan.aggregation = "{rule}" needs three sites'):
-        join(states([[0.0] * 4, [1.0] * 4]), weights={}, rule=rule)
+        aggregate(states([[0.0] * 4, [1.0] * 4]), weights={}, rule=rule)
 
 
 @pytest.mark.parametrize("rule", ROBUST)
 def test_a_robust_rule_looks_at_no_weight(rule: Rule) -> None:
     answers = states(np.random.default_rng(1).normal(size=(5, 6)))
 
-    plain = join(answers, weights=dict.fromkeys(answers, 1.0), rule=rule)
-    heavy = join(answers, weights=dict.fromkeys(answers, 1.0) | {"site 0": 1e9}, rule=rule)
+    plain = aggregate(answers, weights=dict.fromkeys(answers, 1.0), rule=rule)
+    heavy = aggregate(answers, weights=dict.fromkeys(answers, 1.0) | {"site 0": 1e9}, rule=rule)
 
     assert torch.equal(vector(plain), vector(heavy))
 
@@ -158,7 +158,7 @@ def test_a_state_that_moved_further_than_training_can_is_left_out_by_name(moved:
     far = {name: value.clone() for name, value in start.items()}
     far["b"][0, 1] += moved
 
-    kept, strange = within({"near": start, "far": far}, start=start, largest_move=1.0)
+    kept, strange = within_reach({"near": start, "far": far}, start=start, largest_move=1.0)
 
     assert set(kept) == ({"near", "far"} if is_kept else {"near"})
     assert set(strange) == (set() if is_kept else {"far"})
@@ -216,7 +216,7 @@ def test_a_site_whose_parts_do_not_validate_is_left_out_and_the_run_goes_on(
 ) -> None:
     joined: list[set[str]] = []
     monkeypatch.setattr(
-        rounds, "join", lambda answers, **how: (joined.append(set(answers)), join(answers, **how))[1]
+        rounds, "aggregate", lambda answers, **how: (joined.append(set(answers)), aggregate(answers, **how))[1]
     )
     handlers["west"] = spoiled(handlers["west"], SPOILS[spoil])
 
@@ -273,7 +273,7 @@ def test_no_private_count_weighs_a_site(
 
     def noted(answers: Mapping[str, Any], *, weights: Mapping[str, float], rule: Rule) -> dict[str, Tensor]:
         weighed.append({site: weights[site] for site in answers})
-        return join(answers, weights=weights, rule=rule)
+        return aggregate(answers, weights=weights, rule=rule)
 
     def saying(handler: Handler, same: Tensor) -> Handler:
         def handle(data: bytes) -> bytes:
@@ -284,7 +284,7 @@ def test_no_private_count_weighs_a_site(
 
         return handle
 
-    monkeypatch.setattr(rounds, "join", noted)
+    monkeypatch.setattr(rounds, "aggregate", noted)
     size = estimator_of(plan.study).statistic_size(shape_of(plan.study), step=0)
     same = torch.linspace(10.0, 20.0, size)
 

@@ -19,7 +19,7 @@ from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
-from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.order import STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 Handler = Callable[[bytes], bytes]
@@ -113,7 +113,7 @@ def test_too_few_sites_end_the_run(plan: Plan, handlers: dict[str, Handler]) -> 
 def test_a_contributor_that_does_not_confirm_its_charges_ends_the_run(
     plan: Plan, handlers: dict[str, Handler], answer: bytes
 ) -> None:
-    handlers["west"] = faulty(handlers["west"], steps={STATEMENT}, answer=answer)
+    handlers["west"] = faulty(handlers["west"], steps={STATEMENT_STEP}, answer=answer)
 
     with pytest.raises(PrivacyError, match="does not confirm"):
         run(plan, handlers)
@@ -124,7 +124,7 @@ def test_the_statement_is_the_largest_over_sites_never_a_mean(plan: Plan, handle
 
     def heavier(data: bytes) -> bytes:
         answer = handlers["west"](data)
-        if Order.from_bytes(data).step != STATEMENT:
+        if Order.from_bytes(data).step != STATEMENT_STEP:
             return answer
         told = Update.from_bytes(answer)
         return Update({}, "", told.ledger_head, told.ledger_length, twice, told.held_out_history).to_bytes()
@@ -139,7 +139,7 @@ def test_sums_that_were_bounded_per_another_unit_have_no_price(plan: Plan, handl
 
     def mixed(data: bytes) -> bytes:
         answer = handlers["west"](data)
-        if Order.from_bytes(data).step != STATEMENT:
+        if Order.from_bytes(data).step != STATEMENT_STEP:
             return answer
         told = Update.from_bytes(answer)
         both = (*told.train_history, *per_window)

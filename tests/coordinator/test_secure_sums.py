@@ -26,7 +26,7 @@ from fedsynth.plan import Plan, context_of, plan_of, secure_cohort_of
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import lattice_step
 from fedsynth.recordings.recording import Recording
-from fedsynth.secure_aggregation.messages import SiteState, pack
+from fedsynth.secure_aggregation.messages import SiteState, pack_message
 from fedsynth.secure_aggregation.roster import SecureCohort, Session
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
@@ -35,13 +35,13 @@ from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.synthesis.generator import at_prior
 from fedsynth.wire.message import as_tensors, message_in
-from fedsynth.wire.order import SETUP, Order
+from fedsynth.wire.order import SETUP_STEP, Order
 from fedsynth.wire.update import Update
 
 SITES = ("east", "north", "south", "west")
 WITHOUT_SOUTH = ("east", "north", "west")
 GRADIENT = 2  # the step of the plan that adds gradients
-STAGES = {"keys": SETUP, "shares": SETUP, "": 0, "agree": 0, "unmask": 0}
+STAGES = {"keys": SETUP_STEP, "shares": SETUP_STEP, "": 0, "agree": 0, "unmask": 0}
 """The five messages of secure aggregation and the step in which these tests lose one."""
 
 
@@ -344,7 +344,7 @@ def test_two_orders_at_once_get_one_list_signed(
     )
 
     def ask(survivors: list[str]) -> None:
-        message = as_tensors(pack("agree", session, step=0, survivors=survivors))
+        message = as_tensors(pack_message("agree", session, step=0, survivors=survivors))
         answer = SiteSession(wire.folder / "east").handle(Order("run", plan.digest, 0, message, "agree").to_bytes())
         answers.append(Update.from_bytes(answer).refused)
 
@@ -361,11 +361,11 @@ def test_a_run_that_is_approved_anew_with_another_plan_begins_with_keys_of_its_o
     tiny_text: str, plan: Plan, make_run: MakeRun
 ) -> None:
     wire, roster = make_run()
-    first = wire.ask("east", Order("run", plan.digest, SETUP, {}, "keys"))
+    first = wire.ask("east", Order("run", plan.digest, SETUP_STEP, {}, "keys"))
     other = plan_of(parse_study(text_of(tiny_text).replace('"tiny"', '"tiny-again"')))
     approve(wire.folder / "east", run="run", plan=other, roster=roster)
 
-    second = wire.ask("east", Order("run", other.digest, SETUP, {}, "keys"))
+    second = wire.ask("east", Order("run", other.digest, SETUP_STEP, {}, "keys"))
 
     assert wire.refusals() == []
     sent = [json.loads(message_in(Update.from_bytes(one).tensors).split(b"\n")[1]) for one in (first, second)]

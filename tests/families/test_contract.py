@@ -16,7 +16,7 @@ from fedsynth.families.registry import FAMILIES, class_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.training.private_gradient import Batch, LossNoise, Method, gradient_sum
+from fedsynth.training.private_gradient import Batch, GradientMethod, LossNoise, gradient_sum
 
 EEG = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
 ECG = Shape(("I", "II"), n_times=256, sfreq=100.0, bandpass=(0.5, 40.0), n_labels=2, modality="ecg")
@@ -194,7 +194,7 @@ def gradients(
     *,
     shape: Shape,
     phase: Phase,
-    method: Method = "loop",
+    method: GradientMethod = "loop",
 ) -> Tensor:
     how: dict[str, Any] = {"phase": phase, "shape": shape, "batch": data, "rows": rows, "method": method}
     return gradient_sum(family, parts, **how, allowance=Allowance(mechanism)).read()
@@ -207,7 +207,7 @@ def quietly(clip: float) -> Mechanism:
 
 @WAYS
 @on_every_family
-def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, method: Method) -> None:
+def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, method: GradientMethod) -> None:
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0, 1, 2, 2], shape)
     rows = data.rows()
@@ -222,7 +222,7 @@ def test_removing_one_unit_moves_the_sum_by_at_most_c(name: str, shape: Shape, m
 
 @WAYS
 @on_every_family
-def test_a_unit_with_many_windows_counts_once(name: str, shape: Shape, method: Method) -> None:
+def test_a_unit_with_many_windows_counts_once(name: str, shape: Shape, method: GradientMethod) -> None:
     """Clipping per window would let three windows say three times as much."""
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0], shape)
@@ -236,7 +236,7 @@ def test_a_unit_with_many_windows_counts_once(name: str, shape: Shape, method: M
 @WAYS
 @on_every_family
 def test_a_unit_s_gradient_is_autograd_s_of_the_mean_over_its_windows(
-    name: str, shape: Shape, method: Method
+    name: str, shape: Shape, method: GradientMethod
 ) -> None:
     family = family_of(name)
     parts, data = awake(family, shape), batch([0, 0, 0], shape)
@@ -253,7 +253,7 @@ def test_a_unit_s_gradient_is_autograd_s_of_the_mean_over_its_windows(
 
 @WAYS
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_gradients_equal_opacus_per_example_gradients_averaged_by_unit(name: str, method: Method) -> None:
+def test_gradients_equal_opacus_per_example_gradients_averaged_by_unit(name: str, method: GradientMethod) -> None:
     family, clip = family_of(name), 0.05
     phase = family.phases[0]
     parts, data = awake(family, EEG), batch([0, 0, 1, 1, 1], EEG)
@@ -281,7 +281,7 @@ def test_an_empty_draw_is_pure_noise(name: str, shape: Shape) -> None:
 
 @WAYS
 @on_every_family
-def test_one_overflowing_window_does_not_spoil_the_sum(name: str, shape: Shape, method: Method) -> None:
+def test_one_overflowing_window_does_not_spoil_the_sum(name: str, shape: Shape, method: GradientMethod) -> None:
     family, data = family_of(name), batch([0, 1], shape)
     data = replace(data, windows=torch.cat([data.windows[:1], torch.full_like(data.windows[:1], torch.inf)]))
     for phase in family.phases:

@@ -13,13 +13,13 @@ import torch
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import StudyError
 from fedsynth.families.pretrained.base import SourceFamily
-from fedsynth.families.pretrained.weights import file_name, load, write
-from fedsynth.modalities.frame import blend, relative_spectrum, resample, unit
+from fedsynth.families.pretrained.weights import load, weights_file, write
+from fedsynth.modalities.frame import blend, relative_spectrum, resample_waves, unit
 from fedsynth.modalities.measures import band_bins
 from fedsynth.modalities.registry import MODALITIES, frame_of, pools_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.priors import pretrain as pretraining
-from fedsynth.priors.pretrain import FAMILIES, RECIPES, pretrain
+from fedsynth.priors.pretrain import PRETRAINED, RECIPES, pretrain
 from fedsynth.study import Modality
 
 EEG = Shape(("C3", "C4", "Cz"), 256, 128.0, (0.5, 40.0), 2)
@@ -27,7 +27,7 @@ ECG = Shape(("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), 500, 100.0, (0.5, 4
 LARGEST = 10 * 2**20  # bytes, all together
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", PRETRAINED, ids=lambda family: family.name)
 def test_the_same_seeds_give_the_same_bytes(
     family: SourceFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,8 +47,8 @@ def test_what_ships_is_small_and_is_what_the_card_says() -> None:
     card = folder.joinpath("CARD.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"\| `([\w.-]+)` \|.*\| `([0-9a-f]{64})` \|", card))
     data = {
-        file_name(family.name, modality): folder.joinpath(file_name(family.name, modality)).read_bytes()
-        for family in FAMILIES
+        weights_file(family.name, modality): folder.joinpath(weights_file(family.name, modality)).read_bytes()
+        for family in PRETRAINED
         for modality in MODALITIES
     }
 
@@ -57,7 +57,7 @@ def test_what_ships_is_small_and_is_what_the_card_says() -> None:
 
 
 @pytest.mark.parametrize("shape", [EEG, ECG], ids=["eeg", "ecg"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", PRETRAINED, ids=lambda family: family.name)
 def test_public_weights_are_in_no_message(family: SourceFamily, shape: Shape) -> None:
     parts = family.build(shape, prior_anchor(shape))
     travels = {name.split(".")[0] + "." + name.split(".")[1] for name in parts.state_dict()}
@@ -67,7 +67,7 @@ def test_public_weights_are_in_no_message(family: SourceFamily, shape: Shape) ->
     assert all(not bool(parameter.any()) for parameter in parts.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", PRETRAINED, ids=lambda family: family.name)
 def test_building_leaves_the_global_generator_alone(family: SourceFamily) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -77,7 +77,7 @@ def test_building_leaves_the_global_generator_alone(family: SourceFamily) -> Non
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", PRETRAINED, ids=lambda family: family.name)
 def test_an_adapter_speaks_of_its_own_label_alone(family: SourceFamily) -> None:
     parts = family.build(EEG, prior_anchor(EEG))
     labels, noise = torch.tensor([0, 1]), torch.randn(2, family.noise_width(EEG))
@@ -115,7 +115,7 @@ def test_resampling_keeps_a_sine_and_a_slope(old: int, new: int) -> None:
         at = torch.arange(length, dtype=torch.float64) / length
         return 3 * at + torch.sin(2 * torch.pi * 5 * at)
 
-    error = (resample(signal(old), new) - signal(new)).abs()
+    error = (resample_waves(signal(old), new) - signal(new)).abs()
     inside = error[: new * (old - 1) // old]  # what follows the last sample is a guess
 
     assert float(inside.max()) < 0.12
@@ -124,7 +124,7 @@ def test_resampling_keeps_a_sine_and_a_slope(old: int, new: int) -> None:
 
 def test_a_flat_window_stays_finite() -> None:
     assert torch.equal(unit(torch.full((1, 64), 7.0)), torch.zeros(1, 64))
-    for family in FAMILIES:
+    for family in PRETRAINED:
         parts = family.build(EEG, prior_anchor(EEG))
         for phase in family.phases:
             noise = torch.zeros(1, family.example_noise_width(EEG, phase))
@@ -135,11 +135,11 @@ def test_a_flat_window_stays_finite() -> None:
 
 def test_every_stage_has_a_recipe() -> None:
     assert set(RECIPES) == {
-        (family.name, stage) for family in pretraining.FAMILIES for stage in family.source_type.stages
+        (family.name, stage) for family in pretraining.PRETRAINED for stage in family.source_type.stages
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", PRETRAINED, ids=lambda family: family.name)
 def test_limb_leads_keep_einthoven_s_identity(family: SourceFamily) -> None:
     shape = Shape(("I", "II", "III", "V1", "V2", "V3"), 300, 100.0, (0.5, 40.0), 1, "ecg")
     noise = torch.randn(2, family.noise_width(shape), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth.errors import PrivacyError, WireError
-from fedsynth.secure_aggregation.messages import pack
+from fedsynth.secure_aggregation.messages import pack_message
 from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
 from fedsynth.secure_aggregation.roster import KeySet, SecureCohort, Session
 
@@ -44,14 +44,14 @@ class Stage:
             self.sites[name].mask(0, np.zeros(3, np.uint64), data)
 
     def ask_agree(self, survivors: Iterable[str]) -> bytes:
-        return pack("agree", self.session, step=0, survivors=sorted(survivors))
+        return pack_message("agree", self.session, step=0, survivors=sorted(survivors))
 
     def sign(self, names: Iterable[str], survivors: Iterable[str]) -> dict[str, bytes]:
         """Let sites sign a list, without asking whether they would."""
         return {n: self.identities[n].sign(self.session.agreement(0, sorted(survivors))) for n in sorted(names)}
 
     def ask_unmask(self, survivors: Iterable[str], signatures: dict[str, bytes]) -> bytes:
-        return pack("unmask", self.session, step=0, survivors=sorted(survivors), signatures=signatures)
+        return pack_message("unmask", self.session, step=0, survivors=sorted(survivors), signatures=signatures)
 
 
 def fields(data: bytes) -> dict[str, Any]:
@@ -130,16 +130,16 @@ def test_a_site_deals_no_shares_on_keys_that_the_roster_does_not_vouch_for(
     stage: Stage, attack: Callable[[Stage], dict[str, bytes]], words: str
 ) -> None:
     with pytest.raises(PrivacyError, match=words):
-        stage.sites["A"].shares(pack("cohort", stage.session, keys=attack(stage)))
+        stage.sites["A"].shares(pack_message("cohort", stage.session, keys=attack(stage)))
 
-    honest = pack("cohort", stage.session, keys=stage.public())
+    honest = pack_message("cohort", stage.session, keys=stage.public())
     assert set(fields(stage.sites["A"].shares(honest))["sealed"]) == set("BCD")
 
 
 def test_a_site_refuses_the_messages_of_another_run_or_roster(stage: Stage) -> None:
     for other in (Stage(4, dropouts=1, context="run 0", like=stage), Stage(4, like=stage), Stage(4, dropouts=1)):
         with pytest.raises(WireError, match="another session"):
-            stage.sites["A"].shares(pack("cohort", other.session, keys=other.public()))
+            stage.sites["A"].shares(pack_message("cohort", other.session, keys=other.public()))
 
 
 def test_shares_are_dealt_once(stage: Stage) -> None:
@@ -147,7 +147,7 @@ def test_shares_are_dealt_once(stage: Stage) -> None:
     fewer = {name: blob for name, blob in stage.public().items() if name != "D"}
 
     with pytest.raises(PrivacyError, match="given once"):
-        stage.sites["A"].shares(pack("cohort", stage.session, keys=fewer))
+        stage.sites["A"].shares(pack_message("cohort", stage.session, keys=fewer))
 
 
 @pytest.mark.parametrize("turn", [{"B": "C", "C": "B"}, {"B": "D", "D": "B"}])
@@ -157,14 +157,16 @@ def test_shares_swapped_by_the_coordinator_are_not_opened(stage: Stage, turn: di
     moved = {turn.get(by, by): shares for by, shares in sealed.items()}
 
     with pytest.raises(WireError, match="not sealed for A"):
-        stage.sites["A"].mask(0, np.zeros(3, np.uint64), pack("sum", stage.session, step=0, size=3, sealed=moved))
+        stage.sites["A"].mask(
+            0, np.zeros(3, np.uint64), pack_message("sum", stage.session, step=0, size=3, sealed=moved)
+        )
 
 
 @pytest.mark.parametrize("peers", ["", "B", "BCZ"], ids=["nobody", "too few", "a stranger"])
 def test_a_site_masks_only_among_enough_peers_that_it_knows(stage: Stage, peers: str) -> None:
     stage.exchange_shares()
     sealed = {peer: stage.server._sealed.get(peer, stage.server._sealed["B"])["A"] for peer in peers}
-    data = pack("sum", stage.session, step=0, size=3, sealed=sealed)
+    data = pack_message("sum", stage.session, step=0, size=3, sealed=sealed)
 
     with pytest.raises(PrivacyError, match="whose keys it has verified"):
         stage.sites["A"].mask(0, np.zeros(3, np.uint64), data)
@@ -174,7 +176,9 @@ def test_a_site_that_was_told_of_fewer_peers_signs_no_list_with_the_others() -> 
     stage = Stage(5, dropouts=1)
     stage.exchange_shares()
     sealed = {peer: stage.server._sealed[peer]["A"] for peer in "CDE"}
-    stage.sites["A"].mask(0, np.zeros(3, np.uint64), pack("sum", stage.session, step=0, size=3, sealed=sealed))
+    stage.sites["A"].mask(
+        0, np.zeros(3, np.uint64), pack_message("sum", stage.session, step=0, size=3, sealed=sealed)
+    )
 
     with pytest.raises(PrivacyError, match="whose shares never came"):
         stage.sites["A"].agree(0, stage.ask_agree("ABCDE"))
@@ -189,7 +193,7 @@ def test_a_second_vector_of_one_step_is_refused(stage: Stage) -> None:
 
     with pytest.raises(PrivacyError, match="second vector"):
         stage.sites["A"].mask(0, values + np.uint64(1), data)
-    shorter = pack("sum", stage.session, step=0, size=2, sealed={})
+    shorter = pack_message("sum", stage.session, step=0, size=2, sealed={})
     with pytest.raises(PrivacyError, match="second vector"):
         stage.sites["A"].mask(0, values[:2], shorter)
     assert stage.sites["A"].mask(0, values, data) == first
@@ -326,7 +330,7 @@ def test_the_coordinator_leaves_aside_a_reply_that_does_not_fit_and_goes_on_with
 def test_a_masked_vector_of_another_size_is_left_aside(stage: Stage) -> None:
     stage.exchange_shares()
     stage.server.ask_sum(0, 3)
-    longer = pack("masked", stage.session, payload=bytes(32), site="A", step=0, size=4)
+    longer = pack_message("masked", stage.session, payload=bytes(32), site="A", step=0, size=4)
 
     with pytest.raises(WireError, match="has 4 words of 3"):
         stage.server.receive("A", longer)

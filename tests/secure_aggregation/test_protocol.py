@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
-from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite, Total
+from fedsynth.secure_aggregation.protocol import OpenedTotal, SecureServer, SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
 
 Vector = npt.NDArray[np.uint64]
@@ -52,7 +52,7 @@ class Run:
 
     def step(
         self, step: int, values: Mapping[str, Vector], *, silent: Mapping[str, Collection[str]] | None = None
-    ) -> Total:
+    ) -> OpenedTotal:
         silent = dict.fromkeys(STAGES, ()) | dict(silent or {})
         for name, data in self.server.ask_sum(step, SIZE).items():
             if name not in silent["sum"]:

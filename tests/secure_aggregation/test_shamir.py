@@ -14,11 +14,11 @@ from fedsynth.secure_aggregation.shamir import (
     SHARE_BYTES,
     deal,
     join,
+    open_share,
     recover,
-    seal,
+    seal_share,
     sealed_size,
     split,
-    unseal,
 )
 
 SECRET = bytes(range(32))
@@ -135,10 +135,10 @@ def test_dealt_shares_stand_in_the_order_of_their_secrets() -> None:
 
 def test_sealed_shares_open_for_their_receiver_in_their_session(session: Session) -> None:
     shares = deal([SECRET, SECRET], threshold=2, count=3)[1]
-    sealed = seal(shares, session=session, secret=SECRET, sender="A", receiver="B")
+    sealed = seal_share(shares, session=session, secret=SECRET, sender="A", receiver="B")
 
     assert len(sealed) == sealed_size(session)
-    assert unseal(sealed, session=session, secret=SECRET, sender="A", receiver="B") == shares
+    assert open_share(sealed, session=session, secret=SECRET, sender="A", receiver="B") == shares
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_sealed_shares_open_for_their_receiver_in_their_session(session: Session
     ],
 )
 def test_sealed_shares_open_for_nobody_else(session: Session, change: dict[str, object]) -> None:
-    sealed = seal(bytes(66), session=session, secret=SECRET, sender="A", receiver="B")
+    sealed = seal_share(bytes(66), session=session, secret=SECRET, sender="A", receiver="B")
     asked: dict[str, object] = {
         "sealed": sealed,
         "session": session,
@@ -166,11 +166,11 @@ def test_sealed_shares_open_for_nobody_else(session: Session, change: dict[str, 
         asked["session"] = Session(session.cohort, "run 2", 1)
 
     with pytest.raises(WireError, match=f"shares from {asked['sender']}"):
-        unseal(**asked)  # type: ignore[arg-type]
+        open_share(**asked)  # type: ignore[arg-type]
 
 
 def test_a_share_beyond_the_field_is_refused_by_who_opens_it(session: Session) -> None:
-    sealed = seal(b"\xff" * 66, session=session, secret=SECRET, sender="A", receiver="B")
+    sealed = seal_share(b"\xff" * 66, session=session, secret=SECRET, sender="A", receiver="B")
 
     with pytest.raises(WireError, match="beyond the field"):
-        unseal(sealed, session=session, secret=SECRET, sender="A", receiver="B")
+        open_share(sealed, session=session, secret=SECRET, sender="A", receiver="B")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from scipy import stats
 
 from fedsynth.errors import PrivacyError
-from fedsynth.secure_aggregation.messages import SiteState, add_keystream, pack
+from fedsynth.secure_aggregation.messages import SiteState, add_keystream, pack_message
 from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
 from fedsynth.secure_aggregation.roster import KeySet, SecureCohort, Session, exchange
 from fedsynth.secure_aggregation.shamir import join
@@ -50,13 +50,13 @@ class Play:
 
     def sign(self, names: str, survivors: str, *, by_force: str = "") -> dict[str, bytes]:
         """Ask sites to sign a list; accomplices, whose keys the coordinator has, are not asked."""
-        agree = pack("agree", self.session, step=0, survivors=list(survivors))
+        agree = pack_message("agree", self.session, step=0, survivors=list(survivors))
         signed = {n: base64.b64decode(fields(self.sites[n].agree(0, agree))["signature"]) for n in names}
         return signed | {n: self.identities[n].sign(self.session.agreement(0, survivors)) for n in by_force}
 
     def revealed(self, names: str, survivors: str, signatures: dict[str, bytes], kind: str) -> dict[int, int]:
         """Return the shares of A's secret that sites reveal, by point; a refusal reveals none."""
-        request = pack("unmask", self.session, step=0, survivors=list(survivors), signatures=signatures)
+        request = pack_message("unmask", self.session, step=0, survivors=list(survivors), signatures=signatures)
         found = {}
         for name in names:
             try:

@@ -24,12 +24,12 @@ from fedsynth.evaluation.private_scores import tally_size
 from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, context_of, secure_cohort_of
 from fedsynth.privacy.private_sum import lattice_step
-from fedsynth.secure_aggregation.messages import pack
+from fedsynth.secure_aggregation.messages import pack_message
 from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import Session
 from fedsynth.site.secure_sums import make_identity
 from fedsynth.wire.message import as_tensors, message_in
-from fedsynth.wire.order import SETUP, STATEMENT, Order
+from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 _spec = importlib.util.spec_from_file_location(
@@ -114,7 +114,7 @@ class TogetherMachine(consent.SiteMachine):
 
     @rule(run=runs, name=which)
     def ask_for_keys(self, run: str, name: str) -> None:
-        update = self.send(Order(run, self.world.plans[name].digest, SETUP, {}, "keys").to_bytes())
+        update = self.send(Order(run, self.world.plans[name].digest, SETUP_STEP, {}, "keys").to_bytes())
         if not update.refused:
             self.ring(run, name).keys |= blobs({ME: said(message_in(update.tensors))["keys"]})
 
@@ -124,8 +124,8 @@ class TogetherMachine(consent.SiteMachine):
         keys = {site: ring.keys[site] for site in asked if site in ring.keys}
         if forged:
             keys["north"] = Ring(self.world, "elsewhere", self.world.plans[name]).keys["north"]
-        request = pack("cohort", ring.session, keys=keys)
-        update = self.say(run, name, SETUP, "shares", request)
+        request = pack_message("cohort", ring.session, keys=keys)
+        update = self.say(run, name, SETUP_STEP, "shares", request)
         if not update.refused:
             assert not forged
             assert len(keys) >= 3
@@ -135,7 +135,7 @@ class TogetherMachine(consent.SiteMachine):
     @rule(run=runs, name=which, step=numbers, names=st.sampled_from(SUBSETS), about=st.integers(0, 4))
     def ask_to_agree(self, run: str, name: str, step: int, names: tuple[str, ...], about: int) -> None:
         step = self.ring(run, name).last if about else step
-        request = pack("agree", self.ring(run, name).session, step=step, survivors=sorted(names))
+        request = pack_message("agree", self.ring(run, name).session, step=step, survivors=sorted(names))
         self.say(run, name, step, "agree", request)
 
     @rule(
@@ -148,7 +148,9 @@ class TogetherMachine(consent.SiteMachine):
         names = names or list_signed or SUBSETS[0]
         statement = ring.session.agreement(ring.last, sorted(names))
         signatures = {site: self.world.identities[site].sign(statement) for site in signers or set(OTHERS)}
-        request = pack("unmask", ring.session, step=ring.last, survivors=sorted(names), signatures=signatures)
+        request = pack_message(
+            "unmask", ring.session, step=ring.last, survivors=sorted(names), signatures=signatures
+        )
         update = self.say(run, name, ring.last, "unmask", request)
         assert update.refused or len(signatures) >= ring.session.cohort.threshold
 
@@ -157,7 +159,7 @@ class TogetherMachine(consent.SiteMachine):
         return self.send(order.to_bytes())
 
     def watch(self, order: Order, update: Update) -> None:
-        if order.step == STATEMENT:
+        if order.step == STATEMENT_STEP:
             return
         found, name = said(message_in(update.tensors)), self.approved[order.run]
         place = (order.run, name, order.step)
@@ -194,7 +196,7 @@ class TogetherMachine(consent.SiteMachine):
         ring = self.ring(run, next(name for name, one in self.world.plans.items() if one is plan))
         number = min(step, len(plan.steps) - 1)
         size = sum_size(plan, number)
-        message = pack("sum", ring.session, step=number, size=size, sealed=ring.sealed)
+        message = pack_message("sum", ring.session, step=number, size=size, sealed=ring.sealed)
         return replace(right, tensors={**right.tensors, **as_tensors(message)}).to_bytes()
 
     def may(self, run: str, name: str, step: int) -> bool:

@@ -17,7 +17,7 @@ from fedsynth.site.holdings import Holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.synthesis.generator import at_prior
-from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.order import STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
@@ -76,7 +76,7 @@ def test_trained_parts_leave_with_the_names_they_came_with_and_no_other(
     assert {f"parts.{name}" for name in told.tensors} == {n for n in asked.tensors if n.startswith("parts.")}
 
 
-@pytest.mark.parametrize("step", [0, TRAIN, LAST, STATEMENT])
+@pytest.mark.parametrize("step", [0, TRAIN, LAST, STATEMENT_STEP])
 def test_the_header_of_an_answer_does_not_depend_on_how_many_people_there_are(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
 ) -> None:

@@ -19,7 +19,7 @@ from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_studies, load_policy
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
-from fedsynth.wire.order import SETUP, STATEMENT, Order
+from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 MakeSite = Callable[..., Holdings]
@@ -235,7 +235,7 @@ def test_the_kill_switch_stops_every_kind_of_order_and_approval_until_it_is_gone
     (site / switch).touch()
 
     with caplog.at_level(logging.WARNING, logger="fedsynth.site"):
-        refused = [ask(site, plan, step=step).refused for step in (0, 2, STATEMENT, SETUP)]
+        refused = [ask(site, plan, step=step).refused for step in (0, 2, STATEMENT_STEP, SETUP_STEP)]
     with pytest.raises(RefusedError, match="kill switch"):
         approve(site, run="again", plan=plan)
 

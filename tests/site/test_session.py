@@ -25,7 +25,7 @@ from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
-from fedsynth.wire.order import STATEMENT, Order
+from fedsynth.wire.order import STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
@@ -275,7 +275,7 @@ def test_holdings_that_share_somebody_between_groups_are_not_approved(site: Path
 
 
 def test_nothing_in_an_answer_names_a_subject(site: Path, plan: Plan) -> None:
-    for step in (0, STATEMENT):
+    for step in (0, STATEMENT_STEP):
         answer = SiteSession(site).handle(first_order(plan, step=step).to_bytes())
         assert b"CANARY" not in answer
 
@@ -289,7 +289,7 @@ def test_nothing_kept_at_the_site_for_a_study_names_a_subject(site: Path) -> Non
 def test_a_statement_lists_everything_charged_to_these_people(site: Path, plan: Plan) -> None:
     ask(site, first_order(plan))
 
-    update = ask(site, Order("run", plan.digest, STATEMENT, {}))
+    update = ask(site, Order("run", plan.digest, STATEMENT_STEP, {}))
 
     assert update.train_history == (plan.steps[0].mechanism,)
     assert update.held_out_history == ()

@@ -28,7 +28,7 @@ from fedsynth.site.holdings import keep, load_holdings
 from fedsynth.site.secure_sums import make_identity
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import pack
-from fedsynth.wire.order import SETUP, STAGES, STATEMENT, Order
+from fedsynth.wire.order import SETUP_STEP, STAGES, STATEMENT_STEP, Order
 
 SITES = ("east", "north", "south", "west")
 GOOD = ("statement", "keys", "anchor", "scores", "retry")
@@ -156,17 +156,17 @@ def cases(plan: Plan, together: Plan) -> list[Case]:
         out.append(Case(name, site, asked if isinstance(asked, bytes) else asked.to_bytes(), word, said))
 
     ask("another run", first(plan, run="another"), "ConsentError", "no plan was approved here for this run")
-    for step in (len(plan.steps), -3, SETUP):
-        reason = "opens a run" if step == SETUP else f"step {step} is none of them"
+    for step in (len(plan.steps), -3, SETUP_STEP):
+        reason = "opens a run" if step == SETUP_STEP else f"step {step} is none of them"
         ask(f"step {step}", first(plan, step=step), "ConsentError", reason)
     ask("step as a word", headed(order, step="0"), "WireError", "run, plan, step, stage")
     ask("step as a truth value", headed(order, step=True), "WireError", "run, plan, step, stage")
     ask("no stage", headed(order, stage=None), "WireError", "run, plan, step, stage")
     ask("an unknown stage", headed(order, stage="windows"), "WireError", "a stage that is none of the 5 known")
     for stage in STAGES[1:]:
-        for step in (0, SETUP, STATEMENT):
+        for step in (0, SETUP_STEP, STATEMENT_STEP):
             ask(f"{stage} at {step}", first(plan, stage=stage, step=step), "ConsentError", "")
-    for stage, step in (("shares", SETUP), ("agree", 0), ("unmask", 0)):
+    for stage, step in (("shares", SETUP_STEP), ("agree", 0), ("unmask", 0)):
         asked = first(together, stage=stage, step=step)
         ask(f"{stage} before keys", asked, "ConsentError", "were never exchanged", "north")
     masked = {**anchor, "message": torch.zeros(3, dtype=torch.uint8)}
@@ -236,8 +236,8 @@ def allowed(plan: Plan, together: Plan) -> list[Case]:
     """Return good orders: two that need no data, then two that do, then a retry."""
     assess = Order("run", plan.digest, len(plan.steps) - 1, Classifier(2, 2).state_dict()).to_bytes()
     return [
-        Case("statement", "good", first(plan, step=STATEMENT, tensors={}).to_bytes(), "", ""),
-        Case("keys", "north", first(together, step=SETUP, stage="keys", tensors={}).to_bytes(), "", ""),
+        Case("statement", "good", first(plan, step=STATEMENT_STEP, tensors={}).to_bytes(), "", ""),
+        Case("keys", "north", first(together, step=SETUP_STEP, stage="keys", tensors={}).to_bytes(), "", ""),
         Case("anchor", "good", first(plan).to_bytes(), "", ""),
         Case("scores", "good", assess, "", ""),
         Case("retry", "good", first(plan).to_bytes(), "", ""),

@@ -14,7 +14,7 @@ from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.training.private_gradient import Batch, LossNoise, Method, gradient_sum
+from fedsynth.training.private_gradient import Batch, GradientMethod, LossNoise, gradient_sum
 
 SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
 QUIET = Mechanism("gradients", 0.0, 1.0, 1, 1e6)
@@ -53,7 +53,7 @@ def batch() -> Batch:
     return Batch(windows, torch.tensor([0, 0, 1, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 2, 2]))
 
 
-def total(parts: nn.ModuleDict, units: list[int], method: Method) -> Tensor:
+def total(parts: nn.ModuleDict, units: list[int], method: GradientMethod) -> Tensor:
     data = batch()
     rows = [data.rows()[unit] for unit in units]
     how: dict[str, Any] = {"phase": PHASE, "shape": SHAPE, "batch": data, "rows": rows, "method": method}
@@ -62,7 +62,7 @@ def total(parts: nn.ModuleDict, units: list[int], method: Method) -> Tensor:
 
 @WAYS
 def test_what_a_unit_draws_does_not_depend_on_the_company_or_on_torch_s_seed(
-    parts: nn.ModuleDict, method: Method
+    parts: nn.ModuleDict, method: GradientMethod
 ) -> None:
     """One generator drawn from in turn would give the last unit other numbers once the first is gone."""
     torch.manual_seed(1)
@@ -95,7 +95,7 @@ def test_other_parameters_draw_anew(parts: nn.ModuleDict) -> None:
 
 
 @WAYS
-def test_an_audit_draws_the_same_numbers_again(parts: nn.ModuleDict, method: Method) -> None:
+def test_an_audit_draws_the_same_numbers_again(parts: nn.ModuleDict, method: GradientMethod) -> None:
     data = batch()
     unit = Unit(data.windows[2:4], data.labels[2:4])
 

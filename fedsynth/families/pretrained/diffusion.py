@@ -54,7 +54,7 @@ def cosine_levels(count: int) -> list[Level]:
     return [(math.cos(angle) if step else 0.0, math.sin(angle)) for step, angle in enumerate(angles)] + [(1.0, 0.0)]
 
 
-def mix(clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def diffuse(clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return alpha x0 + sigma epsilon, row by row."""
     shape = (-1,) + (1,) * (clean.ndim - 1)
     return alpha.view(shape) * clean + sigma.view(shape) * noise
@@ -62,7 +62,7 @@ def mix(clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 def velocity(clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return v = alpha epsilon - sigma x0 (Salimans and Ho 2022, arXiv:2202.00512, section 4)."""
-    return mix(noise, clean, alpha, -sigma)
+    return diffuse(noise, clean, alpha, -sigma)
 
 
 def min_snr_weight(alpha: Tensor, sigma: Tensor, *, gamma: float = 5.0) -> Tensor:

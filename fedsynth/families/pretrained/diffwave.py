@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fedsynth.families.layers import zero_initialised
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
-from fedsynth.families.pretrained.diffusion import dpm_solver, linear_alpha_bar, mix, table_levels
-from fedsynth.families.pretrained.layers import Level, Steer
+from fedsynth.families.pretrained.diffusion import diffuse, dpm_solver, linear_alpha_bar, table_levels
+from fedsynth.families.pretrained.layers import NoiseLevelEmbedding, Steer
 from fedsynth.rng import uniform_of
 
 _STEPS, _FIRST_BETA, _LAST_BETA = 200, 1e-4, 0.06
@@ -34,7 +34,7 @@ class DiffWaveSource(Source):
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
         self.steps = steps
-        self.denoiser = Denoiser(raw)
+        self.denoiser = WaveDenoiser(raw)
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise by DPM-Solver++."""
@@ -65,19 +65,19 @@ class DiffWaveSource(Source):
         alpha = torch.lerp(table[before], table[before + 1], place - before)
         sigma = (1 - alpha.square()).clamp_min(0).sqrt()
         steer = self.denoiser.steer(condition, known) + (0.0 if shift is None else shift)
-        guess = self.denoiser(mix(waves, noise[:, 1:], alpha, sigma), sigma, steer)
+        guess = self.denoiser(diffuse(waves, noise[:, 1:], alpha, sigma), sigma, steer)
         return (guess - noise[:, 1:]).square().mean(dim=1)
 
 
-class Denoiser(nn.Module):
+class WaveDenoiser(nn.Module):
     """Gated dilated convolutions in both directions, with skips to the output (Kong et al. 2021, figure 2)."""
 
     def __init__(self, raw: int) -> None:
         """Build the layers."""
         super().__init__()
-        self.steer, self.level = Steer(raw, STEER), Level(STEER)
+        self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
         self.first = nn.Conv1d(1, _WIDTH, 1)
-        self.layers = nn.ModuleList(Layer(dilation) for dilation in _DILATIONS)
+        self.layers = nn.ModuleList(GatedConvolution(dilation) for dilation in _DILATIONS)
         self.last = nn.Sequential(
             nn.Conv1d(_WIDTH, _WIDTH, 1), nn.SiLU(), zero_initialised(nn.Conv1d(_WIDTH, 1, 1))
         )
@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
         return self.last(total / math.sqrt(len(self.layers)))[:, 0]
 
 
-class Layer(nn.Module):
+class GatedConvolution(nn.Module):
     """One gated dilated convolution with a residual and a skip output."""
 
     def __init__(self, dilation: int) -> None:

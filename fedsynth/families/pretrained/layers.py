@@ -35,7 +35,7 @@ class Steer(nn.Module):
         return known[:, None] * steer + (1 - known[:, None]) * self.unknown
 
 
-class Level(nn.Module):
+class NoiseLevelEmbedding(nn.Module):
     """Turns a noise level in [0, 1] into a vector: its sines and cosines at geometric rates, then linear layers.
 
     The rates are as the positions' of Vaswani et al. 2017 (arXiv:1706.03762, section 3.5).

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
-from fedsynth.families.pretrained.diffusion import ddim, linear_alpha_bar, mix, table_levels, zero_terminal
-from fedsynth.families.pretrained.layers import Attention, Double, Halve, Level, Stack, Steer
+from fedsynth.families.pretrained.diffusion import ddim, diffuse, linear_alpha_bar, table_levels, zero_terminal
+from fedsynth.families.pretrained.layers import Attention, Double, Halve, NoiseLevelEmbedding, Stack, Steer
 from fedsynth.rng import uniform_of
 
 _STEPS, _FIRST_BETA, _LAST_BETA = 1000, 1e-4, 0.02
@@ -65,7 +65,7 @@ class TimeDiffusionSource(Source):
         alpha_bar = schedule().to(waves.device)[step]
         alpha, sigma = alpha_bar.sqrt().to(waves), (1 - alpha_bar).sqrt().to(waves)
         steer = self.unet.steer(condition, known) + (0.0 if shift is None else shift)
-        guess = self.unet(mix(waves, noise[:, 1:], alpha, sigma), sigma, steer)
+        guess = self.unet(diffuse(waves, noise[:, 1:], alpha, sigma), sigma, steer)
         return (guess - waves).square().mean(dim=1)
 
 
@@ -75,7 +75,7 @@ class UNet(nn.Module):
     def __init__(self, raw: int) -> None:
         """Build the stages."""
         super().__init__()
-        self.steer, self.level = Steer(raw, STEER), Level(STEER)
+        self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
         first, second, third, fourth = _WIDTHS
         pairs = ((first, second), (second, third), (third, fourth))
         self.first = nn.Conv1d(1, first, 5, padding=2)

@@ -13,8 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
-from fedsynth.families.pretrained.diffusion import cosine_level, cosine_levels, ddim, min_snr_weight, mix, velocity
-from fedsynth.families.pretrained.layers import Block, Double, Halve, Level, Stack, Steer
+from fedsynth.families.pretrained.diffusion import (
+    cosine_level,
+    cosine_levels,
+    ddim,
+    diffuse,
+    min_snr_weight,
+    velocity,
+)
+from fedsynth.families.pretrained.layers import Block, Double, Halve, NoiseLevelEmbedding, Stack, Steer
 from fedsynth.families.pretrained.spectral_loss import multi_domain_loss
 from fedsynth.rng import uniform_of
 
@@ -36,7 +43,7 @@ class VaeLdmSource(Source):
         """Build for raw conditions of `raw` numbers."""
         super().__init__()
         self.steps, self.guidance = steps, guidance
-        self.encoder, self.decoder, self.denoiser = Encoder(raw), Decoder(raw), Denoiser(raw)
+        self.encoder, self.decoder, self.denoiser = Encoder(raw), LatentDecoder(raw), LatentDenoiser(raw)
         self.register_buffer("scale", torch.ones(_LATENT))
 
     @staticmethod
@@ -61,7 +68,7 @@ class VaeLdmSource(Source):
             if blind is not None:
                 without = self.denoiser(state, sigma, blind)
                 guess = without + self.guidance * (guess - without)
-            return mix(state, guess, alpha, -sigma)
+            return diffuse(state, guess, alpha, -sigma)
 
         latents = ddim(predict, cosine_levels(self.steps), noise.unflatten(1, (_LATENT, -1)), bound=_FARTHEST)
         return self.decoder(latents * self._scale(), self.decoder.steer(condition) + shifts["vae"])
@@ -91,7 +98,7 @@ class VaeLdmSource(Source):
         clean = (mean / self._scale()).clamp(-_FARTHEST, _FARTHEST).detach()
         random = noise[:, 1:].unflatten(1, (_LATENT, -1))
         guess = self.denoiser(
-            mix(clean, random, alpha, sigma), sigma, self.denoiser.steer(condition, known) + added
+            diffuse(clean, random, alpha, sigma), sigma, self.denoiser.steer(condition, known) + added
         )
         error = (guess - velocity(clean, random, alpha, sigma)).square().mean(dim=(1, 2))
         return min_snr_weight(alpha, sigma) * error
@@ -135,7 +142,7 @@ class Encoder(nn.Module):
         return mean, log_variance.clamp(-8, 4)
 
 
-class Decoder(nn.Module):
+class LatentDecoder(nn.Module):
     """From latents to a waveform; nothing but latents and condition goes in."""
 
     def __init__(self, raw: int) -> None:
@@ -159,13 +166,13 @@ class Decoder(nn.Module):
         return self.last(flow)[:, 0]
 
 
-class Denoiser(nn.Module):
+class LatentDenoiser(nn.Module):
     """Estimates v of noisy latents."""
 
     def __init__(self, raw: int) -> None:
         """Dilated blocks at one width."""
         super().__init__()
-        self.steer, self.level = Steer(raw, STEER), Level(STEER)
+        self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
         self.first = nn.Conv1d(_LATENT, _DENOISER, 3, padding=1)
         self.blocks = Stack(_DENOISER, STEER, (1, 2, 4, 8, 1, 2))
         self.last = nn.Conv1d(_DENOISER, _LATENT, 3, padding=1)

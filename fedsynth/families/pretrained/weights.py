@@ -13,7 +13,7 @@ from fedsynth.errors import StudyError
 from fedsynth.study import Modality
 
 
-def file_name(name: str, modality: Modality) -> str:
+def weights_file(name: str, modality: Modality) -> str:
     """Return the name of the file of a family's weights for a modality."""
     return f"{name}-{modality}.safetensors"
 
@@ -24,7 +24,7 @@ def load(module: nn.Module, *, name: str, modality: Modality) -> None:
     Raises:
         StudyError: they are missing, or of another version of the network.
     """
-    state = _read(file_name(name, modality))
+    state = _read(weights_file(name, modality))
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if {key: tuple(value.shape) for key, value in state.items()} != wanted:
         raise StudyError(

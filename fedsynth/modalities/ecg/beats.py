@@ -24,7 +24,7 @@ _FADE = 0.06  # seconds over which a beat's window begins and ends
 
 
 @dataclass(frozen=True)
-class Beats:
+class DetectedBeats:
     """`at` (window, beat) in samples, sorted, those not `found` (the same shape, bool) at the end."""
 
     at: Tensor
@@ -43,7 +43,7 @@ def beat_seconds(sfreq: float) -> Tensor:
     return (torch.arange(size) - before) / sfreq
 
 
-def find_beats(axes: Tensor, *, sfreq: float, share: float = _SHARE) -> Beats:
+def find_beats(axes: Tensor, *, sfreq: float, share: float = _SHARE) -> DetectedBeats:
     """Find QRS complexes as peaks of the energy between about 6 and 22 Hz, 0.26 s apart or more.
 
     A peak counts from `share` of the median of the largest peaks in pieces of 1.4 s, a fixed relative of the
@@ -68,10 +68,10 @@ def find_beats(axes: Tensor, *, sfreq: float, share: float = _SHARE) -> Beats:
     found = height > 0
     order = torch.where(found, at, n_times + at).argsort(dim=1)
     at, found = at.gather(1, order), found.gather(1, order)
-    return Beats(at + _vertex(energy, at), found)
+    return DetectedBeats(at + _vertex(energy, at), found)
 
 
-def cut_beats(axes: Tensor, beats: Beats, *, sfreq: float) -> Tensor:
+def cut_beats(axes: Tensor, beats: DetectedBeats, *, sfreq: float) -> Tensor:
     """Return the signal round each beat, shape (window, axis, beat, beat time); nan outside and where none is."""
     before, size = beat_samples(sfreq)
     fine = math.ceil(_FINE_HZ / sfreq)
@@ -168,7 +168,7 @@ def beat_support(before: Tensor, after: Tensor, *, sfreq: float) -> Tensor:
     return rise.clamp(0, 1) * fall.clamp(0, 1)
 
 
-def outside_qrs(beats: Beats, *, n_times: int, sfreq: float) -> Tensor:
+def outside_qrs(beats: DetectedBeats, *, n_times: int, sfreq: float) -> Tensor:
     """Return a mask that is 1 between QRS complexes and 0 at them, shape (window, time)."""
     ones = beats.found.to(torch.float32)
     _, size = beat_samples(sfreq)

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.modalities.ecg.beats import beat_samples, beat_seconds, convolve, draw_trains, impulses, qrs_bell
-from fedsynth.modalities.ecg.features import Parts, band_powers, bands, measure, split, template_of, unrest
+from fedsynth.modalities.ecg.features import (
+    Parts,
+    bands,
+    measure,
+    noise_powers,
+    split_features,
+    template_of,
+    unrest,
+)
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
 from fedsynth.modalities.ecg.rhythm import Trains
 from fedsynth.modalities.ecg.simulator import band_limit, mix_noise, noise_bank, rhythms
@@ -61,7 +69,7 @@ class EcgDecoder(nn.Module):
         return torch.cat([self._decode(part, draw) for part, draw in pairs])
 
     def _decode(self, vector: Tensor, noise: Tensor) -> Tensor:
-        asked = split(vector, self.shape)
+        asked = split_features(vector, self.shape)
         uniform = 0.5 * (1 + torch.erf(noise / math.sqrt(2)))
         train = self._train(asked, uniform[:, 0])
         source = self._source(asked, uniform[:, 1:])
@@ -168,7 +176,7 @@ def colour_noise(source: Tensor, powers: Tensor, shape: Shape) -> Tensor:
     spectrum = torch.fft.rfft(source)
     weights = _interpolation(shape)
     # As if of 100 microvolts, far above the floor of a power.
-    own = band_powers(100.0 * source, torch.ones_like(source[:, 0]), shape)
+    own = noise_powers(100.0 * source, torch.ones_like(source[:, 0]), shape)
     gain = 0.5 * (powers.clamp(-2, 8) - own + 4.0)
     shaped = spectrum * torch.pow(10.0, (gain @ weights))[:, None]
     return torch.fft.irfft(shaped, shape.n_times)
@@ -195,7 +203,7 @@ def _plain_beat(sfreq: float) -> Tensor:
 
 def _noise_keys(noise: Tensor, shape: Shape) -> Tensor:
     scaled, mask = 100.0 * noise[:, None], torch.ones_like(noise)
-    return _colour(band_powers(scaled, mask, shape), unrest(scaled, mask, shape))
+    return _colour(noise_powers(scaled, mask, shape), unrest(scaled, mask, shape))
 
 
 def _colour(powers: Tensor, changing: Tensor) -> Tensor:

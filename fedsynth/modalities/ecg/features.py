@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.modalities.ecg.beats import (
-    Beats,
+    DetectedBeats,
     beat_samples,
     beat_support,
     convolve,
@@ -102,7 +102,7 @@ def bands(shape: Shape) -> tuple[tuple[int, int], ...]:
     return tuple(itertools.pairwise(bins)) if len(bins) > 1 else ((1, 2),)
 
 
-def split(vector: Tensor, shape: Shape) -> Parts:
+def split_features(vector: Tensor, shape: Shape) -> Parts:
     """Undo `Parts.vector`."""
     sizes = [
         n_rhythm(shape),
@@ -181,7 +181,7 @@ def template_size(template: Tensor, sfreq: float) -> Tensor:
     return ((template.square() * weight).sum(dim=-1) / weight.sum()).mean(dim=1).add(1.0).sqrt()
 
 
-def rhythm(beats: Beats, sfreq: float) -> Tensor:
+def rhythm(beats: DetectedBeats, sfreq: float) -> Tensor:
     """Return log median interval (s), log irregularity, log tail and memory of the intervals, shape (window, 4).
 
     Irregularity is the mean absolute change of the interval over its median, tail the largest change over the mean
@@ -204,17 +204,17 @@ def rhythm(beats: Beats, sfreq: float) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def centre_first(beats: Beats, shape: Shape) -> Beats:
+def centre_first(beats: DetectedBeats, shape: Shape) -> DetectedBeats:
     """Return the beat at the middle of each window first, then the others, those within 0.2 s of it left out."""
     middle = torch.full_like(beats.at[:, :1], shape.n_times // 2)
     apart = (beats.at - middle).abs() > _APART * shape.sfreq
-    return Beats(
+    return DetectedBeats(
         torch.cat([middle, beats.at], dim=1),
         torch.cat([torch.ones_like(beats.found[:, :1]), beats.found & apart], dim=1),
     )
 
 
-def neighbour_timing(beats: Beats, shape: Shape) -> Tensor:
+def neighbour_timing(beats: DetectedBeats, shape: Shape) -> Tensor:
     """Return log seconds to the beats before and after the middle one, shape (window, 2).
 
     A beat outside the window counts as one far enough for the middle beat to have all of its own time.
@@ -226,7 +226,7 @@ def neighbour_timing(beats: Beats, shape: Shape) -> Tensor:
     return torch.log(torch.stack([before, after], dim=1).clamp(_APART, _FAR))
 
 
-def _neighbours(cut: Tensor, template: Tensor, beats: Beats, shape: Shape) -> Tensor:
+def _neighbours(cut: Tensor, template: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
     """Return log size of the neighbours' QRS complexes beside the middle one's, and their likeness, -1 to 1."""
     bell = qrs_bell(shape.sfreq)
     there = (beats.found & _whole(cut, bell))[:, 1:]
@@ -257,17 +257,17 @@ def _whole(cut: Tensor, bell: Tensor) -> Tensor:
     return ~cut[..., bell > _BELL_EDGE].isnan().any(dim=-1).any(dim=1)
 
 
-def _between_beats(axes: Tensor, template: Tensor, beats: Beats, shape: Shape) -> tuple[Tensor, Tensor]:
+def _between_beats(axes: Tensor, template: Tensor, beats: DetectedBeats, shape: Shape) -> tuple[Tensor, Tensor]:
     """Return log10 power by band of what the median beat leaves between QRS complexes, and its unrest."""
     _, size = beat_samples(shape.sfreq)
     ones = beats.found.to(axes.dtype)
     train = impulses(beats.at / shape.sfreq, ones, n_times=shape.n_times, sfreq=shape.sfreq, margin=size)
     rest = axes - convolve(train, template, n_times=shape.n_times, sfreq=shape.sfreq)
     mask = outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
-    return band_powers(rest, mask, shape), unrest(rest, mask, shape)
+    return noise_powers(rest, mask, shape), unrest(rest, mask, shape)
 
 
-def band_powers(rest: Tensor, mask: Tensor, shape: Shape) -> Tensor:
+def noise_powers(rest: Tensor, mask: Tensor, shape: Shape) -> Tensor:
     """Return log10 of the usual power by band in microvolts squared, shape (window, band).
 
     The median over overlapping pieces of two seconds, so that one burst does not stand for the whole window.

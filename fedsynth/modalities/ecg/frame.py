@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedsynth.modalities.ecg.beats import beat_samples, convolve, cut_beats, find_beats, impulses
 from fedsynth.modalities.ecg.decoder import EcgDecoder
-from fedsynth.modalities.ecg.features import Parts, bands, features, measure, split
+from fedsynth.modalities.ecg.features import Parts, bands, features, measure, split_features
 from fedsynth.modalities.ecg.leads import axes_of
 from fedsynth.modalities.frame import (
     N_GRID,
@@ -20,7 +20,7 @@ from fedsynth.modalities.frame import (
     blend,
     frame_length,
     relative_spectrum,
-    resample,
+    resample_waves,
     time_scale,
     unit,
 )
@@ -61,7 +61,7 @@ class EcgFrame:
 
     def condition(self, vector: Tensor) -> Tensor:
         """Return the noise's relative spectrum and its unrest."""
-        parts = split(vector, self.shape)
+        parts = split_features(vector, self.shape)
         return self._condition(parts.powers, parts.unrest)
 
     def condition_of_noise(self, noise: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ class EcgFrame:
         rest = torch.cat([_rest(some, self.shape) for some in windows.split(_CHUNK)])
         axis = (pick * rest.shape[1]).long().clamp(max=rest.shape[1] - 1)
         single = unit(rest[torch.arange(len(rest), device=rest.device), axis]).clamp(-_LOUDEST, _LOUDEST)
-        return unit(resample(single, self.length)), self.condition(features(windows, self.shape))
+        return unit(resample_waves(single, self.length)), self.condition(features(windows, self.shape))
 
     def render(self, waves: Tensor, vector: Tensor, mixing: Tensor) -> Tensor:
         """Add beats to the noise, and correct both until the features are those asked for."""
-        sources = unit(resample(waves, self.shape.n_times))
+        sources = unit(resample_waves(waves, self.shape.n_times))
         if self.n_sources > 1:
             sources = blend(sources[:, :1], sources[:, 1:], mixing[:, 1:], share=_SHARED)
         pick = uniform_of(mixing[:, 0])
@@ -105,7 +105,7 @@ class Drawer(EcgDecoder):
             pick: uniform on [0, 1], shape (window,); chooses among near rhythms.
             source: noise of unit variance, shape (window, channel, time).
         """
-        asked = split(vector, self.shape)
+        asked = split_features(vector, self.shape)
         train, now = self._train(asked, pick), asked
         signal = self._draw(now, train, source)
         for _ in range(_TURNS):

@@ -2,7 +2,7 @@
 
 from fedsynth.modalities.ecg.frame import EcgFrame
 from fedsynth.modalities.ecg.simulator import noise_bank
-from fedsynth.modalities.frame import resample, unit
+from fedsynth.modalities.frame import resample_waves, unit
 from fedsynth.modalities.pretraining import Pool
 from fedsynth.modalities.shape import Shape
 
@@ -32,5 +32,5 @@ def pools(count: int) -> list[Pool]:
 
 def _pool(shape: Shape, *, count: int, weight: float) -> Pool:
     noise, frame = noise_bank(shape, count=count, purpose="pretraining"), EcgFrame(shape)
-    waves = unit(resample(noise, frame.length))
+    waves = unit(resample_waves(noise, frame.length))
     return Pool(shape, noise.new_zeros(count, 0), waves, frame.condition_of_noise(noise), weight)

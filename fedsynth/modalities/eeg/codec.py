@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.modalities.eeg.decoder import Decoder, noise_width
+from fedsynth.modalities.eeg.decoder import BankDecoder, noise_width
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins
@@ -81,4 +81,4 @@ class EegCodec:
 
     def decoder(self) -> nn.Module:
         """Return the bank with its equaliser."""
-        return Decoder(self.shape)
+        return BankDecoder(self.shape)

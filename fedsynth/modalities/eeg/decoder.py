@@ -26,7 +26,7 @@ _MICROVOLTS = 30.0  # at which the bank's own features are taken
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
 
 
-class Decoder(nn.Module):
+class BankDecoder(nn.Module):
     """Looks up, equalises and chooses. It has no parameters; its buffers are public and part of no message."""
 
     def __init__(self, shape: Shape) -> None:

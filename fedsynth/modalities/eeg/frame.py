@@ -14,7 +14,7 @@ from fedsynth.modalities.frame import (
     blend,
     frame_length,
     relative_spectrum,
-    resample,
+    resample_waves,
     time_scale,
     unit,
 )
@@ -58,12 +58,12 @@ class EegFrame:
         channel = (pick * windows.shape[1]).long().clamp(max=windows.shape[1] - 1)
         single = windows[torch.arange(len(windows), device=windows.device), channel][:, None]
         condition = self._condition(band_powers(single, self.shape)[:, 0], waveform_shape(single, self.shape))
-        return unit(resample(single[:, 0], self.length)), condition
+        return unit(resample_waves(single[:, 0], self.length)), condition
 
     def render(self, waves: Tensor, vector: Tensor, mixing: Tensor) -> Tensor:
         """Mix the sources into channels and give each channel the band powers asked for."""
         powers, _ = split_features(vector, self.shape)
-        sources = unit(resample(waves, self.shape.n_times))
+        sources = unit(resample_waves(waves, self.shape.n_times))
         if self.n_sources > 1:
             alone, maps = mixing.split([N_LOCAL * len(self.shape.channels), mixing_width(self.shape)], dim=1)
             # What a channel has of its own is a mixture that only it hears.

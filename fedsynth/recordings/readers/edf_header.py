@@ -15,7 +15,7 @@ from typing import Literal
 from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.gate import MissingChannelError
-from fedsynth.recordings.readers.samples import RATE_TOLERANCE, UNITS, find_channel
+from fedsynth.recordings.readers.samples import RATE_TOLERANCE, VOLTS, find_channel
 
 LONGEST_HEADER = 256 * 10_000  # bytes: the number of signals has four digits
 
@@ -43,7 +43,7 @@ class EdfSignal:
     @property
     def voltage(self) -> str | None:
         """Return "uV", "mV" or "V", or None for any other unit."""
-        return UNITS.get(self.unit)
+        return VOLTS.get(self.unit)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ RATE_TOLERANCE = 1e-4  # relative
 # Micro sign and Greek mu as Latin-1, UTF-8, Shift-JIS, code page 437 and Greek code pages write them.
 _MICRO = (b"u", b"\xb5", b"\xc2\xb5", b"\xce\xbc", b"\x83\xca", b"\xe6", b"\xec", b"micro")
 
-UNITS = {micro + volt: "uV" for micro in _MICRO for volt in (b"V", b"v", b"volt", b"Volt")} | {
+VOLTS = {micro + volt: "uV" for micro in _MICRO for volt in (b"V", b"v", b"volt", b"Volt")} | {
     b"UV": "uV",
     b"mV": "mV",
     b"mv": "mV",

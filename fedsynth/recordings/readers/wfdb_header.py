@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.gate import MissingChannelError
-from fedsynth.recordings.readers.samples import RATE_TOLERANCE, UNITS, find_channel
+from fedsynth.recordings.readers.samples import RATE_TOLERANCE, VOLTS, find_channel
 
 LARGEST_HEADER = 1 << 20  # bytes
 FORMATS = (16, 212)
@@ -157,7 +157,7 @@ def microvolts_per_step(signal: WfdbSignal, *, channel: str) -> float:
         raise RecordingError(
             f"channel {channel!r} has no gain, so its unit is undefined; export the record with its calibration"
         )
-    unit = UNITS.get(signal.unit)
+    unit = VOLTS.get(signal.unit)
     if unit is None:
         raise RecordingError(f"channel {channel!r} has a unit that is not known here; export it in uV, mV or V")
     return {"uV": 1.0, "mV": 1e3, "V": 1e6}[unit] / signal.gain

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedsynth.study import SignalPlan
 
-LARGEST_DIGITAL = 32767
+LARGEST_EDF_DIGITAL = 32767
 """The files use -32767 to 32767, so that 0 uV is digital 0 and one step is range / 32767."""
 
 _PATIENT = slice(8, 88)
@@ -45,7 +45,7 @@ def write_edf(
         for block in blocks:
             # Clipped in float64, because 0.1 as float32 is larger than 0.1.
             exact = np.clip(block.astype(np.float64), -bound, bound)
-            stream.write(np.rint(exact * (LARGEST_DIGITAL / bound)).astype("<i2").tobytes())
+            stream.write(np.rint(exact * (LARGEST_EDF_DIGITAL / bound)).astype("<i2").tobytes())
 
 
 def record_duration(*, n_times: int, sfreq: float) -> float:
@@ -90,7 +90,7 @@ def _header(plan: SignalPlan, n_times: int) -> bytes:
             label=channel,
             physical_dimension="uV",
             physical_range=(-bound, bound),
-            digital_range=(-LARGEST_DIGITAL, LARGEST_DIGITAL),
+            digital_range=(-LARGEST_EDF_DIGITAL, LARGEST_EDF_DIGITAL),
         )
         for channel in plan.channels
     ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RefusedError
 
-LARGEST_DIGITAL = 32767
+LARGEST_WFDB_DIGITAL = 32767
 """Samples lie within -32767 to 32767; -32768 would stand for a missing sample."""
 
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -51,7 +51,7 @@ def write_wfdb(
     if not _RECORD_NAME.fullmatch(name) or any(not channel or re.search(r"\s", channel) for channel in channels):
         raise RefusedError("a WFDB record is named by letters, digits, _ and -, and a channel has no space in it")
     gain = gain_per_millivolt(range_uv)
-    steps = np.rint(signal.astype(np.float64) * gain / 1000).clip(-LARGEST_DIGITAL, LARGEST_DIGITAL)
+    steps = np.rint(signal.astype(np.float64) * gain / 1000).clip(-LARGEST_WFDB_DIGITAL, LARGEST_WFDB_DIGITAL)
     # (window, channel, time) to (window and time, channel): in format 16 channels take turns.
     digital = steps.transpose(0, 2, 1).reshape(-1, len(channels)).astype("<i2")
     lines = [f"{name} {len(channels)} {_decimal(sfreq)} {len(digital)}"]
@@ -75,7 +75,7 @@ def gain_per_millivolt(range_uv: float) -> int:
     Raises:
         RefusedError: a range of which not even one step per millivolt fits.
     """
-    gain = int(LARGEST_DIGITAL * 1000 / range_uv)
+    gain = int(LARGEST_WFDB_DIGITAL * 1000 / range_uv)
     if gain < 1:
         raise RefusedError(f"a range of {range_uv:g} uV is too wide for 16 bits in steps of a millivolt")
     return gain

@@ -20,7 +20,7 @@ _BLOCK = 512
 _AT_ONCE = {"cpu": 2**19, "other": 2**25}  # numbers in flight: 2 MB stay in the cache of each core
 
 
-class Kind(Protocol):
+class LayerKind(Protocol):
     """A layer type whose weight gradient is a sum of outer products; methods take the layer first."""
 
     def work(self, layer: Any) -> tuple[int, int]:
@@ -152,7 +152,7 @@ class _Embedding:
         return torch.zeros_like(layer.weight).index_add_(0, given.flatten(), gradient)
 
 
-KINDS: dict[type[nn.Module], Kind] = {
+KINDS: dict[type[nn.Module], LayerKind] = {
     nn.Linear: _Linear(),
     nn.Conv1d: _Convolution(),
     nn.Conv2d: _Convolution(),

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedsynth.training.book_keeping.kinds import Kind, at_once, squared_lengths
+from fedsynth.training.book_keeping.kinds import LayerKind, at_once, squared_lengths
 
 _ROWS_PER_FACTOR = 2.0  # rows may be kept where they are at most so much larger than the factors they replace
 _PATIENCE = 0.5  # a product over all windows costs half of the same arithmetic cut into units
@@ -167,7 +167,7 @@ class Layer:
     """A layer's module and kind, its private weight, what its calls were given, and whose windows those are."""
 
     module: nn.Module
-    kind: Kind
+    kind: LayerKind
     weight: nn.Parameter
     calls: list[Call]
     units: Units

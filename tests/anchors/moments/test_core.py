@@ -14,7 +14,7 @@ from fedsynth.anchors.moments import covariances as spread
 from fedsynth.anchors.moments.covariances import with_core
 from fedsynth.anchors.moments.estimator import Moments
 from fedsynth.modalities.ecg.codec import EcgCodec
-from fedsynth.modalities.ecg.features import split
+from fedsynth.modalities.ecg.features import split_features
 from fedsynth.modalities.ecg.simulator import simulate
 from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.modalities.shape import Shape
@@ -40,7 +40,7 @@ def random_covariance(size: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", [RHYTHMS, BEATS], ids=["rhythms", "beats"])
 def test_the_core_of_ecg_is_its_rhythm_and_variability(shape: Shape) -> None:
     codec = codec_of(shape)
-    parts = split(torch.arange(codec.n_features, dtype=torch.float32)[None], shape)
+    parts = split_features(torch.arange(codec.n_features, dtype=torch.float32)[None], shape)
 
     assert torch.cat([parts.rhythm, parts.variability], dim=1)[0].tolist() == list(range(codec.core))
     assert codec_of(EEG).core == 0

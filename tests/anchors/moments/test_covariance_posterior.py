@@ -15,7 +15,7 @@ from fedsynth.anchors.moments import covariances as spread
 from fedsynth.anchors.moments import estimator as moments
 from fedsynth.anchors.moments.covariance_posterior import covariances_given
 from fedsynth.anchors.moments.covariances import covariances_of, matrices_of, products_of
-from fedsynth.modalities.ecg.features import split
+from fedsynth.modalities.ecg.features import split_features
 from fedsynth.modalities.ecg.simulator import simulate
 from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.modalities.shape import Shape
@@ -119,7 +119,7 @@ def test_matrices_undo_products() -> None:
 @pytest.mark.parametrize("shape", [RHYTHMS, BEATS, TWELVE], ids=["rhythms", "beats", "twelve leads"])
 def test_parts_are_rhythm_with_variability_beat_and_what_lies_between(shape: Shape) -> None:
     codec = codec_of(shape)
-    named = split(torch.arange(codec.n_features, dtype=torch.float32)[None], shape)
+    named = split_features(torch.arange(codec.n_features, dtype=torch.float32)[None], shape)
     first, second, _ = codec.parts
 
     assert sum(codec.parts) == codec.n_features

@@ -10,10 +10,10 @@ from fedsynth.families.pretrained.diffusion import (
     cosine_level,
     cosine_levels,
     ddim,
+    diffuse,
     dpm_solver,
     linear_alpha_bar,
     min_snr_weight,
-    mix,
     table_levels,
     velocity,
     zero_terminal,
@@ -62,10 +62,10 @@ def test_cosine_levels_lie_on_the_cosine_schedule() -> None:
 def test_v_gives_back_the_clean_signal_and_the_noise() -> None:
     clean, noise = torch.randn(5, 3, 4, dtype=torch.float64), torch.randn(5, 3, 4, dtype=torch.float64)
     alpha, sigma = cosine_level(torch.linspace(0, 1, 5, dtype=torch.float64))
-    noisy, v = mix(clean, noise, alpha, sigma), velocity(clean, noise, alpha, sigma)
+    noisy, v = diffuse(clean, noise, alpha, sigma), velocity(clean, noise, alpha, sigma)
 
-    assert torch.allclose(mix(noisy, v, alpha, -sigma), clean)
-    assert torch.allclose(mix(noisy, v, sigma, alpha), noise)
+    assert torch.allclose(diffuse(noisy, v, alpha, -sigma), clean)
+    assert torch.allclose(diffuse(noisy, v, sigma, alpha), noise)
 
 
 def test_the_weight_is_min_snr_gamma_over_snr_plus_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedsynth.modalities.ecg.beats import (
-    Beats,
+    DetectedBeats,
     beat_samples,
     beat_seconds,
     convolve,
@@ -58,7 +58,7 @@ def test_windows_shorter_than_a_beat_are_read(n_times: int) -> None:
 
 def test_a_cut_beat_is_the_signal_round_it_and_nothing_outside() -> None:
     ramp = torch.arange(100.0)[None, None]
-    beats = Beats(torch.tensor([[10.0, 60.0, 0.0]]), torch.tensor([[True, True, False]]))
+    beats = DetectedBeats(torch.tensor([[10.0, 60.0, 0.0]]), torch.tensor([[True, True, False]]))
     before, size = beat_samples(100.0)
 
     cut = cut_beats(ramp, beats, sfreq=100.0)[0, 0]
@@ -93,7 +93,7 @@ def test_drawing_puts_the_centre_of_a_beat_at_its_time() -> None:
 
 
 def test_the_mask_is_closed_at_beats_and_open_between() -> None:
-    beats = Beats(torch.tensor([[100.0, 200.0]]), torch.tensor([[True, True]]))
+    beats = DetectedBeats(torch.tensor([[100.0, 200.0]]), torch.tensor([[True, True]]))
 
     mask = outside_qrs(beats, n_times=300, sfreq=100.0)[0]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedsynth.modalities.ecg.beats import find_beats
-from fedsynth.modalities.ecg.features import features, measure, n_components, n_features, split
+from fedsynth.modalities.ecg.features import features, measure, n_components, n_features, split_features
 from fedsynth.modalities.ecg.simulator import band_limit, beat_basis, beats
 from fedsynth.modalities.registry import codec_of, scale_of
 from fedsynth.modalities.shape import Shape
@@ -128,12 +128,12 @@ def test_a_known_lead_has_no_polarity_of_its_own() -> None:
     known = Shape(("II",), 900, 100.0, (0.5, 40.0), 4, "ecg")
 
     assert n_features(known) == n_features(ONE) - 1
-    assert torch.equal(split(features(-train_of([0.8] * 12), known), known).shape, -upright(known))
+    assert torch.equal(split_features(features(-train_of([0.8] * 12), known), known).shape, -upright(known))
 
 
 def upright(shape: Shape) -> torch.Tensor:
     """Return the shape of a beat that stands upright."""
-    return split(features(train_of([0.8] * 12), shape), shape).shape
+    return split_features(features(train_of([0.8] * 12), shape), shape).shape
 
 
 def test_windows_are_decoded_the_way_up_that_was_asked_for() -> None:
@@ -180,7 +180,7 @@ def test_decoded_windows_have_the_features_that_were_asked_for(shape: Shape) -> 
 
     off = ((features(signal, shape) - vector).abs() / spread).median(dim=0).values
 
-    asked = split(off[None], shape)
+    asked = split_features(off[None], shape)
     assert float(off.mean()) < 0.25
     assert float(asked.amplitude.max()) < 0.2
     assert float(asked.powers.max()) < 0.3
@@ -214,7 +214,7 @@ def test_the_beat_and_the_noise_pass_gradients(shape: Shape) -> None:
     codec.decoder()(vector, torch.zeros(4, codec.noise_width)).square().mean().backward()
 
     assert vector.grad is not None
-    parts = split(vector.grad, shape)
+    parts = split_features(vector.grad, shape)
     assert bool(vector.grad.isfinite().all())
     assert all(bool((part.abs() > 0).any()) for part in (parts.amplitude, parts.shape, parts.powers))
 
@@ -241,7 +241,7 @@ def test_a_beat_alone_in_its_window_has_no_neighbour_and_keeps_its_own_waves() -
     vector = features(alone[None, None], shape)
     again = codec.decoder()(vector, torch.zeros(1, codec.noise_width))[0, 0]
 
-    assert split(vector, shape).rhythm.exp().tolist()[0] == pytest.approx([0.8, 0.8])
+    assert split_features(vector, shape).rhythm.exp().tolist()[0] == pytest.approx([0.8, 0.8])
     assert float((again - alone).square().mean() / alone.square().mean()) < 0.06
 
 

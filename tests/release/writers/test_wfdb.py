@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedsynth.errors import RefusedError
 from fedsynth.recordings.readers.wfdb_header import parse_wfdb_header
 from fedsynth.recordings.readers.wfdb_signal import microvolts, samples_per_signal
-from fedsynth.release.writers.wfdb import LARGEST_DIGITAL, gain_per_millivolt, write_wfdb
+from fedsynth.release.writers.wfdb import LARGEST_WFDB_DIGITAL, gain_per_millivolt, write_wfdb
 
 CHANNELS = ("I", "MLII")
 
@@ -50,7 +50,7 @@ def test_windows_read_back_one_after_another_within_half_a_step(tmp_path: Path, 
 def test_every_range_fits_16_bits_and_uses_most_of_them(range_uv: float) -> None:
     largest = range_uv / 1000 * gain_per_millivolt(range_uv)
 
-    assert 0.99 * LARGEST_DIGITAL < largest <= LARGEST_DIGITAL + 1e-6
+    assert 0.99 * LARGEST_WFDB_DIGITAL < largest <= LARGEST_WFDB_DIGITAL + 1e-6
 
 
 def test_what_lies_beyond_the_range_is_cut_and_never_read_as_missing(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_what_lies_beyond_the_range_is_cut_and_never_read_as_missing(tmp_path: P
 
     write_wfdb(tmp_path, "s", signal, channels=CHANNELS, sfreq=100.0, range_uv=5000.0)
 
-    limit = 1000 * LARGEST_DIGITAL / 6553
+    limit = 1000 * LARGEST_WFDB_DIGITAL / 6553
     np.testing.assert_allclose(read(tmp_path, "s"), [[limit] * 4, [-limit] * 4], rtol=1e-6)
 
 
