@@ -1,4 +1,4 @@
-"""The anchor: what private sums said of each label, a mixture of Gaussians of public features, and draws from it.
+"""The anchor: what private sums give of each label, a mixture of Gaussians of public features, and draws from it.
 
 How it is estimated is an estimator's matter (`fedsynth.anchors.estimator`). With no anchor the generator starts at
 the public prior, the same for every label.
@@ -20,33 +20,34 @@ _LEAST_VARIANCE = 1e-3
 class Anchor:
     """What is known of each label, in standardised features.
 
-    `counts` (label,) units, noisy; `doubt` (label,) is the noise variance of a coordinate of the mean after the
-    last step.
+    `counts` (label,) units, noisy; `noise_variance` (label,) is that of a coordinate of the mean after the last
+    step.
     Each label is a mixture with `weights` (label, component), `means` (label, component, feature) and
     `covariances` within components (label, component, feature, feature), of which the share `between` (label,
-    feature) is what subjects differ by and the rest what windows of one subject differ by. `together` (label,) is
-    how much of the choice of a component a subject's windows share, 0 to 1. `done` counts the steps finished.
+    feature) is what subjects differ by and the rest what windows of one subject differ by.
+    `component_correlation` (label,) is how much of the choice of a component a subject's windows share, 0 to 1.
+    `done` counts the steps finished.
     """
 
     counts: Tensor
-    doubt: Tensor
+    noise_variance: Tensor
     weights: Tensor
     means: Tensor
     covariances: Tensor
     between: Tensor
-    together: Tensor
+    component_correlation: Tensor
     done: int
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""
         return {
             "anchor.counts": self.counts,
-            "anchor.doubt": self.doubt,
+            "anchor.noise_variance": self.noise_variance,
             "anchor.weights": self.weights,
             "anchor.means": self.means,
             "anchor.covariances": self.covariances,
             "anchor.between": self.between,
-            "anchor.together": self.together,
+            "anchor.component_correlation": self.component_correlation,
             "anchor.done": torch.tensor([self.done]),
         }
 
@@ -55,12 +56,12 @@ class Anchor:
         """Read what `tensors` returned."""
         return cls(
             counts=tensors["anchor.counts"],
-            doubt=tensors["anchor.doubt"],
+            noise_variance=tensors["anchor.noise_variance"],
             weights=tensors["anchor.weights"],
             means=tensors["anchor.means"],
             covariances=tensors["anchor.covariances"],
             between=tensors["anchor.between"],
-            together=tensors["anchor.together"],
+            component_correlation=tensors["anchor.component_correlation"],
             done=int(tensors["anchor.done"][0]),
         )
 
@@ -70,12 +71,12 @@ def prior_anchor(shape: Shape, *, components: int = 1) -> Anchor:
     size, labels = codec_of(shape).n_features, shape.n_labels
     return Anchor(
         counts=torch.ones(labels, dtype=torch.float64),
-        doubt=torch.zeros(labels, dtype=torch.float64),
+        noise_variance=torch.zeros(labels, dtype=torch.float64),
         weights=torch.full((labels, components), 1 / components, dtype=torch.float64),
         means=torch.zeros(labels, components, size, dtype=torch.float64),
         covariances=torch.eye(size, dtype=torch.float64).repeat(labels, components, 1, 1),
         between=torch.full((labels, size), 0.5, dtype=torch.float64),
-        together=torch.ones(labels, dtype=torch.float64),
+        component_correlation=torch.ones(labels, dtype=torch.float64),
         done=0,
     )
 
@@ -94,7 +95,8 @@ class FeatureDraw(nn.Module):
     """Draws standardised feature vectors; windows of one subject share the subject's part of the noise.
 
     The noise of a window begins with the subject's part (which component, and how the subject differs from its
-    mean), then comes the window's own, of the same form (`width` in all).
+    mean), then comes the window's own, of the same form (`width` in all). Which component is chosen by a standard
+    normal number; those of two windows of a subject correlate by `component_correlation` (a Gaussian copula).
     """
 
     def __init__(self, anchor: Anchor) -> None:
@@ -110,17 +112,17 @@ class FeatureDraw(nn.Module):
         self.register_buffer("means", anchor.means.to(torch.float32))
         self.register_buffer("between", _root(subject).to(torch.float32))
         self.register_buffer("within", _root(window).to(torch.float32))
-        self.register_buffer("together", anchor.together.clamp(0, 1).to(torch.float32))
+        self.register_buffer("component_correlation", anchor.component_correlation.clamp(0, 1).to(torch.float32))
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return standardised vectors, shape (window, feature), for noise of shape (window, width)."""
-        means, together = self.get_buffer("means"), self.get_buffer("together")[labels, None]
+        means, correlation = self.get_buffer("means"), self.get_buffer("component_correlation")[labels, None]
         size = means.shape[2]
         common, subject, alone, window = noise.split([1, size, 1, size], dim=1)
-        component = self._component(labels, together.sqrt() * common + (1 - together).sqrt() * alone)
-        spread = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
+        component = self._component(labels, correlation.sqrt() * common + (1 - correlation).sqrt() * alone)
+        shared = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
         own = torch.einsum("wij,wj->wi", self.get_buffer("within")[labels, component], window)
-        return means[labels, component] + spread + own
+        return means[labels, component] + shared + own
 
     def _component(self, labels: Tensor, normal: Tensor) -> Tensor:
         """Return the component that a standard normal number, shape (window, 1), picks for each window."""

@@ -19,7 +19,7 @@ class Coordinates:
     """Coordinates in which sums are taken: `there` (feature, feature) leads to them, `back` from them.
 
     `covariance` is the public prior's in them, and `axes` (feature, axis) its principal axes, along which it is
-    told what subjects differ by.
+    measured what subjects differ by.
 
     Halfway to white: the fourth root of the public prior's covariance is divided out, so that directions in which
     windows differ little are not drowned by those in which they differ much, and the noise is the same in all.

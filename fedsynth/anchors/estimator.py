@@ -11,21 +11,45 @@ from typing import Protocol
 from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
-from fedsynth.anchors.mean_embedding import MeanEmbedding
+from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
+from fedsynth.anchors.moments.components import Components
 from fedsynth.anchors.moments.estimator import Moments
-from fedsynth.anchors.private_evolution import Evolution
+from fedsynth.anchors.moments.log_variances import LogVariances
+from fedsynth.anchors.moments.means import CountsAndMeans
+from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
+from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest
 from fedsynth.study import Study
 
-QUIET = Moments(mean_radius=1.2, residual_radius=0.5, product_weight=2.0, first_weight=0.4)
-APART = replace(QUIET, mean_radius=0.9, core_weight=0.3, apart=True)
-CLEAR = replace(QUIET, residual_radius=0.75, axes=2)
-OPEN = Moments(mean_radius=4.0, residual_radius=4.0, core_radius=4.0)  # nothing to hide: no vector is that long
-LOUD = Moments(mean_radius=0.85, residual_radius=0.4, first_weight=0.45, groups=2)
-# Noise on a label's mean from which sizes and tight bounds pay, and below which one axis of cells does, or two, or
-# two and a wider bound.
-_LOUD, _ONE_AXIS, _TWO_AXES, _CLEAR = 0.025, 0.01, 0.005, 0.0025  # docs/log.md
+_MEANS = CountsAndMeans(radius=1.2, budget_share=0.4)
+_SECOND_MOMENTS = SecondMoments(radius=0.5, product_weight=2.0, budget_share=0.3)
+# A count is as large as in the first sum: .4 of 1.2.
+_COMPONENTS = Components(axes=1, radius=0.5, count_size=0.48, product_weight=2.0, budget_share=0.3)
+
+HIGH_NOISE = Moments(
+    (CountsAndMeans(radius=0.85, budget_share=0.45), LogVariances(radius=0.4, groups=2, budget_share=0.55))
+)
+MEDIUM_NOISE = Moments(
+    (
+        CountsAndMeans(radius=0.9, budget_share=0.4),
+        SecondMomentsByPart(radius=0.5, product_weight=2.0, core_weight=0.3, budget_share=0.6),
+    )
+)
+LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, _COMPONENTS))
+VERY_LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, replace(_COMPONENTS, axes=2)))
+LEAST_NOISE = Moments((_MEANS, replace(_SECOND_MOMENTS, radius=0.75), replace(_COMPONENTS, axes=2, radius=0.75)))
+NO_NOISE = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0)))
+"""Without privacy there is nothing to hide: no vector is longer than these bounds."""
+
+# From how much noise on a label's mean, in units of its bound, which of them is best (docs/log.md).
+_BY_NOISE = (
+    (0.025, HIGH_NOISE),
+    (0.01, MEDIUM_NOISE),
+    (0.005, LOW_NOISE),
+    (0.0025, VERY_LOW_NOISE),
+    (0.0, LEAST_NOISE),
+)
 
 
 class Estimator(Protocol):
@@ -67,24 +91,18 @@ class Estimator(Protocol):
 
 
 def estimator_of(study: Study) -> Estimator:
-    """Return the estimator that a study names; the constants follow from how loud the noise will be.
+    """Return the estimator that a study names; the stages of moments follow from how loud the noise will be.
 
     Public facts alone decide: declared units, labels, sites, epsilon, delta and trust.
     """
     if study.training.estimator == "mean-embedding":
         return MeanEmbedding()
     if study.training.estimator == "evolution":
-        return Evolution()
+        return PrivateEvolution()
     if not study.privacy.is_private:
-        return OPEN
+        return NO_NOISE
     noise = expected_noise(study)
-    if noise >= _LOUD:
-        return LOUD
-    if noise < _CLEAR:
-        return CLEAR
-    if noise < _ONE_AXIS:
-        return replace(QUIET, axes=2 if noise < _TWO_AXES else 1)
-    return APART
+    return next(moments for least, moments in _BY_NOISE if noise >= least)
 
 
 def expected_noise(study: Study) -> float:
@@ -96,8 +114,8 @@ def expected_noise(study: Study) -> float:
     privacy, cohort = study.privacy, study.cohort
     if not privacy.is_private:
         return 0.0
-    doubt = math.log(1 / privacy.delta)
-    sigma = (math.sqrt(doubt + privacy.epsilon) + math.sqrt(doubt)) / (math.sqrt(2) * privacy.epsilon)
+    log_delta = math.log(1 / privacy.delta)
+    sigma = (math.sqrt(log_delta + privacy.epsilon) + math.sqrt(log_delta)) / (math.sqrt(2) * privacy.epsilon)
     sites = len(cohort.sites) or cohort.least_sites
     louder = 1 if privacy.trust == "aggregate" else math.sqrt(sites)
     return sigma * louder * len(study.labels.names) / (cohort.expected_units * sites)

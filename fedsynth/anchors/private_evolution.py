@@ -2,8 +2,8 @@
 
 Lin et al. 2023 (arXiv:2305.15560, algorithm 1) over the simulator's feature vectors: every window votes for the
 vector of its label that is nearest to it, the noisy histogram decides how often a vector is kept, and its children
-vary less from round to round. Children are drawn as by Liu and West (2001, section 10.3): their spread is taken off
-their parents', so that a population without information stays the public prior. All of it but the votes is public.
+vary less from round to round. Children are drawn as by Liu and West (2001, section 10.3): their variance is taken
+off their parents', so that a population without information stays the public prior. All but the votes is public.
 """
 
 import math
@@ -25,11 +25,11 @@ _PRIOR_UNITS = 1.0  # weight of the public prior's covariance, in vectors for ea
 
 
 @dataclass(frozen=True)
-class Evolution:
+class PrivateEvolution:
     """How many vectors stand for a label, how often they are voted on, and how much children vary.
 
     `variation` is the part of a population's variance that children get anew after the first round; it falls to
-    `last_variation` in equal ratios, and that is the spread left around each vector at the end.
+    `last_variation` in equal ratios, and that is the part left around each vector at the end.
     """
 
     population: int = 48
@@ -42,13 +42,13 @@ class Evolution:
         return tuple(SumRequest(f"anchor: votes of round {index + 1}", 1.0) for index in range(self.rounds))
 
     def prior(self, shape: Shape) -> Anchor:
-        """Return vectors of simulated windows, the same for every label, and the spread that completes them."""
+        """Return vectors of simulated windows, the same for every label, and the covariance that completes them."""
         anchor = prior_anchor(shape, components=self.population)
         vectors = _simulated(shape, self.population)
         covariance = _covariance(
             vectors, torch.full_like(vectors[:, 0], 1 / len(vectors)), coordinates_of(shape).covariance
         )
-        return self._spread(
+        return self._with_covariances(
             replace(anchor, means=vectors.repeat(shape.n_labels, 1, 1)), covariance[None], self.variation, shape
         )
 
@@ -93,14 +93,14 @@ class Evolution:
         out = replace(
             anchor,
             counts=counts,
-            doubt=(noise_std * bins / counts).square(),
+            noise_variance=(noise_std * bins / counts).square(),
             weights=weights,
             means=(vectors @ frame.back).clamp(-BOUND, BOUND),
             done=done,
         )
-        return self._spread(out, covariances, part, shape)
+        return self._with_covariances(out, covariances, part, shape)
 
-    def _spread(self, anchor: Anchor, covariances: Tensor, part: float, shape: Shape) -> Anchor:
+    def _with_covariances(self, anchor: Anchor, covariances: Tensor, part: float, shape: Shape) -> Anchor:
         """Return the anchor with a part of covariances in the frame, shape (label or one, feature, feature)."""
         back = coordinates_of(shape).back
         own = positive(part * back.T @ covariances @ back)[:, None]
@@ -138,8 +138,8 @@ def _weights(votes: Tensor, noise_std: float) -> Tensor:
     """
     number = votes.shape[1]
     centre = votes.mean(dim=1, keepdim=True)
-    spread = (votes - centre).square().sum(dim=1, keepdim=True) / (number - 1)
-    signal = (spread - noise_std**2 * (1 + 2 * math.sqrt(2 / (number - 1)))).clamp_min(0.0)
+    variance = (votes - centre).square().sum(dim=1, keepdim=True) / (number - 1)
+    signal = (variance - noise_std**2 * (1 + 2 * math.sqrt(2 / (number - 1)))).clamp_min(0.0)
     gain = signal / (signal + noise_std**2 + 1e-12)
     kept = (centre.clamp_min(1 / number) + gain * (votes - centre)).clamp_min(0.0)
     return kept / kept.sum(dim=1, keepdim=True)

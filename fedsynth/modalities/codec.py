@@ -71,18 +71,18 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """Centre and spread of each feature over simulated windows, float32 (feature,), and the covariance of the
-    standardised ones, float64 (feature, feature)."""
+    """Mean `centre` and standard deviation of each feature over simulated windows, float32 (feature,), and the
+    covariance of the standardised ones, float64 (feature, feature)."""
 
     centre: Tensor
-    spread: Tensor
+    std: Tensor
     covariance: Tensor
 
     def standardise(self, vector: Tensor) -> Tensor:
-        """Express features in units of the public prior's spread, bounded, float64."""
-        away = (vector - self.centre.to(vector)) / self.spread.to(vector)
+        """Express features in units of the public prior's standard deviation, bounded, float64."""
+        away = (vector - self.centre.to(vector)) / self.std.to(vector)
         return away.clamp(-BOUND, BOUND).to(torch.float64)
 
     def natural(self, standard: Tensor) -> Tensor:
         """Undo `standardise`, float32."""
-        return (standard * self.spread.to(standard) + self.centre.to(standard)).to(torch.float32)
+        return (standard * self.std.to(standard) + self.centre.to(standard)).to(torch.float32)

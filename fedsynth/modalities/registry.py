@@ -61,13 +61,13 @@ def scale_of(shape: Shape) -> FeatureScale:
     """Return the public scale of a shape's features."""
     codec = codec_of(shape)
     vectors = codec.features(codec.simulate(_SIMULATED))
-    centre, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp_min(0.05)
-    standard = ((vectors - centre) / spread).clamp(-BOUND, BOUND).to(torch.float64)
-    return FeatureScale(centre, spread, torch.cov(standard.T))
+    centre, std = vectors.mean(dim=0), vectors.std(dim=0).clamp_min(0.05)
+    standard = ((vectors - centre) / std).clamp(-BOUND, BOUND).to(torch.float64)
+    return FeatureScale(centre, std, torch.cov(standard.T))
 
 
 def standardise(vector: Tensor, shape: Shape) -> Tensor:
-    """Express features in units of the public prior's spread, bounded, float64."""
+    """Express features in units of the public prior's standard deviation, bounded, float64."""
     return scale_of(shape).standardise(vector)
 
 

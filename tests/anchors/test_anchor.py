@@ -5,6 +5,8 @@ import torch
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw
 from fedsynth.anchors.moments.estimator import Moments
+from fedsynth.anchors.moments.means import CountsAndMeans
+from fedsynth.anchors.moments.second_moments import SecondMoments
 from fedsynth.modalities.eeg.decoder import BankDecoder, equalise
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features, spatial_basis
 from fedsynth.modalities.eeg.simulator import waveforms
@@ -32,7 +34,7 @@ def learned(shape: Shape, *, count: int, noise: float) -> Anchor:
     """Return the anchor of `count` units of one window each, with `noise` on every coordinate of the sums."""
     signal, labels = two_kinds(shape, count)
     generator = torch.Generator().manual_seed(0)
-    moments = Moments(mean_radius=4.0, residual_radius=4.0)  # so that nobody is clipped
+    moments = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0)))  # so that nobody is clipped
     anchor = moments.prior(shape)
     for step in range(len(moments.requests(shape))):
         rows = torch.stack(

@@ -1,6 +1,5 @@
 """What every estimator of the anchor promises; and one without bounds, on which the first promise fails."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +9,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw
-from fedsynth.anchors.estimator import APART, CLEAR, LOUD, QUIET, Estimator, estimator_of, expected_noise
-from fedsynth.anchors.mean_embedding import MeanEmbedding
-from fedsynth.anchors.moments import covariances as spread
-from fedsynth.anchors.moments.estimator import Moments, coordinates_of
-from fedsynth.anchors.private_evolution import Evolution
+from fedsynth.anchors.coordinates import coordinates_of
+from fedsynth.anchors.estimator import (
+    HIGH_NOISE,
+    LEAST_NOISE,
+    LOW_NOISE,
+    MEDIUM_NOISE,
+    VERY_LOW_NOISE,
+    Estimator,
+    estimator_of,
+    expected_noise,
+)
+from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
+from fedsynth.anchors.moments import products
+from fedsynth.anchors.moments.estimator import Moments
+from fedsynth.anchors.moments.log_variances import LogVariances
+from fedsynth.anchors.moments.means import CountsAndMeans
+from fedsynth.anchors.moments.second_moments import SecondMoments
+from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.eeg.features import N_SHAPE
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins
@@ -25,14 +37,15 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import check_like
 
+TWO_SUMS = Moments(LOW_NOISE.stages[:2])
 SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
 ESTIMATORS = [
-    pytest.param(QUIET, id="moments, quiet"),
-    pytest.param(LOUD, id="moments, loud"),
-    pytest.param(replace(QUIET, axes=2), id="moments, four cells"),
+    pytest.param(TWO_SUMS, id="moments, two sums"),
+    pytest.param(HIGH_NOISE, id="moments, high noise"),
+    pytest.param(VERY_LOW_NOISE, id="moments, four components"),
     pytest.param(MeanEmbedding(frequencies=128, steps=60), id="mean embedding"),
     pytest.param(MeanEmbedding(frequencies=64, steps=150, components=2), id="mean embedding, two components"),
-    pytest.param(Evolution(population=24), id="evolution"),
+    pytest.param(PrivateEvolution(population=24), id="private evolution"),
 ]
 
 
@@ -66,7 +79,7 @@ def learn(estimator: Estimator, units: list[tuple[Tensor, Tensor]], *, noise: fl
 
 def unit_normal(seed: int) -> Tensor:
     """Return the noise on two labels' counts that `learn` draws with a seed, in standard deviations."""
-    size = LOUD.statistic_size(SHAPE, step=0)
+    size = HIGH_NOISE.statistic_size(SHAPE, step=0)
     drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return drawn[:: size // SHAPE.n_labels]
 
@@ -107,19 +120,20 @@ def test_no_window_brings_a_contribution_beyond_its_bound(
     assert largest_norm(estimator, signal, labels) <= (1.04 if isinstance(estimator, Moments) else 1 + 1e-9)
 
 
-@pytest.mark.parametrize("estimator", [QUIET, LOUD, replace(QUIET, axes=1)], ids=["quiet", "loud", "cells"])
+@pytest.mark.parametrize(
+    "estimator", [TWO_SUMS, HIGH_NOISE, LOW_NOISE], ids=["two sums", "high noise", "components"]
+)
 def test_a_unit_with_more_windows_of_the_same_kind_weighs_no_more(estimator: Moments) -> None:
     signal, anchor = 40 * torch.randn(2, 2, 128, generator=torch.Generator().manual_seed(5)), estimator.prior(SHAPE)
     labels = torch.tensor([0, 0])
     for _ in estimator.requests(SHAPE):
         once = estimator.statistics(anchor, SHAPE, signal=signal, labels=labels)
         often = estimator.statistics(anchor, SHAPE, signal=signal.repeat(4, 1, 1), labels=labels.repeat(4))
-        told = slice(None, -1) if estimator.groups and anchor.done == 1 else slice(None)
-        rows = [row.view(SHAPE.n_labels, -1)[:, told] for row in (once, often)]
+        # But for the share between subjects, which windows tell by their number.
+        last = -1 if isinstance(estimator.stages[anchor.done], LogVariances) else None
+        rows = [row.view(SHAPE.n_labels, -1)[:, :last] for row in (once, often)]
 
-        assert torch.allclose(
-            *rows, atol=1e-9
-        )  # but for the share between subjects, which windows tell by their number
+        assert torch.allclose(*rows, atol=1e-9)
         anchor = estimator.advance(anchor, SHAPE, total=20 * once, noise_std=0.1)
 
 
@@ -132,11 +146,11 @@ def test_the_bound_fails_for_an_estimator_that_bounds_nothing() -> None:
 def test_products_are_taken_of_bounded_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the bound, one loud window would speak with the square of its size."""
     signal, labels = 1e5 * torch.randn(1, 2, 128), torch.zeros(1, dtype=torch.long)
-    assert largest_norm(QUIET, signal, labels) <= 1.04
+    assert largest_norm(TWO_SUMS, signal, labels) <= 1.04
 
-    monkeypatch.setattr(spread, "within", lambda vector, _: vector)
+    monkeypatch.setattr(products, "within", lambda vector, _: vector)
 
-    assert largest_norm(QUIET, signal, labels) > 1.04
+    assert largest_norm(TWO_SUMS, signal, labels) > 1.04
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -194,35 +208,37 @@ def test_the_same_sums_give_the_same_anchor(estimator: Estimator) -> None:
 def test_the_share_between_subjects_is_that_of_the_units_themselves() -> None:
     """Against a direct analysis of variance, for the first band's power; loudness is a subject's own.
 
-    Squares are told along axes one by one, without what two axes share, so that the answer is rather low.
+    Squares are taken along axes one by one, without what two axes share, so that the answer is rather low.
     """
     units = cohort(120, own=1.0)
     vectors = torch.stack([standardise(codec_of(SHAPE).features(x), SHAPE)[:, 0] for x, _ in units])
     centre = torch.stack([vectors[label::2].mean() for label in (0, 1)])[torch.arange(120) % 2]
     direct = (vectors.mean(dim=1) - centre).square().mean() / (vectors - centre[:, None]).square().mean()
 
-    found = learn(Moments(mean_radius=8.0, residual_radius=8.0), units, noise=0.0).between
+    unclipped = Moments((CountsAndMeans(radius=8.0), SecondMoments(radius=8.0)))
+    found = learn(unclipped, units, noise=0.0).between
 
     assert float(direct) > 0.7
     assert float(found[:, 0].mean()) == pytest.approx(float(direct), abs=0.15)
     assert float(found[:, 10:].mean()) < 0.45  # the waveform is not
 
 
-def test_loud_sums_tell_the_share_between_subjects_too() -> None:
+def test_log_variances_come_with_the_share_between_subjects_too() -> None:
     apart = cohort(120, own=0.3)
     same = [(signal[:1].expand(3, -1, -1), labels) for signal, labels in apart]
 
-    assert float(learn(LOUD, same, noise=0.0).between.min()) == pytest.approx(0.95)
-    assert float(learn(LOUD, apart, noise=0.0).between.max()) < 0.6
+    assert float(learn(HIGH_NOISE, same, noise=0.0).between.min()) == pytest.approx(0.95)
+    assert float(learn(HIGH_NOISE, apart, noise=0.0).between.max()) < 0.6
 
 
 def test_noise_on_counts_that_labels_share_is_taken_off() -> None:
     """A count that is too low would make its label's mean too long."""
     units = cohort(80)
-    told = [learn(LOUD, units, noise=40.0, seed=seed).counts for seed in range(12)]
-    alone = [40.0 + 40.0 / LOUD._bounds(SHAPE)[1] * unit_normal(seed) for seed in range(12)]
+    shrunk = [learn(HIGH_NOISE, units, noise=40.0, seed=seed).counts for seed in range(12)]
+    size = HIGH_NOISE.stages[0].count_size(SHAPE)
+    alone = [40.0 + 40.0 / size * unit_normal(seed) for seed in range(12)]
 
-    assert torch.stack(told).std() < 0.8 * torch.stack(alone).std()
+    assert torch.stack(shrunk).std() < 0.8 * torch.stack(alone).std()
 
 
 def test_an_embedding_sees_that_windows_of_a_subject_are_alike() -> None:
@@ -265,7 +281,7 @@ def test_a_waveform_of_odd_shape_takes_less_of_the_bound_than_power_does() -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("moments", Moments), ("mean-embedding", MeanEmbedding), ("evolution", Evolution)]
+    ("name", "kind"), [("moments", Moments), ("mean-embedding", MeanEmbedding), ("evolution", PrivateEvolution)]
 )
 def test_a_study_names_its_estimator(tiny_text: str, name: str, kind: type[Any]) -> None:
     study = parse_study(tiny_text.replace("rounds = 1", f'rounds = 1\nestimator = "{name}"'))
@@ -286,14 +302,14 @@ def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:
 
     at_ten = expected_noise(tiny) * tiny.cohort.expected_units / 10
     for noise, expected in (
-        (0.002, CLEAR),
-        (0.004, replace(QUIET, axes=2)),
-        (0.009, replace(QUIET, axes=1)),
-        (0.02, APART),
-        (0.03, LOUD),
+        (0.002, LEAST_NOISE),
+        (0.004, VERY_LOW_NOISE),
+        (0.009, LOW_NOISE),
+        (0.02, MEDIUM_NOISE),
+        (0.03, HIGH_NOISE),
     ):
         assert of(round(10 * at_ten / noise)) == expected
     # Four times the units, or sigma a quarter: a quarter of the noise. Two sites that add all of it: root two more.
     assert expected_noise(tiny) / expected_noise(crowd) == pytest.approx(500)
-    together = with_privacy(tiny, trust="aggregate")
-    assert expected_noise(tiny) / expected_noise(together) == pytest.approx(2**0.5)
+    aggregate = with_privacy(tiny, trust="aggregate")
+    assert expected_noise(tiny) / expected_noise(aggregate) == pytest.approx(2**0.5)

@@ -1,11 +1,11 @@
-"""Evolution: votes go to the nearest vector, noise alone decides nothing, and children keep what parents knew."""
+"""Private evolution: votes go to the nearest vector, noise decides nothing, children keep what parents knew."""
 
 import pytest
 import torch
 
 from fedsynth.anchors import private_evolution as evolution
 from fedsynth.anchors.coordinates import coordinates_of
-from fedsynth.anchors.private_evolution import Evolution
+from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.modalities.shape import Shape
@@ -14,7 +14,7 @@ SHAPE = Shape(channels=("EEG",), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0),
 
 
 def test_windows_vote_for_the_nearest_vector_of_their_label() -> None:
-    estimator = Evolution(population=8)
+    estimator = PrivateEvolution(population=8)
     anchor, labels = estimator.prior(SHAPE), torch.tensor([0, 1, 1, 0])
     signal = 40 * waveforms(SHAPE, count=2000)[:4, None]
     vector = standardise(codec_of(SHAPE).features(signal), SHAPE)
@@ -52,16 +52,16 @@ def test_children_are_as_many_as_weights_say() -> None:
     assert children.flatten().tolist() == [0, 0, 0, 0, 1, 1, 3, 3]
 
 
-def test_a_round_without_information_keeps_mean_and_spread() -> None:
-    """Liu and West's kernel: what children vary by is taken off their parents' spread."""
-    estimator = Evolution(population=400, rounds=2)
+def test_a_round_without_information_keeps_mean_and_variance() -> None:
+    """Liu and West's kernel: what children vary by is taken off their parents' variance."""
+    estimator = PrivateEvolution(population=400, rounds=2)
     before = estimator.prior(SHAPE)
     alike = torch.full((2 * 400,), 0.5, dtype=torch.float64)
 
     after = estimator.advance(before, SHAPE, total=alike, noise_std=0.0)
 
-    spread = before.means[0].var(dim=0).sum()
-    assert float((after.means.mean(dim=1) - before.means.mean(dim=1)).norm()) < 0.1 * float(spread.sqrt())
-    assert float(after.means[0].var(dim=0).sum() / spread) == pytest.approx(1.0, abs=0.1)
+    variance = before.means[0].var(dim=0).sum()
+    assert float((after.means.mean(dim=1) - before.means.mean(dim=1)).norm()) < 0.1 * float(variance.sqrt())
+    assert float(after.means[0].var(dim=0).sum() / variance) == pytest.approx(1.0, abs=0.1)
     assert after.counts.tolist() == pytest.approx([200.0, 200.0])
     assert after.done == 1

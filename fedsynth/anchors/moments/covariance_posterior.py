@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_COMMON, _OWN = 0.8, 0.3  # spread of the common logarithm around the prior's and of a label's around the common one
-_LOG_SPREAD = 0.5  # of either of these two, and of a label's size
-_SIZE = 1.0  # spread of the logarithm of the common size
-_STEPS_OF_SIZES = (0.15, 0.15, 0.1, 0.1)  # of the two spreads, of the common size and of a label's
+_COMMON_STD, _OWN_STD = 0.8, 0.3  # of the common logarithm around the prior's, of a label's around the common one
+_LOG_STD = 0.5  # of the logarithm of either of these two, and of a label's size
+_SIZE_STD = 1.0  # of the logarithm of the common size
+_STEPS_OF_SIZES = (0.15, 0.15, 0.1, 0.1)  # of the two standard deviations, of the common size and of a label's
 _BURN, _DRAWS, _LEAPS = 100, 150, 8
-_ACCEPTED = 0.8
+_ACCEPTED, _ADAPTATION = 0.8, 0.2  # share of proposals wanted, and how fast the logarithm of the step follows
 _FIRST_STEP = 0.1
+_PACES = 0.8, 0.4  # of a step: the least, and how much may be added, so that no orbit closes (Neal 2011)
 _LEAST = 0.02  # eigenvalue of the start
 _QUIETEST = 1e-4  # noise, beside the mean of the start's diagonals
 
@@ -46,9 +47,9 @@ def covariances_given(observed: Tensor, *, noise: Tensor, prior: Tensor, start: 
 
 @dataclass(frozen=True)
 class _Posterior:
-    """The posterior's density over coordinates: steps of logarithms from `centre`, in units of `reach`, and sizes.
+    """The posterior's density over coordinates: steps of logarithms from `centre`, in units of `scale`, and sizes.
 
-    `centre` are the logarithms of the start, `vectors` its eigenvectors, by which steps are turned, and `reach` how
+    `centre` are the logarithms of the start, `vectors` its eigenvectors, by which steps are turned, and `scale` how
     far an entry may go (label, feature, feature). `base` is the prior's logarithm and `size` the start's beside it.
     """
 
@@ -57,7 +58,7 @@ class _Posterior:
     base: Tensor
     centre: Tensor
     vectors: Tensor
-    reach: Tensor
+    scale: Tensor
     size: float
 
     @classmethod
@@ -67,16 +68,17 @@ class _Posterior:
         values = values.clamp_min(_LEAST)
         logs = values.log()
         noise = noise.clamp_min(_QUIETEST * float(values.mean()))
-        # How much an entry of the covariance moves with one of its logarithm, along its own axes.
-        across, apart = values[:, :, None] - values[:, None, :], logs[:, :, None] - logs[:, None, :]
+        # How much an entry of the covariance moves with one of its logarithm, along its own axes: the divided
+        # difference of the exponential (Daleckii and Krein's formula).
+        rise, run = values[:, :, None] - values[:, None, :], logs[:, :, None] - logs[:, None, :]
         near = (values[:, :, None] * values[:, None, :]).sqrt()
-        moves = torch.where(apart.abs() > 1e-6, across / apart, near)
-        reach = ((moves / noise[:, None, None]).square() + _OWN**-2).rsqrt()
+        moves = torch.where(run.abs() > 1e-6, rise / run, near)
+        scale = ((moves / noise[:, None, None]).square() + _OWN_STD**-2).rsqrt()
         centre = _turned(torch.diag_embed(logs), vectors)
         base_values, base_vectors = torch.linalg.eigh(prior)
         base = _turned(torch.diag_embed(base_values.clamp_min(_LEAST).log()), base_vectors)
         size = float((centre - base).diagonal(dim1=1, dim2=2).mean())
-        return cls(observed, noise, base, centre, vectors, reach, size)
+        return cls(observed, noise, base, centre, vectors, scale, size)
 
     @property
     def width(self) -> int:
@@ -95,23 +97,23 @@ class _Posterior:
     def _density(self, point: Tensor) -> tuple[Tensor, Tensor]:
         labels, size, _ = self.observed.shape
         number = size * (size + 1) // 2
-        steps = _symmetric(point[: labels * number].view(labels, number), size) * self.reach
+        steps = _symmetric(point[: labels * number].view(labels, number), size) * self.scale
         logs = self.centre + _turned(steps, self.vectors)
         first, second, third, fourth = _STEPS_OF_SIZES
         common, own, whole, sizes = point[labels * number :].split([1, 1, 1, labels])
         common, own, whole, sizes = first * common, second * own, third * whole, fourth * sizes
         covariances = torch.matrix_exp(logs)
         misfit = ((self.observed - covariances) / self.noise[:, None, None]).square().sum()
-        # Logarithms less their size are normal: spread `_OWN` around what labels share, and that `_COMMON`.
+        # Logarithms less their size are normal: around what labels share by `_OWN_STD`, and that by `_COMMON_STD`.
         shift = (self.size + whole + sizes)[:, None, None] * torch.eye(size, dtype=logs.dtype)
         rest = logs - self.base - shift
         mean = rest.mean(dim=0)
-        narrow = (_OWN * own.exp()).square()
-        wide = narrow + labels * (_COMMON * common.exp()).square()
+        narrow = (_OWN_STD * own.exp()).square()
+        wide = narrow + labels * (_COMMON_STD * common.exp()).square()
         density = -0.5 * misfit - 0.5 * (rest - mean).square().sum() / narrow
         density = density - 0.5 * labels * mean.square().sum() / wide
         density = density - 0.5 * number * ((labels - 1) * narrow.log() + wide.log())
-        far = torch.cat([common, own, sizes]).square().sum() / _LOG_SPREAD**2 + (whole / _SIZE).square().sum()
+        far = torch.cat([common, own, sizes]).square().sum() / _LOG_STD**2 + (whole / _SIZE_STD).square().sum()
         return (density - 0.5 * far).squeeze(), covariances
 
 
@@ -128,7 +130,7 @@ class _Chain:
         """Make one proposal of several leaps and take it, or stay."""
         speed = torch.randn(len(self._at), generator=self._generator, dtype=torch.float64)
         uniform, pace = torch.rand(2, generator=self._generator, dtype=torch.float64).tolist()
-        step = self._step * (0.8 + 0.4 * pace)
+        step = self._step * (_PACES[0] + _PACES[1] * pace)
         before = self._density - 0.5 * speed.square().sum()
         at, slope = self._at, self._slope
         for _ in range(_LEAPS):
@@ -141,7 +143,7 @@ class _Chain:
         if uniform < chance:
             self._at, self._density, self._slope, self.covariances = at, density, slope, covariances
         if adapt:
-            self._step *= math.exp(0.2 * (chance - _ACCEPTED))
+            self._step *= math.exp(_ADAPTATION * (chance - _ACCEPTED))
 
 
 def _turned(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -1,23 +1,84 @@
-"""Counts and means from noisy sums; post-processing that the sums themselves guide (empirical Bayes)."""
+"""Counts and means: the first sum, and how noisy counts and means are shrunk.
+
+Post-processing that the sums themselves guide (empirical Bayes; Efron and Morris 1973): of several normal priors,
+the one under which the noisy numbers are likeliest gives the posterior mean.
+"""
 
 import itertools
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.anchor import Anchor
+from fedsynth.anchors.anchor import Anchor, positive
+from fedsynth.anchors.coordinates import coordinates_of, means_by, within
+from fedsynth.modalities.codec import BOUND
+from fedsynth.modalities.registry import codec_of
+from fedsynth.modalities.shape import Shape
+from fedsynth.privacy.budget import SumRequest
 
-_COUNT_SPREADS = (0.03, 0.1, 0.2, 0.4, 0.8)  # of labels' mean count
-_WIDER = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_COUNT_STDS = (0.03, 0.1, 0.2, 0.4, 0.8)  # of labels' mean count
+_WIDENINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of a prior variance; log-normal around 1, of one nat
+_WIDER_FOR_CLIPPING, _LEAST_UNEXPLAINED = 1.5, 0.003
+# Of the public prior's variance: the centre's and that of labels around it, and how the prior is bent; with the
+# logarithms' (for the bend its own) standard deviations around a public guess.
+_CENTRE_VARIANCES, _CENTRE_GUESS, _CENTRE_STD = (0.1, 0.3, 1.0), 0.3, 0.7
+_LABEL_VARIANCES, _LABEL_GUESS, _LABEL_STD = (0.03, 0.1, 0.3, 1.0), 0.3, 0.5
+_BENDS, _BEND_GUESS, _BEND_STD = (1.0, 1.5, 2.0, 3.0), 1.5, 0.5
 
 
-def even(counts: Tensor, noise: float) -> Tensor:
+@dataclass(frozen=True)
+class CountsAndMeans:
+    """The first sum: a count and a mean vector for each label.
+
+    `radius` bounds a vector, in units of the square root of the number of features; `count_weight` is a count's
+    size beside it. `budget_share` is the sum's weight among those over everybody.
+    """
+
+    radius: float = 0.75
+    count_weight: float = 0.4
+    budget_share: float = 0.4
+
+    def request(self, shape: Shape) -> SumRequest:
+        """Return the sum; shares of windows add up to one, so a row of one label alone is longest."""
+        bound = math.hypot(self._bound(shape), self.count_size(shape))
+        return SumRequest("anchor: counts and means", bound, self.budget_share)
+
+    def size(self, shape: Shape) -> int:
+        """Return how many numbers a row has: a count and a mean."""
+        return 1 + codec_of(shape).n_features
+
+    def contribution(self, anchor: Anchor, shape: Shape, *, vector: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
+        """Return by label a count and the mean vector, times the label's share of the unit's windows."""
+        onehot = torch.nn.functional.one_hot(labels, shape.n_labels).to(vector)
+        share = onehot.mean(dim=0)[:, None]
+        mean = within(means_by(vector, onehot), self._bound(shape))
+        return torch.cat([self.count_size(shape) * share, mean * share], dim=1)
+
+    def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
+        """Return the anchor with counts and means; covariances stay the public prior's."""
+        frame, size = coordinates_of(shape), self.count_size(shape)
+        counts = shrink_counts(rows[:, 0] / size, noise_std / size)
+        noise_variance = (noise_std / counts) ** 2
+        means = shrink_means(rows[:, 1:] / counts[:, None], frame.covariance, noise_variance) @ frame.back
+        means = means.clamp(-BOUND, BOUND)[:, None].expand_as(anchor.means).clone()
+        return replace(anchor, counts=counts, noise_variance=noise_variance, means=means)
+
+    def count_size(self, shape: Shape) -> float:
+        """Return what a unit of one label adds to its count."""
+        return self.count_weight * self.radius * math.sqrt(codec_of(shape).n_features)
+
+    def _bound(self, shape: Shape) -> float:
+        return self.radius * math.sqrt(codec_of(shape).n_features)
+
+
+def shrink_counts(counts: Tensor, noise: float) -> Tensor:
     """Return counts shrunk towards their mean as far as noise, not labels, makes them differ, 1 or more."""
     mean = counts.mean().clamp_min(1.0)
     best, answer = -math.inf, counts
-    for spread in _COUNT_SPREADS:
-        signal = float((spread * mean) ** 2)
+    for std in _COUNT_STDS:
+        signal = float((std * mean) ** 2)
         whole = signal + noise**2 + 1e-9
         fit = -0.5 * float(((counts - mean).square() / whole + math.log(whole)).sum())
         if fit > best:
@@ -25,16 +86,64 @@ def even(counts: Tensor, noise: float) -> Tensor:
     return answer.clamp_min(1.0)
 
 
-def moved(observed: Tensor, left: Tensor, noise: Tensor) -> Tensor:
-    """Return posterior means of what was left open, which may be more than `left` where much was cut off."""
+def shrink_means(observed: Tensor, prior: Tensor, noise_variance: Tensor) -> Tensor:
+    """Return posterior means of labels that share a centre; how far labels differ is read off the noisy means.
+
+    The centre is N(0, a V) and a label's distance from it N(0, b V), where V is the public prior's covariance with
+    its eigenvalues bent: where windows differ little, labels may differ even less. (a, b, bend) start from a public
+    guess and move as far as the noisy means can tell (empirical Bayes; Efron and Morris 1973).
+
+    Args:
+        observed: noisy means in the frame, shape (label, feature).
+        prior: the public prior's covariance, shape (feature, feature).
+        noise_variance: of a label's coordinates, shape (label,).
+    """
+    labels = len(observed)
+    values, vectors = torch.linalg.eigh(prior)
+    rotated = observed @ vectors
+    best, answer = -math.inf, observed
+    for a, b, bend in itertools.product(_CENTRE_VARIANCES, _LABEL_VARIANCES, _BENDS):
+        bent = values.clamp_min(1e-6) ** bend
+        bent = bent * values.sum() / bent.sum()
+        covariance = bent[:, None, None] * (
+            a * torch.ones(labels, labels, dtype=torch.float64) + b * torch.eye(labels, dtype=torch.float64)
+        )
+        whole = covariance + torch.diag(noise_variance + 1e-9)
+        solved = torch.linalg.solve(whole, rotated.T[:, :, None])
+        fit = -0.5 * float((rotated.T[:, :, None] * solved).sum() + torch.linalg.slogdet(whole).logabsdet.sum())
+        fit -= 0.5 * (
+            (math.log(a / _CENTRE_GUESS) / _CENTRE_STD) ** 2
+            + (math.log(b / _LABEL_GUESS) / _LABEL_STD) ** 2
+            + ((bend - _BEND_GUESS) / _BEND_STD) ** 2
+        )
+        if fit > best:
+            best, answer = fit, (covariance @ solved)[..., 0].T @ vectors.T
+    return answer
+
+
+def unexplained_covariance(anchor: Anchor, prior: Tensor) -> Tensor:
+    """Return the covariance of what the first sum left open, a little wider for its clipping, by label.
+
+    That of a normal posterior, V - V (V + noise)^-1 V.
+    """
+    eye = torch.eye(len(prior), dtype=torch.float64)
+    gain = prior @ torch.linalg.inv(prior + (anchor.noise_variance[:, None, None] + 1e-9) * eye)
+    return _WIDER_FOR_CLIPPING * (prior - gain @ prior) + _LEAST_UNEXPLAINED * eye
+
+
+def posterior_moves(observed: Tensor, unexplained: Tensor, noise_variance: Tensor) -> Tensor:
+    """Return posterior means of how far centres move, shape (label, feature), when residuals around them are seen.
+
+    They may be more than `unexplained` (label, feature, feature) allows where much was cut off.
+    """
     out = []
-    for row, covariance, doubt in zip(observed, left, noise, strict=True):
+    for row, covariance, variance in zip(observed, unexplained, noise_variance, strict=True):
         values, vectors = torch.linalg.eigh(covariance)
         turned = row @ vectors
         best, answer = -math.inf, row
-        for wider in _WIDER:
+        for wider in _WIDENINGS:
             signal = wider * values.clamp_min(1e-9)
-            whole = signal + doubt
+            whole = signal + variance
             fit = -0.5 * float((turned.square() / whole + torch.log(whole)).sum()) - 0.5 * math.log(wider) ** 2
             if fit > best:
                 best, answer = fit, (signal / whole * turned) @ vectors.T
@@ -42,34 +151,31 @@ def moved(observed: Tensor, left: Tensor, noise: Tensor) -> Tensor:
     return torch.stack(out)
 
 
-def left_open(anchor: Anchor, prior: Tensor) -> Tensor:
-    """Return the covariance of what the first sum left open, a little wider for its clipping, by label."""
-    eye = torch.eye(len(prior), dtype=torch.float64)
-    gain = prior @ torch.linalg.inv(prior + (anchor.doubt[:, None, None] + 1e-9) * eye)
-    return 1.5 * (prior - gain @ prior) + 0.003 * eye
+def residuals(anchor: Anchor, shape: Shape, *, vector: Tensor, labels: Tensor) -> Tensor:
+    """Return how far vectors (window, feature) in the frame lie from the centres of their labels."""
+    return vector - anchor.means[labels, 0].to(vector) @ coordinates_of(shape).there
 
 
-def towards_centre(observed: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
-    """Return posterior means of labels that share a centre; how far labels differ is read off the noisy means.
+def recentred(
+    anchor: Anchor, shape: Shape, *, moves: Tensor, covariances: Tensor, between: Tensor, noise_variance: Tensor
+) -> Anchor:
+    """Return the anchor after sums around its centres: these have moved, and components vary all alike.
 
-    The centre is N(0, a V) and a label's distance from it N(0, b V), where V is the public prior's covariance with
-    its eigenvalues bent: where windows differ little, labels may differ even less. (a, b, bend) start from a public
-    guess and move as far as the noisy means can tell (empirical Bayes; Efron and Morris 1973).
+    Args:
+        anchor: as of the sum before.
+        shape: of the windows.
+        moves: of the centres, in the frame, shape (label, feature).
+        covariances: in the frame, shape (label, feature, feature).
+        between: share between subjects, shape (label, feature).
+        noise_variance: of a coordinate of the moves, shape (label,).
     """
-    labels = len(observed)
-    values, vectors = torch.linalg.eigh(prior)
-    rotated = observed @ vectors
-    best, answer = -math.inf, observed
-    for a, b, bend in itertools.product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0), (1.0, 1.5, 2.0, 3.0)):
-        bent = values.clamp_min(1e-6) ** bend
-        bent = bent * values.sum() / bent.sum()
-        covariance = bent[:, None, None] * (
-            a * torch.ones(labels, labels, dtype=torch.float64) + b * torch.eye(labels, dtype=torch.float64)
-        )
-        whole = covariance + torch.diag(noise + 1e-9)
-        solved = torch.linalg.solve(whole, rotated.T[:, :, None])
-        fit = -0.5 * float((rotated.T[:, :, None] * solved).sum() + torch.linalg.slogdet(whole).logabsdet.sum())
-        fit -= 0.5 * ((math.log(a / 0.3) / 0.7) ** 2 + (math.log(b / 0.3) / 0.5) ** 2 + ((bend - 1.5) / 0.5) ** 2)
-        if fit > best:
-            best, answer = fit, (covariance @ solved)[..., 0].T @ vectors.T
-    return answer
+    frame = coordinates_of(shape)
+    whole = positive(frame.back.T @ covariances @ frame.back)
+    return replace(
+        anchor,
+        noise_variance=noise_variance,
+        means=(anchor.means + (moves @ frame.back)[:, None]).clamp(-BOUND, BOUND),
+        covariances=whole[:, None].expand_as(anchor.covariances).clone(),
+        between=between,
+        component_correlation=between.mean(dim=1),
+    )

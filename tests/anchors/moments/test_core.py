@@ -1,4 +1,4 @@
-"""The core: features whose form tells labels apart are asked about apart, with a frame and a bound of their own."""
+"""The core: features whose form tells labels apart are asked about besides, with their own frame and bound."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.coordinates import coordinates_of
-from fedsynth.anchors.estimator import CLEAR, OPEN, QUIET
-from fedsynth.anchors.moments import covariances as spread
+from fedsynth.anchors.estimator import LEAST_NOISE, LOW_NOISE, NO_NOISE
+from fedsynth.anchors.moments import products
 from fedsynth.anchors.moments.covariances import with_core
 from fedsynth.anchors.moments.estimator import Moments
 from fedsynth.modalities.ecg.codec import EcgCodec
@@ -20,6 +20,7 @@ from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.modalities.shape import Shape
 
 Learn = Callable[..., Anchor]
+TWO_SUMS = Moments(LOW_NOISE.stages[:2])
 RHYTHMS = Shape(("II",), 600, 100.0, (0.5, 40.0), 2, "ecg")
 BEATS = replace(RHYTHMS, n_times=128, centred=True)
 EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2)
@@ -84,7 +85,7 @@ def largest_norm(estimator: Moments, signal: Tensor) -> float:
     return worst
 
 
-@pytest.mark.parametrize("estimator", [QUIET, CLEAR], ids=["quiet", "clear"])
+@pytest.mark.parametrize("estimator", [TWO_SUMS, LEAST_NOISE], ids=["two sums", "least noise"])
 def test_no_window_brings_a_core_beyond_its_bound(estimator: Moments, monkeypatch: pytest.MonkeyPatch) -> None:
     """The squares of a unit's own mean come on top of what the bound counts: a thirtieth at most."""
     noise = torch.randn(2, 1, 600, generator=torch.Generator().manual_seed(0))
@@ -93,7 +94,7 @@ def test_no_window_brings_a_core_beyond_its_bound(estimator: Moments, monkeypatc
 
     assert max(norms) <= 1.04
 
-    monkeypatch.setattr(spread, "within", lambda vector, _: vector)
+    monkeypatch.setattr(products, "within", lambda vector, _: vector)
 
     assert max(largest_norm(estimator, one) for one in windows) > 1.04
 
@@ -109,29 +110,29 @@ def cohort() -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.usefixtures("fresh_frames")
-def test_a_core_asked_for_apart_is_told_better(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_core_asked_for_besides_is_estimated_better(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core
     halves = [torch.cat([signal for signal, labels in units if labels[0] == label]) for label in (0, 1)]
     true = [torch.cov(standardise(codec_of(RHYTHMS).features(half), RHYTHMS)[:, :core].T) for half in halves]
 
     def errors() -> Tensor:
-        learnt = [learn(units, RHYTHMS, QUIET, noise_multiplier=2.0, seed=seed) for seed in range(3)]
-        told = [anchor.covariances[:, 0, :core, :core] for anchor in learnt]
-        return (torch.stack(told) - torch.stack(true)).square().sum(dim=(2, 3)).mean(dim=0)
+        learnt = [learn(units, RHYTHMS, TWO_SUMS, noise_multiplier=2.0, seed=seed) for seed in range(3)]
+        found = [anchor.covariances[:, 0, :core, :core] for anchor in learnt]
+        return (torch.stack(found) - torch.stack(true)).square().sum(dim=(2, 3)).mean(dim=0)
 
-    apart = errors()
+    besides = errors()
     monkeypatch.setattr(EcgCodec, "core", property(lambda _: 0))
     coordinates_of.cache_clear()
-    together = errors()  # (8.7, .11) and (16.7, .61)
+    alone = errors()  # (8.7, .11) and (16.7, .61)
 
-    assert bool((apart < 0.65 * together).all())
+    assert bool((besides < 0.65 * alone).all())
 
 
 def test_without_privacy_nothing_of_the_core_is_cut_off(learn: Learn) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core
-    told = learn(units, RHYTHMS, OPEN, noise_multiplier=0.0, seed=0).covariances[:, 0, :core, :core]
+    found = learn(units, RHYTHMS, NO_NOISE, noise_multiplier=0.0, seed=0).covariances[:, 0, :core, :core]
 
     for label in (0, 1):
         half = torch.cat([signal for signal, labels in units if labels[0] == label])
         true = torch.cov(standardise(codec_of(RHYTHMS).features(half), RHYTHMS)[:, :core].T)
-        assert float((told[label] - true).norm()) < 0.05 * float(true.norm())
+        assert float((found[label] - true).norm()) < 0.05 * float(true.norm())

@@ -1,7 +1,7 @@
 """Covariances given noisy second moments: nearer than shrunk entries, and exact where noise is nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, positive
 from fedsynth.anchors.coordinates import coordinates_of
-from fedsynth.anchors.estimator import APART
+from fedsynth.anchors.estimator import MEDIUM_NOISE
 from fedsynth.anchors.moments import covariance_posterior as posterior
-from fedsynth.anchors.moments import covariances as spread
-from fedsynth.anchors.moments import estimator as moments
+from fedsynth.anchors.moments import products as bounded
 from fedsynth.anchors.moments.covariance_posterior import covariances_given
-from fedsynth.anchors.moments.covariances import covariances_of, matrices_of, products_of
+from fedsynth.anchors.moments.covariances import covariances_of
+from fedsynth.anchors.moments.estimator import Moments
+from fedsynth.anchors.moments.products import matrices_of, products_of
+from fedsynth.anchors.moments.second_moments import SecondMoments
 from fedsynth.modalities.ecg.features import split_features
 from fedsynth.modalities.ecg.simulator import simulate
 from fedsynth.modalities.registry import codec_of, standardise
@@ -62,14 +64,14 @@ def noisy(true: Tensor, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def test_covariances_are_nearer_than_entries_shrunk_one_by_one() -> None:
     """Three quarters as far at most on the average over four draws, and no label is left farther."""
     noise, prior = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64), torch.eye(SIZE, dtype=torch.float64)
-    told = []
+    distances = []
     for seed in range(4):
         true = labels(seed, like=0.3)
         products, observed = noisy(true, noise, seed)
         start = covariances_of(products, 1 / noise, prior, block=SIZE, noise=noise)
         found = covariances_given(observed, noise=noise, prior=prior, start=start)
-        told.append(torch.stack([distance(found, true), distance(start, true)]))
-    found_off, start_off = torch.stack(told).mean(dim=0)
+        distances.append(torch.stack([distance(found, true), distance(start, true)]))
+    found_off, start_off = torch.stack(distances).mean(dim=0)
 
     assert bool((found_off < start_off).all())
     assert float(found_off.mean()) < 0.75 * float(start_off.mean())
@@ -131,10 +133,12 @@ def test_parts_are_rhythm_with_variability_beat_and_what_lies_between(shape: Sha
 
 
 def largest_norm(shape: Shape, signal: Tensor) -> float:
-    anchor, worst = APART.prior(shape), 0.0
-    for step, request in enumerate(APART.requests(shape)):
-        row = APART.statistics(anchor, shape, signal=signal, labels=torch.zeros(len(signal), dtype=torch.long))
-        assert row.shape == (APART.statistic_size(shape, step=step),)
+    anchor, worst = MEDIUM_NOISE.prior(shape), 0.0
+    for step, request in enumerate(MEDIUM_NOISE.requests(shape)):
+        row = MEDIUM_NOISE.statistics(
+            anchor, shape, signal=signal, labels=torch.zeros(len(signal), dtype=torch.long)
+        )
+        assert row.shape == (MEDIUM_NOISE.statistic_size(shape, step=step),)
         worst = max(worst, float(row.norm()) / request.clipping_norm)
         anchor = replace(anchor, done=anchor.done + 1)
     return worst
@@ -148,14 +152,12 @@ def test_no_window_brings_a_part_beyond_its_bound(shape: Shape, monkeypatch: pyt
 
     assert max(largest_norm(shape, one) for one in windows) <= 1.04
 
-    monkeypatch.setattr(spread, "within", lambda vector, _: vector)
+    monkeypatch.setattr(bounded, "within", lambda vector, _: vector)
 
     assert max(largest_norm(shape, one) for one in windows) > 1.04
 
 
-def test_parts_asked_for_apart_tell_more_of_the_beat_and_nothing_across(
-    learn: Learn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_tell_more_of_the_beat_and_nothing_across(learn: Learn) -> None:
     """Held against all second moments at once; beats of the labels vary much and little along a few axes."""
     signal = simulate(RHYTHMS, count=800, purpose="parts test")
     vectors = standardise(codec_of(RHYTHMS).features(signal), RHYTHMS).to(torch.float64)
@@ -165,18 +167,19 @@ def test_parts_asked_for_apart_tell_more_of_the_beat_and_nothing_across(
     halves = (order[:200], order[-200:])
     units = [(signal[pair], torch.full((2,), label)) for label, half in enumerate(halves) for pair in half.split(2)]
 
-    def error(told: Tensor) -> float:
-        pairs = zip(halves, told[:, span, span], strict=True)
+    def error(covariances: Tensor) -> float:
+        pairs = zip(halves, covariances[:, span, span], strict=True)
         off = [_correlations(torch.cov(vectors[half].T)[span, span]) - _correlations(one) for half, one in pairs]
         return float(torch.stack(off).norm())
 
-    apart = learn(units, RHYTHMS, APART, noise_multiplier=1.0, seed=0).covariances[:, 0]
+    by_part = learn(units, RHYTHMS, MEDIUM_NOISE, noise_multiplier=1.0, seed=0).covariances[:, 0]
     there = coordinates_of(RHYTHMS).there
-    inside = there.T @ apart[0] @ there
-    monkeypatch.setattr(moments.Moments, "_parts", lambda *_: ())
-    together = learn(units, RHYTHMS, APART, noise_multiplier=1.0, seed=0).covariances[:, 0]
+    inside = there.T @ by_part[0] @ there
+    means, second = MEDIUM_NOISE.stages
+    of_all = Moments((means, SecondMoments(**asdict(second))))
+    at_once = learn(units, RHYTHMS, of_all, noise_multiplier=1.0, seed=0).covariances[:, 0]
 
-    assert error(apart) < 0.9 * error(together)
+    assert error(by_part) < 0.9 * error(at_once)
     assert float(inside[:core, core:].abs().max()) < 1e-6
     assert float(inside[core : core + beat, core + beat :].abs().max()) < 1e-6
 

@@ -57,7 +57,7 @@ def test_windows_and_features_are_finite_and_of_the_right_size(shape: Shape) -> 
     assert vector.dtype == signal.dtype == torch.float32
     assert bool(vector.isfinite().all())
     assert bool(signal.isfinite().all())
-    assert bool((scale_of(shape).spread < 6).all())
+    assert bool((scale_of(shape).std < 6).all())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -176,9 +176,9 @@ def test_neighbours_of_a_centred_beat_are_timed(seconds: tuple[float, float]) ->
 @pytest.mark.parametrize("shape", [ONE, DIPOLE, BEAT])
 def test_decoded_windows_have_the_features_that_were_asked_for(shape: Shape) -> None:
     vector, signal = decoded(shape)
-    spread = scale_of(shape).spread
+    std = scale_of(shape).std
 
-    off = ((features(signal, shape) - vector).abs() / spread).median(dim=0).values
+    off = ((features(signal, shape) - vector).abs() / std).median(dim=0).values
 
     asked = split_features(off[None], shape)
     assert float(off.mean()) < 0.25
