@@ -97,6 +97,7 @@ def test_without_noise_an_audit_comes_near_its_ceiling_and_refuses_the_claim(wid
         found.check()
 
 
+@pytest.mark.slow
 def test_sampled_gradients_alone_give_canaries_away_without_noise(eight: Study) -> None:
     # Whoever is in stays out of all twelve sums once in four thousand times.
     shares = {"anchor": False, "local_steps": 12, "sampling_probability": 0.5}

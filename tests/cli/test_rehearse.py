@@ -65,6 +65,7 @@ def test_heads_without_ledgers_are_refused(fedsynth, study_file: Path, tmp_path:
     assert "give both" in done.err
 
 
+@pytest.mark.slow
 def test_a_family_that_is_not_the_default_is_rehearsed_released_and_verified(  # type: ignore[no-untyped-def]
     fedsynth, recordings: Path, tiny_text: str, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_each_kind_of_training_has_three_scores_of_three_labels(three: Study) ->
     assert all(0.8 < score.value <= 1.0 for score in scores if "AUROC" in score.name)
 
 
+@pytest.mark.slow
 def test_several_classifiers_see_draws_of_their_own_and_say_so(three: Study) -> None:
     fake = Fake(three.model_copy(update={"training": three.training.model_copy(update={"rounds": 0})}), [])
 

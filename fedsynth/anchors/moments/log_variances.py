@@ -61,7 +61,7 @@ class LogVariances:
         onehot = torch.nn.functional.one_hot(labels, shape.n_labels).to(vector)
         residual = residuals(anchor, shape, vector=vector, labels=labels)
         mean = within(means_by(residual, onehot), bound)
-        logs = means_by(logarithms(residual, coordinates_of(shape), groups_of(shape, self.groups)), onehot)
+        logs = means_by(logarithms(residual, coordinates_of(shape), axis_groups_of(shape, self.groups)), onehot)
         between = share_between(residual, onehot)[:, None]
         row = torch.cat([mean, _LOG_WEIGHT * bound * logs, _SHARE_WEIGHT * bound * between], dim=1)
         return row * onehot.mean(dim=0)[:, None]
@@ -70,7 +70,7 @@ class LogVariances:
         """Return the anchor with means moved, variances, and what of them lies between subjects."""
         frame, size = coordinates_of(shape), codec_of(shape).n_features
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
-        groups = groups_of(shape, self.groups)
+        groups = axis_groups_of(shape, self.groups)
         log_size, share_size = _LOG_WEIGHT * self._bound(shape), _SHARE_WEIGHT * self._bound(shape)
         moves = posterior_moves(rows[:, :size], unexplained_covariance(anchor, frame.covariance), noise.square())
         errors = groups.sums((moves @ frame.axes).square())
@@ -103,7 +103,7 @@ class Groups:
 
 
 @lru_cache(maxsize=8)
-def groups_of(shape: Shape, groups: int) -> Groups:
+def axis_groups_of(shape: Shape, groups: int) -> Groups:
     """Return the axes of a shape's frame in groups of about as many axes each."""
     frame = coordinates_of(shape)
     prior = (frame.axes.T @ frame.covariance @ frame.axes).diagonal().clamp_min(1e-4)

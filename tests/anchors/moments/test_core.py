@@ -109,6 +109,7 @@ def cohort() -> list[tuple[Tensor, Tensor]]:
     return [(pair, torch.full((2,), label)) for label, half in ((0, rest), (1, near)) for pair in half.split(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_frames")
 def test_a_core_asked_for_besides_is_estimated_better(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core

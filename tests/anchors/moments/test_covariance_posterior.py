@@ -61,6 +61,7 @@ def noisy(true: Tensor, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return products, matrices_of(products, SIZE)
 
 
+@pytest.mark.slow
 def test_covariances_are_nearer_than_entries_shrunk_one_by_one() -> None:
     """Three quarters as far at most on the average over four draws, and no label is left farther."""
     noise, prior = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64), torch.eye(SIZE, dtype=torch.float64)

@@ -12,7 +12,7 @@ from fedsynth.modalities.shape import Shape
 
 SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
 FRAME = coordinates_of(SHAPE)
-GROUPS = log_variances.groups_of(SHAPE, 2)
+GROUPS = log_variances.axis_groups_of(SHAPE, 2)
 
 
 def drawn(frame: Coordinates, factor: float, *, count: int = 4000) -> Tensor:
