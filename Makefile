@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
 	@echo "make test          the core suite, offline, under five minutes on two cores"
-	@echo "make test-all      what takes longer: planted faults, killed writers, networks that learn, the notebook"
+	@echo "make test-all      what takes longer: planted faults, killed writers, networks that learn, the notebook, recipes"
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
 	@echo "make test-long     the tests that take more than a minute"
 	@echo "make check         format, lint, types, floors, doctests"

@@ -12,7 +12,8 @@ from fedsynth.study import parse_study
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*(ROOT / "docs").rglob("*.md")]
-    + [ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md", "benchmarks/README.md")]
+    + [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+    + [ROOT / folder / "README.md" for folder in ("deploy", "benchmarks")]
 )
 WIDTH = 100
 
