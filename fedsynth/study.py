@@ -21,6 +21,8 @@ from fedsynth.toml import dumps
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
 Trust = Literal["site", "aggregate"]
+EstimatorName = Literal["moments", "mean-embedding", "evolution"]
+"""The way from private sums to the anchor; one more is a row in `fedsynth/anchors/estimator.py`."""
 RecordingFormat = Literal["edf", "text", "wfdb"]
 """What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
@@ -186,7 +188,7 @@ class TrainingPlan(_Page):
     """
 
     anchor: bool = True
-    estimator: Literal["moments", "mean-embedding", "evolution"] = "moments"
+    estimator: EstimatorName = "moments"
     rounds: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
     local_steps: int = Field(default=30, ge=1, le=100_000)
     sampling_probability: float = Field(default=0.2, gt=0, le=1)

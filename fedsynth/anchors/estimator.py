@@ -5,6 +5,7 @@ post-processing.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMoments
 from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest
-from fedsynth.study import Study
+from fedsynth.study import EstimatorName, Study
 
 _MEANS = CountsAndMeans(radius=1.2, budget_share=0.4)
 _SECOND_MOMENTS = SecondMoments(radius=0.5, product_weight=2.0, budget_share=0.3)
@@ -95,14 +96,22 @@ def estimator_of(study: Study) -> Estimator:
 
     Public facts alone decide: declared units, labels, sites, epsilon, delta and trust.
     """
-    if study.training.estimator == "mean-embedding":
-        return MeanEmbedding()
-    if study.training.estimator == "evolution":
-        return PrivateEvolution()
+    return ESTIMATORS[study.training.estimator](study)
+
+
+def moments_of(study: Study) -> Moments:
+    """Return the stages that expected noise leaves worth asking for."""
     if not study.privacy.is_private:
         return NO_NOISE
     noise = expected_noise(study)
     return next(moments for least, moments in _BY_NOISE if noise >= least)
+
+
+ESTIMATORS: dict[EstimatorName, Callable[[Study], Estimator]] = {
+    "moments": moments_of,
+    "mean-embedding": lambda _: MeanEmbedding(),
+    "evolution": lambda _: PrivateEvolution(),
+}
 
 
 def expected_noise(study: Study) -> float:

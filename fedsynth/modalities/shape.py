@@ -17,7 +17,7 @@ class Shape:
     sfreq: float
     bandpass: tuple[float, float]
     n_labels: int
-    modality: Modality = "eeg"
+    modality: Modality
     centred: bool = False
 
 

@@ -25,7 +25,7 @@ from fedsynth.source_code import code_in_use
 from fedsynth.study import Modality
 
 SHAPES: dict[Modality, Shape] = {
-    "eeg": Shape(("held out",), 192, 120.0, (0.5, 42.0), 1),
+    "eeg": Shape(("held out",), 192, 120.0, (0.5, 42.0), 1, modality="eeg"),
     "ecg": Shape(("held out",), 960, 120.0, (0.5, 42.0), 1, "ecg"),
 }
 _WINDOWS = 400

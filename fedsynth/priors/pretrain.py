@@ -170,7 +170,7 @@ def build(folder: Path, name: str, modalities: tuple[Modality, ...]) -> None:
     for modality in modalities:
         start = None
         if modality != MODALITIES[0]:
-            start = family.source(frame_of(Shape(("any",), 128, 128.0, (0.5, 40.0), 1)).raw_width)
+            start = family.source(frame_of(Shape(("any",), 128, 128.0, (0.5, 40.0), 1, modality="eeg")).raw_width)
             start.load_state_dict(parse((folder / weights_file(name, MODALITIES[0])).read_bytes()))
         write(
             pretrain(family, modality, pools_of(modality, count=_POOL), start=start),

@@ -14,13 +14,14 @@ from fedsynth.modalities.measures import band_bins, band_powers
 from fedsynth.modalities.registry import natural, scale_of, standardise
 from fedsynth.modalities.shape import Shape
 
-ONE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
+ONE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2, modality="eeg")
 EIGHT = Shape(
     channels=("Fp1", "Fp2", "C3", "C4", "T7", "T8", "O1", "O2"),
     n_times=256,
     sfreq=128.0,
     bandpass=(0.5, 40.0),
     n_labels=2,
+    modality="eeg",
 )
 
 
@@ -116,7 +117,7 @@ def test_a_sine_of_one_microvolt_has_half_a_square_microvolt() -> None:
 
 
 def test_every_band_has_a_bin_at_any_length() -> None:
-    short = Shape(channels=("EEG",), n_times=64, sfreq=512.0, bandpass=(0.5, 100.0), n_labels=2)
+    short = Shape(channels=("EEG",), n_times=64, sfreq=512.0, bandpass=(0.5, 100.0), n_labels=2, modality="eeg")
 
     assert all(last > first for first, last in band_bins(short))
     assert n_features(short) == len(band_bins(short)) + N_SHAPE
@@ -130,7 +131,7 @@ def test_spatial_maps_are_orthogonal_and_begin_with_the_constant() -> None:
 
 
 def test_unknown_electrodes_get_the_constant_alone() -> None:
-    odd = Shape(channels=("A", "B"), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
+    odd = Shape(channels=("A", "B"), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2, modality="eeg")
 
     assert spatial_basis(odd).tolist() == [[1.0, 1.0]]
 

@@ -38,7 +38,7 @@ from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import check_like
 
 TWO_SUMS = Moments(LOW_NOISE.stages[:2])
-SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 ESTIMATORS = [
     pytest.param(TWO_SUMS, id="moments, two sums"),
     pytest.param(HIGH_NOISE, id="moments, high noise"),

@@ -10,7 +10,7 @@ from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(channels=("EEG",), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("EEG",), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 
 
 def test_windows_vote_for_the_nearest_vector_of_their_label() -> None:

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from fedsynth.modalities.shape import Shape
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
+SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2, modality="eeg")
 DELTA = 1e-5
 
 

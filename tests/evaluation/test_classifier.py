@@ -40,7 +40,10 @@ def test_an_ecg_classifier_is_as_deep_as_its_windows_are_long(n_times: int, dept
 
 
 def test_an_eeg_classifier_is_the_same_for_any_window() -> None:
-    plans = {classifier_plan(Shape(("Cz",), n_times, 128.0, (0.5, 40.0), 2)) for n_times in (64, 512, 5000)}
+    plans = {
+        classifier_plan(Shape(("Cz",), n_times, 128.0, (0.5, 40.0), 2, modality="eeg"))
+        for n_times in (64, 512, 5000)
+    }
     assert len(plans) == 1
 
 
@@ -53,5 +56,5 @@ def test_an_ecg_classifier_sees_all_of_many_windows_six_times(windows: int, step
 
 
 def test_an_eeg_classifier_takes_at_most_six_hundred_steps() -> None:
-    plan = classifier_plan(Shape(("Cz",), 128, 128.0, (0.5, 40.0), 2))
+    plan = classifier_plan(Shape(("Cz",), 128, 128.0, (0.5, 40.0), 2, modality="eeg"))
     assert [plan.steps_for(windows) for windows in (640, 6400, 10**6)] == [400, 600, 600]

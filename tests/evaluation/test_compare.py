@@ -10,7 +10,7 @@ from fedsynth.errors import RefusedError
 from fedsynth.evaluation.compare import Comparison, Labelled, compare
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(("Cz",), n_times=64, sfreq=64.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(("Cz",), n_times=64, sfreq=64.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 NAMES = ("quiet", "loud")
 
 
@@ -82,7 +82,9 @@ def test_nobody_trains_and_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(lambda: {"people": np.zeros(120, dtype=np.int64)}, "is that of 1 people", id="one person"),
         pytest.param(lambda: {"people": np.arange(7)}, "120 real windows come with", id="subjects of others"),
         pytest.param(
-            lambda: {"shape": Shape(("Cz",), 32, 64.0, (1.0, 30.0), 2)}, "not .window, 1, 32.", id="shape"
+            lambda: {"shape": Shape(("Cz",), 32, 64.0, (1.0, 30.0), 2, modality="eeg")},
+            "not .window, 1, 32.",
+            id="shape",
         ),
         pytest.param(lambda: {"names": ("quiet",), "positive": 0}, "label outside 0 to 0", id="labels"),
     ],

@@ -34,7 +34,7 @@ collapsed = importlib.util.module_from_spec(_spec)
 sys.modules["collapsed"] = collapsed
 _spec.loader.exec_module(collapsed)
 
-SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 
 
 def windows(signal: NDArray[Any], labels: NDArray[Any]) -> SyntheticWindows:

@@ -18,7 +18,7 @@ from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.training.private_gradient import Batch, GradientMethod, LossNoise, gradient_sum
 
-EEG = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+EEG = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 ECG = Shape(("I", "II"), n_times=256, sfreq=100.0, bandpass=(0.5, 40.0), n_labels=2, modality="ecg")
 SHAPES = [pytest.param(EEG, id="eeg"), pytest.param(ECG, id="ecg")]
 ADVERSARIAL: dict[str, dict[str, Any]] = {

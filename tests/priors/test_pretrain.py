@@ -22,7 +22,7 @@ from fedsynth.priors import pretrain as pretraining
 from fedsynth.priors.pretrain import PRETRAINED, RECIPES, pretrain
 from fedsynth.study import Modality
 
-EEG = Shape(("C3", "C4", "Cz"), 256, 128.0, (0.5, 40.0), 2)
+EEG = Shape(("C3", "C4", "Cz"), 256, 128.0, (0.5, 40.0), 2, modality="eeg")
 ECG = Shape(("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), 500, 100.0, (0.5, 40.0), 2, "ecg")
 LARGEST = 10 * 2**20  # bytes, all together
 
@@ -163,7 +163,7 @@ def test_channels_share_a_source_and_keep_their_own_part() -> None:
 def test_a_spectrum_means_the_same_at_any_rate_and_length() -> None:
     """White noise up to the upper edge has the same density everywhere: 1 over the width of the band in Hz."""
     for seconds, sfreq in ((1.0, 128.0), (2.0, 128.0), (2.0, 250.0)):
-        shape = Shape(("C3",), round(seconds * sfreq), sfreq, (0.5, 40.0), 1)
+        shape = Shape(("C3",), round(seconds * sfreq), sfreq, (0.5, 40.0), 1, modality="eeg")
         bins = band_bins(shape)
         width = torch.tensor([(last - first) / seconds for first, last in bins])
         told = relative_spectrum(torch.log10(width)[None], bins, shape)

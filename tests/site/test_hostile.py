@@ -233,7 +233,7 @@ def test_parameters_that_training_cannot_have_led_to_are_refused_uncharged(
 @pytest.mark.parametrize("loud", [torch.inf, 1e30, 3e3], ids=["infinite", "overflowing", "loud"])
 def test_no_unit_makes_its_company_be_computed_another_way(loud: float) -> None:
     """Book-keeping failed on one unit once, and up to 256 windows of others were computed anew, one by one."""
-    shape = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+    shape = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
     family = Cwgan(latent=8)
     phase, parts = family.phases[0], family.build(shape, prior_anchor(shape))
     with torch.no_grad():

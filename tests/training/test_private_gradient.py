@@ -16,7 +16,7 @@ from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.training.private_gradient import Batch, GradientMethod, LossNoise, gradient_sum
 
-SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 QUIET = Mechanism("gradients", 0.0, 1.0, 1, 1e6)
 WAYS = pytest.mark.parametrize("method", ["loop", "factored"])
 

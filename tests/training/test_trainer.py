@@ -17,7 +17,7 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.training.private_gradient import Batch, train
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 
-SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 FAMILY = Cwgan(latent=8)
 PHASE = FAMILY.phases[0]
 SUMS = Mechanism("gradients", 0.0, 0.25, 3, math.inf)

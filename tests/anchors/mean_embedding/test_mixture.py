@@ -9,7 +9,7 @@ from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
 from fedsynth.anchors.mean_embedding.mixture import Fitted, NoisySums, embedding_of, likeliest_scale
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(channels=("EEG",), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2)
+SHAPE = Shape(channels=("EEG",), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
 
 
 def test_the_closed_form_is_the_mean_over_many_draws() -> None:

@@ -23,7 +23,7 @@ Learn = Callable[..., Anchor]
 TWO_SUMS = Moments(LOW_NOISE.stages[:2])
 RHYTHMS = Shape(("II",), 600, 100.0, (0.5, 40.0), 2, "ecg")
 BEATS = replace(RHYTHMS, n_times=128, centred=True)
-EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2)
+EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2, modality="eeg")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ TWELVE = replace(
     RHYTHMS, channels=("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"), n_times=500
 )
 BEATS = replace(RHYTHMS, n_times=128, centred=True)
-EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2)
+EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2, modality="eeg")
 SIZE = 8
 
 

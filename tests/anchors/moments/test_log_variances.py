@@ -10,7 +10,7 @@ from fedsynth.anchors.coordinates import Coordinates, coordinates_of
 from fedsynth.anchors.moments import log_variances
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2)
+SHAPE = Shape(channels=("EEG",), n_times=256, sfreq=128.0, bandpass=(0.5, 40.0), n_labels=2, modality="eeg")
 FRAME = coordinates_of(SHAPE)
 GROUPS = log_variances.axis_groups_of(SHAPE, 2)
 

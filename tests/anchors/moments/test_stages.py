@@ -23,7 +23,7 @@ from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMoments
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
 
-EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2)
+EEG = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2, modality="eeg")
 ECG = Shape(("II",), 600, 100.0, (0.5, 40.0), 3, "ecg")
 SHAPES = [pytest.param(EEG, id="eeg"), pytest.param(ECG, id="ecg")]
 STAGES = [

@@ -30,7 +30,7 @@ def test_a_stack_that_starts_at_zero_adds_nothing_and_can_learn() -> None:
     ],
 )
 def test_signals_are_filtered_to_the_pass_band(hertz: int, gain: float) -> None:
-    shape = Shape(channels=("C3",), n_times=128, sfreq=128.0, bandpass=(2.0, 32.0), n_labels=2)
+    shape = Shape(channels=("C3",), n_times=128, sfreq=128.0, bandpass=(2.0, 32.0), n_labels=2, modality="eeg")
     wave = torch.cos(2 * math.pi * hertz * torch.arange(128) / 128)[None, None]
 
     assert torch.allclose(band_limited(wave, shape), gain * wave, atol=1e-4)

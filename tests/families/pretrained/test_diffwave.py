@@ -9,7 +9,9 @@ from fedsynth.families.pretrained.weights import load
 from fedsynth.modalities.registry import codec_of, frame_of
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(channels=("C3",), n_times=192, sfreq=120.0, bandpass=(0.5, 42.0), n_labels=2)  # of no pretraining
+SHAPE = Shape(
+    channels=("C3",), n_times=192, sfreq=120.0, bandpass=(0.5, 42.0), n_labels=2, modality="eeg"
+)  # of no pretraining
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_the_estimate_depends_on_the_noise_level(source: DiffWaveSource) -> None
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 10.0])
 def test_windows_of_any_length_come_from_one_set_of_weights(seconds: float) -> None:
-    shape = Shape(("C3",), round(seconds * 100), 100.0, (0.5, 40.0), 1)
+    shape = Shape(("C3",), round(seconds * 100), 100.0, (0.5, 40.0), 1, modality="eeg")
     family = DiffWave(steps=2)
     noise = torch.randn(2, family.noise_width(shape), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -15,7 +15,9 @@ from fedsynth.modalities.measures import band_bins, band_powers
 from fedsynth.modalities.registry import codec_of, frame_of
 from fedsynth.modalities.shape import Shape
 
-SHAPE = Shape(channels=("C3",), n_times=192, sfreq=120.0, bandpass=(0.5, 42.0), n_labels=2)  # of no pretraining
+SHAPE = Shape(
+    channels=("C3",), n_times=192, sfreq=120.0, bandpass=(0.5, 42.0), n_labels=2, modality="eeg"
+)  # of no pretraining
 
 
 @pytest.fixture(scope="module", autouse=True)

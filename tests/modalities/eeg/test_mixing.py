@@ -11,7 +11,7 @@ from fedsynth.modalities.registry import codec_of, natural, standardise
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator
 
-EIGHT = Shape(("Fp1", "Fp2", "C3", "C4", "P3", "P4", "O1", "O2"), 256, 128.0, (0.5, 45.0), 2)
+EIGHT = Shape(("Fp1", "Fp2", "C3", "C4", "P3", "P4", "O1", "O2"), 256, 128.0, (0.5, 45.0), 2, modality="eeg")
 
 
 def normal(*size: int, seed: str) -> Tensor:
@@ -27,7 +27,7 @@ def correlation(windows: Tensor) -> Tensor:
 
 
 def test_one_channel_is_not_mixed() -> None:
-    assert mixing_width(Shape(("Cz",), 256, 128.0, (0.5, 45.0), 2)) == 0
+    assert mixing_width(Shape(("Cz",), 256, 128.0, (0.5, 45.0), 2, modality="eeg")) == 0
 
 
 def test_electrodes_differ_beyond_the_maps_and_the_maps_stay() -> None:
