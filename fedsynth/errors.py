@@ -60,6 +60,10 @@ class PrivacyError(FedsynthError):
     exit_code: ClassVar[int] = 3
 
 
+class StatementError(PrivacyError):
+    """A privacy statement whose figures contradict one another."""
+
+
 class BudgetError(PrivacyError):
     """A charge would bring a person's epsilon above what was allowed."""
 

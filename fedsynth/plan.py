@@ -158,7 +158,7 @@ def secure_cohort_of(study: Study, roster: Mapping[str, bytes]) -> SecureCohort 
     """
     if study.privacy.trust == "site" or not study.privacy.is_private:
         return None
-    return SecureCohort(roster, dropouts=study.cohort.dropouts, dishonest=study.cohort.dishonest)
+    return SecureCohort(roster, dropouts=study.cohort.dropouts, dishonest=study.cohort.n_dishonest)
 
 
 def context_of(*, run: str, plan: str) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedsynth.errors import StudyError
+from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.toml import dumps
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -27,7 +28,9 @@ RecordingFormat = Literal["edf", "text", "wfdb"]
 """What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
 """What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
+_MANY_SITES = 4  # from which one is expected to work against the others
 _LARGEST_RATIO = 100_000
+_PEOPLE_PER_DELTA = 10  # delta is at most one tenth of one over the least number of people
 
 
 class _Page(BaseModel):
@@ -124,13 +127,23 @@ class PrivacyPlan(_Page):
     With `trust = "site"` every site adds the full noise. With `trust = "aggregate"` sites add shares of it, and
     secure aggregation shows the coordinator nothing but totals.
 
-    `epsilon = inf` trains without privacy; such a run can be rehearsed but never released.
+    `epsilon = inf` trains without privacy; such a run can be rehearsed but never released. Above
+    `LARGEST_EPSILON` nothing is called private.
     """
 
     unit: PrivacyUnit
     epsilon: float = Field(gt=0)
     delta: float = Field(ge=1e-10, le=1e-3)
     trust: Trust = "site"
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if LARGEST_EPSILON < self.epsilon < math.inf:
+            raise ValueError(
+                f"epsilon {self.epsilon:g} promises nothing that deserves the name; ask for {LARGEST_EPSILON:g} at "
+                "most, or for inf to rehearse without privacy"
+            )
+        return self
 
     @property
     def is_private(self) -> bool:
@@ -144,7 +157,8 @@ class CohortPlan(_Page):
     With `sites` empty, every folder beside each other takes part. `expected_units` chooses the anchor's constants
     and steps and the size of gradient batches; it is declared, never counted. `dropouts` and `dishonest` matter to
     secure aggregation: how many sites may fail to answer in a step, and how many may tell the coordinator all they
-    know, before the promise of the others is weakened.
+    know, before the promise of the others is weakened; a coordinator that runs a site of its own is one. With four
+    sites or more that is at least 1, and 1 if nothing is said.
     """
 
     sites: tuple[Name, ...] = ()
@@ -152,7 +166,7 @@ class CohortPlan(_Page):
     least_subjects: int = Field(default=10, ge=1)
     expected_units: int = Field(default=100, ge=1)
     dropouts: int = Field(default=0, ge=0)
-    dishonest: int = Field(default=0, ge=0)
+    dishonest: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,6 +175,13 @@ class CohortPlan(_Page):
         if self.sites and len(self.sites) < self.least_sites:
             raise ValueError(f"{len(self.sites)} sites are listed, but least_sites is {self.least_sites}")
         return self
+
+    @property
+    def n_dishonest(self) -> int:
+        """How many sites may tell the coordinator all they know; what follows where the study says nothing."""
+        if self.dishonest is None:
+            return 1 if len(self.sites) >= _MANY_SITES else 0
+        return self.dishonest
 
 
 class FamilyPlan(_Page):
@@ -240,10 +261,22 @@ class Study(_Page):
             raise ValueError("text recordings hold one channel")
         if self.labels.source == "beats" and self.signal.format != "wfdb":
             raise ValueError('labels.source = "beats" needs signal.format = "wfdb": its annotations name the beats')
+        largest_delta = 1 / (_PEOPLE_PER_DELTA * self.cohort.least_subjects)
+        if self.privacy.is_private and self.privacy.delta > largest_delta:
+            raise ValueError(
+                f"delta {self.privacy.delta:g} lets a site of {self.cohort.least_subjects} people give somebody "
+                f"away with a chance of {self.privacy.delta * self.cohort.least_subjects:.2g}; ask for "
+                f"{largest_delta:g} at most"
+            )
         if self.privacy.trust == "aggregate":
             if not self.cohort.sites:
                 raise ValueError(
                     'trust = "aggregate" needs the sites by name in cohort.sites: they pin one another'
+                )
+            if len(self.cohort.sites) >= _MANY_SITES and self.cohort.n_dishonest < 1:
+                raise ValueError(
+                    f"among {len(self.cohort.sites)} sites one may work with the coordinator, or be run by it; "
+                    "cohort.dishonest must be 1 or more"
                 )
             if self.training.aggregation != "mean":
                 raise ValueError(

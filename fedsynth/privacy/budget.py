@@ -5,12 +5,17 @@ a sum of weight w is m / sqrt(w), one m for all. Sampled sums (DP-SGD) are price
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from fedsynth.errors import PrivacyError
 from fedsynth.privacy.accountant import least_noise
 from fedsynth.privacy.mechanism import Group, Mechanism
+
+LEAST_NOISE_MULTIPLIER = 0.25
+"""Of a single private sum: below it, whoever is drawn stands out of the noise by more than four deviations."""
+_LOTTERY = 10  # times delta
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def share_budget(
     """
     if math.isinf(epsilon):
         return tuple(replace(_mechanism(request, 0.0, clipping_norm=math.inf), unit=unit) for request in requests)
+    _refuse_lotteries(requests, delta=delta)
     done: dict[SumRequest, Mechanism] = {}
     groups: tuple[Group, ...] = ("train", "held-out")
     for group in groups:
@@ -64,7 +70,39 @@ def share_budget(
             spent = [done[request] for request in sampled]
             scale = least_noise(partial(_weighted, spent, whole), epsilon=epsilon, delta=delta)
             done |= dict(zip(whole, _weighted([], whole, scale), strict=True))
+    _refuse_bare_noise(done.values())
     return tuple(replace(done[request], unit=unit, noise_shares=noise_shares) for request in requests)
+
+
+def _refuse_lotteries(requests: Sequence[SumRequest], *, delta: float) -> None:
+    """Refuse sums that hardly anybody is drawn for: delta would then cover what they say of those who are.
+
+    Raises:
+        PrivacyError: a unit is drawn with a chance of at most ten delta over all steps.
+    """
+    for request in requests:
+        chance = request.sampling_probability * request.steps
+        if request.sampling_probability < 1 and chance <= _LOTTERY * delta:
+            raise PrivacyError(
+                f"{request.purpose}: a unit is drawn with a chance of {chance:g}, which delta = {delta:g} would "
+                "cover whatever is then said of it; raise sampling_probability or the number of steps so that it "
+                f"is above {_LOTTERY * delta:g}"
+            )
+
+
+def _refuse_bare_noise(mechanisms: Iterable[Mechanism]) -> None:
+    """Refuse sums whose noise hides nobody, whatever they cost.
+
+    Raises:
+        PrivacyError: a noise multiplier below the least.
+    """
+    for mechanism in mechanisms:
+        if mechanism.noise_multiplier < LEAST_NOISE_MULTIPLIER:
+            raise PrivacyError(
+                f"{mechanism.purpose}: its noise would be {mechanism.noise_multiplier:.3g} of what one unit may "
+                f"contribute, and {LEAST_NOISE_MULTIPLIER:g} is the least; ask for a smaller epsilon, or draw "
+                "units more often"
+            )
 
 
 def _alike(requests: Sequence[SumRequest], noise_multiplier: float) -> list[Mechanism]:

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsynth.errors import RunError
+from fedsynth.errors import RunError, StatementError
+from fedsynth.privacy.lower_bound import least_epsilon
 from fedsynth.privacy.mechanism import Mechanism
+
+LARGEST_EPSILON = 20.0
+"""Beyond it nothing is called private: e^20 is half a billion."""
+_ROUNDING = 1e-3  # accountants agree with closed forms to four digits
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,27 @@ class SiteStatement:
     ledger_head: str
     events: tuple[Mechanism, ...]
     held_out: tuple[Mechanism, ...]
+
+    def check(self, *, unit: str, delta: float) -> None:
+        """Refuse figures that do not add up.
+
+        Raises:
+            StatementError: naming them.
+        """
+        if self.delta != delta:
+            raise StatementError(f"a site's delta is {self.delta:g}, the statement's {delta:g}")
+        if not self.events and not self.held_out:
+            raise StatementError("a site spent epsilon and lists no event")
+        others = {event.unit for event in (*self.events, *self.held_out)} - {unit}
+        if others:
+            raise StatementError(f"it promises per {unit}, and events were bounded per {', '.join(sorted(others))}")
+        least = max(least_epsilon(events, delta=delta) for events in (self.events, self.held_out))
+        for named, epsilon in (("epsilon", self.epsilon), ("the second accountant's epsilon", self.epsilon_second)):
+            if not epsilon >= least * (1 - _ROUNDING):
+                raise StatementError(
+                    f"a site's {named} is {epsilon:.4g}, and its own events cost at least {least:.4g} at delta "
+                    f"{delta:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -63,6 +89,30 @@ class PrivacyStatement:
             f"delta = {self.delta:g}, {self.adjacency} adjacency)."
         )
 
+    def check(self) -> None:
+        """Refuse a statement whose figures do not add up; the standard library is enough.
+
+        One unit, one delta, the largest of the sites' epsilons, and no epsilon below what the events cost at least.
+
+        Raises:
+            StatementError: naming the figures.
+        """
+        if not self.sites:
+            raise StatementError("it names no site, so that nobody spent anything")
+        if not 0 < self.delta < 1 or not self.epsilon >= 0:
+            raise StatementError(f"epsilon {self.epsilon:g} at delta {self.delta:g} is no promise")
+        for site in self.sites:
+            site.check(unit=self.unit, delta=self.delta)
+        largest = max(site.epsilon for site in self.sites)
+        if self.epsilon != largest:
+            raise StatementError(
+                f"it promises epsilon {self.epsilon:g}, and the largest of its sites' is {largest:g}"
+            )
+        if self.is_private and self.epsilon > LARGEST_EPSILON:
+            raise StatementError(
+                f"epsilon {self.epsilon:g} is more than {LARGEST_EPSILON:g}, which nothing private is"
+            )
+
     def to_json(self) -> str:
         """Write the statement as a release's `privacy/statement.json`; infinity becomes the word "inf"."""
         body = {
@@ -86,10 +136,11 @@ class PrivacyStatement:
 
         Raises:
             RunError: a field is missing or of the wrong kind.
+            StatementError: its figures contradict one another.
         """
         try:
             raw = json.loads(text)
-            return cls(
+            statement = cls(
                 epsilon=float(raw["epsilon"]),
                 delta=float(raw["delta"]),
                 unit=raw["unit"],
@@ -104,6 +155,9 @@ class PrivacyStatement:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"the privacy statement cannot be read ({error!r})") from error
+        if statement.is_private:
+            statement.check()
+        return statement
 
     @classmethod
     def load(cls, path: Path) -> "PrivacyStatement":

@@ -133,6 +133,7 @@ def _check_promise(statement: PrivacyStatement, *, scores: tuple[Score, ...]) ->
             "the run was trained with epsilon = infinity: nothing is promised, so nothing can be released. "
             "Nothing was written; rehearse with a finite epsilon"
         )
+    statement.check()
     inside = [score.name for score in scores if score.source not in PUBLIC_SOURCES]
     if inside:
         raise PrivacyError(

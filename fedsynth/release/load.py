@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsynth.errors import MissingPackageError, ReleaseError, RunError
+from fedsynth.errors import MissingPackageError, ReleaseError, RunError, StatementError
 from fedsynth.evaluation.score import Metric
 from fedsynth.montage import scalp_position
 from fedsynth.privacy.statement import PrivacyStatement
@@ -95,8 +95,8 @@ class Release:
         """Return the privacy statement."""
         try:
             return PrivacyStatement.from_json(self._text(STATEMENT))
-        except RunError as error:
-            raise ReleaseError(f"{self.folder}: {STATEMENT} is no privacy statement") from error
+        except (RunError, StatementError) as error:
+            raise ReleaseError(f"{self.folder}: {STATEMENT} is no privacy statement ({error})") from error
 
     @cached_property
     def scores(self) -> tuple[Metric, ...]:

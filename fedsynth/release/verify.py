@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedsynth.errors import RunError, VerificationError
+from fedsynth.errors import RunError, StatementError, VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.attestation import Attestation, LedgerPoint
 from fedsynth.release.manifest import (
@@ -204,6 +204,8 @@ def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatem
     try:
         statement = PrivacyStatement.from_json(data.decode("utf-8"))
         heads = sorted((str(site.site), str(site.ledger_head)) for site in statement.sites)
+    except StatementError as error:
+        raise VerificationError(f"the statement contradicts itself: {shown(str(error))}") from error
     except (RunError, AttributeError, OverflowError) as error:
         raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement") from error
     said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)

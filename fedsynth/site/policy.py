@@ -89,9 +89,9 @@ def check_plan(policy: Policy, plan: "Plan", *, subjects: int) -> None:
         raise ConsentError(
             f"trust {privacy.trust} is not given at this site, only {' or '.join(policy.trust) or 'none'} (trust)"
         )
-    if privacy.trust == "aggregate" and cohort.dishonest < policy.least_dishonest:
+    if privacy.trust == "aggregate" and cohort.n_dishonest < policy.least_dishonest:
         raise ConsentError(
-            f"the study's noise holds with {cohort.dishonest} dishonest sites, and this site asks for "
+            f"the study's noise holds with {cohort.n_dishonest} dishonest sites, and this site asks for "
             f"{policy.least_dishonest} (least_dishonest)"
         )
     if family not in policy.families:

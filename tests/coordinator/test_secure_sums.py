@@ -313,7 +313,9 @@ def test_the_noise_of_a_total_is_one_share_for_each_survivor(plan: Plan, make_ru
     spread = float((loud[0].values - quiet[0].values).std())
 
     assert len(loud[0].sites) == survivors
-    expected = mechanism.noise_multiplier * mechanism.clipping_norm * (survivors / 3) ** 0.5
+    expected = (
+        mechanism.noise_multiplier * mechanism.clipping_norm * (survivors / 2) ** 0.5
+    )  # four sites, one drops out, one works against the others
     assert spread == pytest.approx(expected, rel=0.025)
     assert loud[0].noise_std == pytest.approx(expected)
 

@@ -116,7 +116,7 @@ def test_a_limit_that_is_just_met_allows(site: Path, plan: Plan, policy: str) ->
 
 def test_a_site_may_ask_how_many_others_the_noise_survives(tiny_text: str) -> None:
     def asked(dishonest: int) -> Plan:
-        together = f'trust = "aggregate"\n[cohort]\nsites = ["a", "b", "c", "d"]\ndishonest = {dishonest}\n'
+        together = f'trust = "aggregate"\n[cohort]\nsites = ["a", "b", "c"]\ndishonest = {dishonest}\n'
         return plan_of(parse_study(tiny_text.replace("rounds = 1", "rounds = 0").replace("[cohort]\n", together)))
 
     policy = Policy(name="a", largest_epsilon=8.0, least_dishonest=1)
