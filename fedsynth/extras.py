@@ -17,6 +17,7 @@ EXTRA_OF = {
     "matplotlib": "train",
     "mne": "recordings",
     "opacus": "train",
+    "pyarrow": "train",
     "pydantic": "train",
     "ray": "flower",
     "safetensors": "train",

@@ -18,10 +18,13 @@ class Kind:
 
     `codec` and `frame` make those of a shape. `pools` simulates windows to pretrain on, about so many of each shape
     that a study may have. `loud_powers` draws log10 microvolts squared, shape (channel, band), so many deviations
-    up or down of what the public scale says; an audit's canaries have them.
+    up or down of what the public scale says; an audit's canaries have them. `within_range` brings a signal in
+    microvolts, shape (window, channel, time), of these channels within plus or minus a range, so that what holds
+    between channels still holds.
     """
 
     codec: Callable[[Shape], Codec]
     frame: Callable[[Shape], Frame]
     pools: Callable[[int], list[Pool]]
     loud_powers: Callable[[np.random.Generator, Shape, FeatureScale, float], Tensor]
+    within_range: Callable[[Tensor, tuple[str, ...], float], Tensor]

@@ -79,3 +79,8 @@ def natural(standard: Tensor, shape: Shape) -> Tensor:
 def loud_powers(rng: np.random.Generator, shape: Shape, *, deviations: float) -> Tensor:
     """Draw log10 microvolts squared, shape (channel, band), so many deviations up or down of what the prior has."""
     return kind_of(shape.modality).loud_powers(rng, shape, scale_of(shape), deviations)
+
+
+def within_range(signal: Tensor, *, modality: Modality, channels: tuple[str, ...], range_uv: float) -> Tensor:
+    """Bring microvolts, shape (window, channel, time), within plus or minus a range; leads stay consistent."""
+    return kind_of(modality).within_range(signal, channels, range_uv)

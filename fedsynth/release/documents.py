@@ -1,4 +1,4 @@
-"""The papers beside the data: README, licence, citation, Croissant description and how to verify.
+"""The papers beside the data: README with a dataset card, licence, citation and how to verify.
 
 Everything is written from the study, the promise and the synthetic windows; no clock, no machine, no path.
 """
@@ -9,29 +9,15 @@ from typing import Any, assert_never
 
 from fedsynth.errors import StudyError
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.release.file_format import format_of
+from fedsynth.release.croissant import croissant
+from fedsynth.release.file_format import TABLE
+from fedsynth.release.licenses import LICENSES
 from fedsynth.release.load import WINDOWS
 from fedsynth.release.manifest import sha256_of
 from fedsynth.release.signature import NAMESPACE, PublicKey
-from fedsynth.release.writers.dataset import subjects
+from fedsynth.release.writers.subjects import subjects
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticStream
-
-LICENSES = {
-    "CC0-1.0": (
-        "CC0 1.0 Universal",
-        "https://creativecommons.org/publicdomain/zero/1.0/",
-        "The publisher waives all copyright and related rights in this data set worldwide, as far as the law "
-        "allows. You may copy, change, distribute and use it, for any purpose, without asking.",
-    ),
-    "CC-BY-4.0": (
-        "Creative Commons Attribution 4.0 International",
-        "https://creativecommons.org/licenses/by/4.0/",
-        "You may copy, change, distribute and use this data set, for any purpose, provided that you name the "
-        "publisher, link to the licence and say what you changed.",
-    ),
-}
-"""The licences a release can carry: name, address of the legal code, and what it means in two sentences."""
 
 
 def write_documents(
@@ -48,11 +34,12 @@ def write_documents(
         StudyError: the study names a licence that is not in `LICENSES`.
     """
     check_license(study)
+    digests = {path: sha256_of(out, path) for path in (WINDOWS, TABLE)}
     texts = {
         "README.md": readme(study=study, statement=statement, windows=windows),
         "LICENSE": license_text(study),
         "CITATION.cff": citation(study),
-        "croissant.json": _json(croissant(study=study, sha256=sha256_of(out, WINDOWS))),
+        "croissant.json": _json(croissant(study=study, statement=statement, digests=digests)),
         "privacy/statement.json": statement.to_json(),
         "integrity/HOWTO-VERIFY.md": how_to_verify(public_key, publisher=study.release.publisher),
     }
@@ -80,7 +67,8 @@ def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStrea
     people = subjects(windows)
     low, high = study.signal.bandpass
     license_name, license_url, _ = LICENSES[study.release.license]
-    return f"""# {title}
+    return f"""{card(study)}
+# {title}
 
 Synthetic {study.signal.modality.upper()} windows, drawn from a generator that {len(statement.sites)} sites trained
 together under differential privacy. No recording, and no part of one, is in this folder.
@@ -115,7 +103,8 @@ study chose them, and they tell nothing about how many people were recorded:
 |---|---|
 {table}
 
-{_files(study)}
+`{TABLE}` holds the same, a row for each window: `datasets.load_dataset` and `mlcroissant` find it by this
+page and by `croissant.json`. {_files(study)}
 
 Windows of one synthetic subject belong together: they resemble each other as windows of one person do, and have
 one label. `data["subject"]` numbers the {len(people)} subjects from 0, which is `{people[0].name}`. Keep a
@@ -145,15 +134,34 @@ are is the study's choice.
 """
 
 
+def card(study: Study) -> str:
+    """Return the block of YAML by which `datasets.load_dataset` finds the table; strings are quoted as JSON."""
+    return f"""---
+pretty_name: {_quoted(study.title or study.name)}
+license: {study.release.license.lower()}
+tags:
+- {study.signal.modality}
+- synthetic
+- differential-privacy
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {TABLE}
+---
+"""
+
+
 def _files(study: Study) -> str:
     most = f"at most {study.release.windows_per_subject} windows of one label to"
     match study.signal.modality:
         case "ecg":
             return f"""The same windows are WFDB records (`wfdb/`), {most} a record, one after another,
-{study.windows.n_times} samples each, in the order of the archive."""
+{study.windows.n_times} samples each, in the order of the archive; an annotation at a window's start names its
+label."""
         case "eeg":
             return f"""The same windows are EDF files in a BIDS layout (`sub-syn*/eeg/`), {most}
-a file, one data record each, in the order of the archive."""
+a file, one data record each, in the order of the archive; annotations and `events.tsv` name their labels."""
         case other:
             assert_never(other)
 
@@ -190,50 +198,6 @@ keywords:
   - synthetic data
   - differential privacy
 """
-
-
-def croissant(*, study: Study, sha256: str) -> dict[str, Any]:
-    """Describe the release in Croissant 1.0 (docs.mlcommons.org/croissant/docs/croissant-spec.html)."""
-    _, license_url, _ = LICENSES[study.release.license]
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": study.name,
-        "description": f"{study.title or study.name}. Synthetic windows with a differential privacy promise; "
-        f"X (window, channel, time) in microvolts at {study.signal.sfreq:g} Hz, y the labels.",
-        "license": license_url,
-        "version": "1.0.0",
-        "citeAs": f"{study.release.publisher}: {study.title or study.name} (study {study.digest[:12]})",
-        "creator": {"@type": "sc:Organization", "name": study.release.publisher},
-        "keywords": [study.signal.modality.upper(), "synthetic data", "differential privacy"],
-        "isLiveDataset": False,
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "windows.npz",
-                "name": "windows.npz",
-                "description": "NumPy archive: X, y, subject, label_names, channels, sfreq, unit",
-                "contentUrl": WINDOWS,
-                "encodingFormat": "application/zip",
-                "sha256": sha256,
-            },
-            _file_set(study),
-        ],
-    }
-
-
-def _file_set(study: Study) -> dict[str, Any]:
-    kind = format_of(study.signal.modality)
-    name = f"{kind.name.lower()}-{kind.unit}s"
-    return {
-        "@type": "cr:FileSet",
-        "@id": name,
-        "name": name,
-        "description": f"the same windows in {kind.name}, one {kind.unit} per synthetic subject",
-        "encodingFormat": kind.encoding,
-        "includes": kind.includes,
-    }
 
 
 def how_to_verify(public_key: PublicKey, *, publisher: str) -> str:
@@ -290,43 +254,3 @@ def _quoted(text: str) -> str:
 def _one_line(text: str) -> str:
     """Keep a title or a name from adding lines or markup to a page."""
     return "".join(letter for letter in " ".join(text.split()) if letter not in "<>`[]|")
-
-
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}

@@ -1,9 +1,11 @@
-"""Files of a release beside the archive: EDF in a BIDS layout for EEG, WFDB records for ECG."""
+"""Files of a release beside the archive: a Parquet table, and EDF in a BIDS layout for EEG, WFDB for ECG."""
 
 from dataclasses import dataclass
 from typing import assert_never
 
 from fedsynth.study import Modality
+
+TABLE = "data/ml/windows.parquet"
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,8 @@ class FileFormat:
     """How the windows of one kind of signal stand in files that its readers open.
 
     `unit` is what holds the windows of one made-up subject, and `pieces` what holds one window in it. `encoding`
-    and `includes` are Croissant's. `outside_bids` is the folder that BIDS does not describe, "" for none.
+    and `includes` are Croissant's. `datatype` is the BIDS folder that says which window has which label, and
+    `outside_bids` the folder that BIDS does not describe, "" for none.
     """
 
     name: str
@@ -19,6 +22,7 @@ class FileFormat:
     pieces: str
     encoding: str
     includes: str | list[str]
+    datatype: str
     outside_bids: str
 
 
@@ -28,6 +32,7 @@ _EDF = FileFormat(
     pieces="one per data record",
     encoding="application/edf",
     includes="sub-syn*/eeg/*.edf",
+    datatype="eeg",
     outside_bids="",
 )
 _WFDB = FileFormat(
@@ -35,7 +40,8 @@ _WFDB = FileFormat(
     unit="record",
     pieces="one after another",
     encoding="application/x-wfdb",
-    includes=["wfdb/*.hea", "wfdb/*.dat"],
+    includes=["wfdb/*.hea", "wfdb/*.dat", "wfdb/*.atr"],
+    datatype="beh",
     outside_bids="wfdb/",
 )
 

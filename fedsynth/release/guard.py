@@ -21,7 +21,7 @@ from fedsynth.release.verify import STATEMENT
 INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*.sqlite*", "*.key", "id_ed25519*")
 """Names, of a file or of any folder above it, that belong to the inside of a run."""
 
-_OF_SIGNALS = frozenset({".edf", ".npz", ".dat", ".hea"})
+_OF_SIGNALS = frozenset({".edf", ".npz", ".parquet", ".dat", ".hea", ".atr"})
 SUFFIXES = frozenset({".md", ".json", ".tsv", ".toml", ".txt", ".cff", ".html", ".svg"}) | _OF_SIGNALS
 PLAIN = frozenset({"LICENSE", ".bidsignore"})
 PUBLIC_SOURCES = frozenset({"private sum", "synthetic", "public simulation"})
@@ -35,7 +35,11 @@ METRICS = "report/metrics.json"
 
 _NO_PROMISE = "holds an epsilon that is not finite: no privacy was promised"
 _SIGNALS = re.compile(
-    r"data/ml/windows\.npz|(sub-syn[0-9]+)/eeg/\1_task-synthetic_eeg\.edf|wfdb/sub-syn[0-9]+\.(?:hea|dat)"
+    r"data/ml/windows\.(?:npz|parquet)|(sub-syn[0-9]+)/eeg/\1_task-synthetic_eeg\.edf"
+    r"|wfdb/sub-syn[0-9]+\.(?:hea|dat|atr)"
+)
+_ROWS = re.compile(
+    r"participants\.tsv|(sub-syn[0-9]+)/(?:eeg/\1_task-synthetic_(?:channels|events)|beh/\1_task-synthetic_events)\.tsv"
 )
 _SEED_IN_TEXT = re.compile(r"noise[_ -]?seed\w*[\"']?\s*[:=]|\bseeds?[\"']?\s*[:=]\s*[\"']?[0-9]", re.IGNORECASE)
 # What looks like a path in text but is not: embedded pictures, key fingerprints and key material.
@@ -90,6 +94,8 @@ def _check_name(path: str, *, internal: tuple[str, ...]) -> None:
         _refuse(path, "is of a kind that no release needs")
     if PurePosixPath(path).suffix in _OF_SIGNALS and not _SIGNALS.fullmatch(path):
         _refuse(path, "is a signal file at a place where no synthetic window is written")
+    if path.endswith(".tsv") and not _ROWS.fullmatch(path):
+        _refuse(path, "is a table at a place where none is written")
 
 
 def _check_no_private_key(folder: Path, path: str) -> None:

@@ -17,6 +17,7 @@ LISTED = (
     "mne",
     "numpy",
     "opacus",
+    "pyarrow",
     "safetensors",
     "scikit-learn",
     "scipy",

@@ -18,6 +18,7 @@ from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import RunError
 from fedsynth.families.protocol import Family
 from fedsynth.families.registry import family_of
+from fedsynth.modalities.registry import within_range
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.progress import StepProgress
 from fedsynth.rng import torch_generator
@@ -122,7 +123,10 @@ class Generator:
                         done += len(noise)
                         if progress:
                             progress(done, n_labels * per_label)
-                        yield drawn.clamp(-limit, limit).numpy().astype(np.float32, copy=False)
+                        bounded = within_range(
+                            drawn, modality=shape.modality, channels=shape.channels, range_uv=limit
+                        )
+                        yield bounded.numpy().astype(np.float32, copy=False)
 
         return SyntheticStream(
             subject_labels=np.repeat(np.arange(n_labels), len(sizes)),

@@ -50,6 +50,8 @@ def test_a_release_holds_what_the_contract_names_and_verifies(pristine: Path) ->
     assert set(found) >= CONTRACT
     assert {name.split("/")[0] for name in set(found) - CONTRACT} == {
         "participants.json",
+        "task-synthetic_events.json",
+        "data",
         ".bidsignore",
         *(f"sub-syn{number:04d}" for number in range(1, 7)),
     }

@@ -8,7 +8,9 @@ import yaml
 
 from fedsynth.errors import StudyError
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.release.documents import LICENSES, check_license, citation, croissant, license_text, readme
+from fedsynth.release.croissant import croissant
+from fedsynth.release.documents import card, check_license, citation, license_text, readme
+from fedsynth.release.licenses import LICENSES
 from fedsynth.release.provenance import environment
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Study
@@ -25,12 +27,14 @@ def with_license(study: Study, name: str) -> Study:
     return study.model_copy(update={"release": study.release.model_copy(update={"license": name})})
 
 
-def test_croissant_names_the_archive_by_its_digest_and_the_edf_files_by_pattern(pristine: Path) -> None:
+def test_croissant_names_archive_and_table_by_their_digests_and_the_edf_files_by_pattern(pristine: Path) -> None:
     body = json.loads((pristine / "croissant.json").read_text())
-    archive, edf = body["distribution"]
+    archive, edf, table = body["distribution"]
 
-    assert body["conformsTo"] == "http://mlcommons.org/croissant/1.0"
-    assert archive["sha256"] == hashlib.sha256((pristine / archive["contentUrl"]).read_bytes()).hexdigest()
+    assert body["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+    for file, path in ((archive, "data/ml/windows.npz"), (table, "data/ml/windows.parquet")):
+        assert file["contentUrl"] == path
+        assert file["sha256"] == hashlib.sha256((pristine / path).read_bytes()).hexdigest()
     assert len(list(pristine.glob(edf["includes"]))) == 6
     assert body["license"] == LICENSES["CC0-1.0"][1]
 
@@ -47,17 +51,21 @@ def test_a_title_cannot_add_lines_or_markup_to_the_readme(
     study: Study, statement: PrivacyStatement, windows: SyntheticWindows
 ) -> None:
     text = readme(study=with_title(study, HOSTILE), statement=statement, windows=stream_of(windows))
+    front, page = text.removeprefix("---\n").split("\n---\n", 1)
 
-    assert text.splitlines()[0] == '# Sleep: "best" # and license: none scriptx/script rm'
+    assert yaml.safe_load(front)["pretty_name"] == HOSTILE
+    assert page.strip().splitlines()[0] == '# Sleep: "best" # and license: none scriptx/script rm'
 
 
 @pytest.mark.parametrize("name", LICENSES)
-def test_a_licence_is_named_and_linked(study: Study, name: str) -> None:
+def test_a_licence_is_named_and_linked(study: Study, statement: PrivacyStatement, name: str) -> None:
+    digests = dict.fromkeys(("data/ml/windows.npz", "data/ml/windows.parquet"), "0" * 64)
     text = license_text(with_license(study, name))
 
     assert name in text
     assert re.search(r"https://creativecommons\.org/\S+/legalcode", text)
-    assert croissant(study=with_license(study, name), sha256="0" * 64)["license"] in text
+    assert croissant(study=with_license(study, name), statement=statement, digests=digests)["license"] in text
+    assert f"license: {name.lower()}" in card(with_license(study, name))
 
 
 def test_an_unknown_licence_is_refused(study: Study) -> None:

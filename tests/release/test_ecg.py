@@ -48,13 +48,12 @@ def test_it_verifies(ecg_release: Path) -> None:
     assert verify_release(ecg_release).study == "small"
 
 
-def test_it_holds_a_record_of_two_files_for_each_subject_and_no_edf(ecg_release: Path) -> None:
+def test_it_holds_a_record_of_three_files_for_each_subject_and_no_edf(ecg_release: Path) -> None:
     records = sorted(path.name for path in (ecg_release / "wfdb").iterdir())
 
-    assert records == [f"sub-syn000{number}.{kind}" for number in range(1, 7) for kind in ("dat", "hea")]
+    assert records == [f"sub-syn000{number}.{kind}" for number in range(1, 7) for kind in ("atr", "dat", "hea")]
     assert not list(ecg_release.rglob("*.edf"))
-    assert not list(ecg_release.glob("sub-*"))
-    assert "wfdb/" in (ecg_release / ".bidsignore").read_text().splitlines()
+    assert "wfdb" in (ecg_release / ".bidsignore").read_text().splitlines()
     lines = (ecg_release / "participants.tsv").read_text().splitlines()
     assert lines[1] == "sub-syn0001\thealthy\t2"
     assert json.loads((ecg_release / "dataset_description.json").read_text())["DatasetType"] == "raw"
@@ -88,7 +87,7 @@ def test_no_text_of_it_speaks_of_eeg(ecg_release: Path) -> None:
 def test_croissant_describes_the_records(ecg_release: Path) -> None:
     files = json.loads((ecg_release / "croissant.json").read_text())["distribution"][1]
 
-    assert [len(list(ecg_release.glob(pattern))) for pattern in files["includes"]] == [6, 6]
+    assert [len(list(ecg_release.glob(pattern))) for pattern in files["includes"]] == [6, 6, 6]
     assert files["encodingFormat"] == "application/x-wfdb"
 
 

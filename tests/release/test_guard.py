@@ -129,6 +129,13 @@ MUTATIONS = [
         write("sub-syn0001/eeg/sub-syn0002_task-synthetic_eeg.edf", b"0"), "signal file", id="signal: misplaced"
     ),
     pytest.param(write("data/ml/real.npz", npz(X=[1.0])), "signal file", id="signal: another archive"),
+    pytest.param(write("data/ml/real.parquet", b"PAR1"), "signal file", id="signal: another table"),
+    pytest.param(write("wfdb/100.atr", b"0"), "signal file", id="signal: a person's annotations"),
+    pytest.param(
+        write("sub-07/eeg/sub-07_task-rest_events.tsv"), "a table at a place", id="table: a person's events"
+    ),
+    pytest.param(write("sub-syn0001/eeg/sub-syn0002_task-synthetic_events.tsv"), "a table", id="table: misplaced"),
+    pytest.param(write("data/real.tsv"), "a table at a place", id="table: another"),
     pytest.param(lambda f: (f / "x.md").symlink_to("README.md"), "symbolic link", id="odd: a link"),
     pytest.param(lambda f: os.link(f / "README.md", f / "x.md"), "hard link", id="odd: a hard link"),
     pytest.param(lambda f: os.mkfifo(f / "x.md"), "not a regular file", id="odd: a pipe"),

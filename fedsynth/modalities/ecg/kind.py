@@ -2,8 +2,9 @@
 
 from fedsynth.modalities.ecg.codec import EcgCodec
 from fedsynth.modalities.ecg.frame import EcgFrame
+from fedsynth.modalities.ecg.leads import within_range
 from fedsynth.modalities.ecg.loud import loud_powers
 from fedsynth.modalities.ecg.pretraining import pools
 from fedsynth.modalities.kind import Kind
 
-ECG = Kind(codec=EcgCodec, frame=EcgFrame, pools=pools, loud_powers=loud_powers)
+ECG = Kind(codec=EcgCodec, frame=EcgFrame, pools=pools, loud_powers=loud_powers, within_range=within_range)

@@ -29,6 +29,7 @@ _LIMB = {  # weights of leads I and II
     "AVL": (1.0, -0.5),
     "AVF": (-0.5, 1.0),
 }
+_MARGIN = 1e-6  # leads that are brought into range end so much inside it, which is more than their sums round by
 _FEW = 3  # so many channels, or fewer, are their own axes
 
 
@@ -85,19 +86,10 @@ def axes_of(channels: tuple[str, ...]) -> Axes:
     return Axes(torch.linalg.pinv(vectors).float(), vectors.float(), torch.eye(_FEW))
 
 
-@lru_cache(maxsize=16)
-def _dependent(channels: tuple[str, ...]) -> tuple[tuple[int, int, int, float, float], ...]:
-    """Return for each limb lead that follows from two others: its place, theirs, and their weights."""
-    names = [lead_name(channel) for channel in channels]
-    if "I" not in names or "II" not in names:
-        return ()
-    first, second = names.index("I"), names.index("II")
-    rows = [(place, name) for place, name in enumerate(names) if name in _LIMB and place not in (first, second)]
-    return tuple((place, first, second, *_LIMB[name]) for place, name in rows)
-
-
 def keep_identities(signal: Tensor, channels: tuple[str, ...]) -> Tensor:
-    """Rewrite the limb leads that follow from I and II: III = II - I, aVR = -(I + II) / 2, and so on.
+    """Rewrite the limb leads that follow from two others: III = II - I, aVR = -(I + II) / 2, and so on.
+
+    Any two limb leads give the rest; the two are the first there are of I, II, III, aVR, aVL and aVF.
 
     Args:
         signal: microvolts, shape (window, channel, time).
@@ -107,3 +99,51 @@ def keep_identities(signal: Tensor, channels: tuple[str, ...]) -> Tensor:
     for place, first, second, one, two in _dependent(channels):
         rows[place] = one * rows[first] + two * rows[second]
     return torch.stack(rows, dim=1)
+
+
+def within_range(signal: Tensor, channels: tuple[str, ...], range_uv: float) -> Tensor:
+    """Bring amplitudes within plus or minus `range_uv` so that limb leads keep their identities.
+
+    Cut one by one, III would no longer be II - I wherever one of them was cut. Limb leads of which two give the
+    rest are scaled together instead, sample by sample, until the largest of them fits; other leads are cut.
+
+    Args:
+        signal: microvolts, shape (window, channel, time).
+        channels: names of the channels.
+        range_uv: the study's range in microvolts.
+    """
+    cut = signal.clamp(-range_uv, range_uv)
+    dependent = _dependent(channels)
+    if not dependent:
+        return cut
+    _, first, second, _, _ = dependent[0]
+    limb = [first, second, *(place for place, *_ in dependent)]
+    # Far beyond any lead, so that sums and differences of what overflowed stay numbers.
+    whole = keep_identities(signal.clamp(-1e3 * range_uv, 1e3 * range_uv), channels)[:, limb]
+    loudest = whole.abs().amax(dim=1, keepdim=True)
+    factor = torch.where(loudest > range_uv, (1 - _MARGIN) * range_uv / loudest, torch.ones_like(loudest))
+    cut[:, limb] = whole * factor
+    return keep_identities(cut, channels)
+
+
+@lru_cache(maxsize=16)
+def _dependent(channels: tuple[str, ...]) -> tuple[tuple[int, int, int, float, float], ...]:
+    """Return for each limb lead that follows from two others: its place, theirs, and their weights."""
+    order = list(_LIMB)
+    names = [lead_name(channel) for channel in channels]
+    limb = sorted((place for place, name in enumerate(names) if name in _LIMB), key=lambda p: order.index(names[p]))
+    if not limb:
+        return ()
+    first, (a, b) = limb[0], _LIMB[names[limb[0]]]
+    for second in limb[1:]:
+        c, d = _LIMB[names[second]]
+        if determinant := a * d - b * c:
+            break
+    else:
+        return ()
+    rows = []
+    for place in sorted(set(limb) - {first, second}):
+        x, y = _LIMB[names[place]]
+        # Cramer's rule for (x, y) as a sum of (a, b) and (c, d), all in units of leads I and II.
+        rows.append((place, first, second, (x * d - y * c) / determinant, (a * y - b * x) / determinant))
+    return tuple(rows)

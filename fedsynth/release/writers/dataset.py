@@ -1,4 +1,4 @@
-"""From synthetic windows to files people load: one NumPy archive, and EDF or WFDB files, a made-up subject each.
+"""From synthetic windows to files people load: a NumPy archive, a Parquet table, and EDF or WFDB for each subject.
 
 All are the same bytes on every machine and every day: no clock, no compression, fixed dates. The physical range of
 the files is the study's `range_uv`, a public constant, so it tells nothing about the data. Windows pass through
@@ -6,48 +6,41 @@ memory in pieces.
 """
 
 import itertools
-import json
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, assert_never
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedsynth.errors import RefusedError
+from fedsynth.modalities.registry import within_range
 from fedsynth.progress import StepProgress
-from fedsynth.release.file_format import format_of
+from fedsynth.release.file_format import TABLE
 from fedsynth.release.load import WINDOWS
-from fedsynth.release.writers.edf import record_duration, write_edf
+from fedsynth.release.writers.bids import TASK, write_bids
+from fedsynth.release.writers.edf import write_edf
+from fedsynth.release.writers.parquet import write_parquet
+from fedsynth.release.writers.subjects import SyntheticSubject, subjects
 from fedsynth.release.writers.wfdb import write_wfdb
-from fedsynth.study import SignalPlan, Study
+from fedsynth.study import Modality, SignalPlan, Study
 from fedsynth.synthesis.windows import SyntheticStream
 
-TASK = "synthetic"
-MOST_SUBJECTS = 80_000
+MOST_SUBJECTS = 60_000
 """More would be more files than a manifest can list."""
 
-_NO_BIDS = ("data/", "privacy/", "report/", "provenance/", "integrity/", "croissant.json")
 _NAMED_CHANNEL = 16
 _PIECE = 2**20  # bytes
 _SUBJECTS = 256  # whose labels are written at once
 
 
-@dataclass(frozen=True)
-class SyntheticSubject:
-    """One made-up subject: windows of one label that belong together. It stands for no person."""
-
-    name: str
-    label: str
-    n_windows: int
-
-
 def write_dataset(
     out: Path, *, windows: SyntheticStream, study: Study, progress: StepProgress | None = None
 ) -> SyntheticStream:
-    """Write `data/ml/windows.npz`, a signal file for each subject and the BIDS files that describe them.
+    """Write `data/ml/windows.npz`, the same as Parquet, a signal file for each subject, and BIDS files.
 
     Args:
         out: an existing folder.
@@ -63,9 +56,12 @@ def write_dataset(
             together or to the study. What was written by then stays.
     """
     _check(windows, study=study)
-    write_npz(out / WINDOWS, windows=bounded(windows, range_uv=study.signal.range_uv))
+    write_npz(
+        out / WINDOWS, windows=bounded(windows, modality=study.signal.modality, range_uv=study.signal.range_uv)
+    )
     stored = read_npz(out / WINDOWS, windows=windows)
     people = subjects(windows)
+    write_parquet(out / TABLE, windows=stored, names=tuple(person.name for person in people))
     match study.signal.modality:
         case "ecg":
             _write_wfdb(out / "wfdb", people=people, windows=stored, plan=study.signal, progress=progress)
@@ -73,12 +69,14 @@ def write_dataset(
             _write_edf(out, people=people, windows=stored, plan=study.signal, progress=progress)
         case other:
             assert_never(other)
-    _write_bids_files(out, people=people, study=study)
+    write_bids(out, people=people, study=study)
     return stored
 
 
-def bounded(windows: SyntheticStream, *, range_uv: float) -> SyntheticStream:
-    """Cut amplitudes to plus or minus `range_uv`, as the recordings' own were before training.
+def bounded(windows: SyntheticStream, *, modality: Modality, range_uv: float) -> SyntheticStream:
+    """Bring amplitudes within plus or minus `range_uv`, as the recordings' own were before training.
+
+    Leads of an ECG that follow from two others are computed from what those two became.
 
     The pieces raise RefusedError where a value is not finite or a shape is not the stream's.
     """
@@ -93,19 +91,15 @@ def bounded(windows: SyntheticStream, *, range_uv: float) -> SyntheticStream:
                 )
             if not np.isfinite(piece).all():
                 raise RefusedError("a synthetic window holds a value that is not finite. Nothing was kept")
-            yield np.clip(piece, -range_uv, range_uv).astype(np.float32, copy=False)
+            inside = within_range(
+                torch.from_numpy(np.array(piece, np.float32)),
+                modality=modality,
+                channels=windows.channels,
+                range_uv=range_uv,
+            )
+            yield inside.numpy()
 
     return replace(windows, pieces=pieces)
-
-
-def subjects(windows: SyntheticStream) -> tuple[SyntheticSubject, ...]:
-    """Name the made-up subjects in the order drawn."""
-    width = max(4, len(str(len(windows.subject_windows))))
-    sizes = zip(windows.subject_labels, windows.subject_windows, strict=True)
-    return tuple(
-        SyntheticSubject(f"sub-syn{number:0{width}d}", windows.label_names[int(label)], int(size))
-        for number, (label, size) in enumerate(sizes, start=1)
-    )
 
 
 def write_npz(path: Path, *, windows: SyntheticStream) -> None:
@@ -204,35 +198,18 @@ def _write_edf(
     plan: SignalPlan,
     progress: StepProgress | None,
 ) -> None:
-    duration = record_duration(n_times=windows.n_times, sfreq=plan.sfreq)
-    rows = [("name", "type", "units", "sampling_frequency")]
-    rows += [(channel, "EEG", "uV", str(plan.sfreq)) for channel in plan.channels]
     for person, blocks in _by_subject(windows, people, progress):
-        folder, stem = out / person.name / "eeg", f"{person.name}_task-{TASK}"
+        folder = out / person.name / "eeg"
         folder.mkdir(parents=True)
         write_edf(
-            folder / f"{stem}_eeg.edf",
+            folder / f"{person.name}_task-{TASK}_eeg.edf",
             code=person.name.removeprefix("sub-"),
+            label=person.label,
             blocks=blocks,
             n_windows=person.n_windows,
             n_times=windows.n_times,
             plan=plan,
         )
-        sidecar = {
-            "TaskName": TASK,
-            "TaskDescription": "No task: windows drawn from a generator, each a data record. Windows of one file "
-            "resemble each other as those of one person do; they do not continue each other.",
-            "SamplingFrequency": plan.sfreq,
-            "EEGReference": "n/a",
-            "PowerLineFrequency": "n/a",
-            "SoftwareFilters": "n/a",
-            "RecordingType": "epoched",
-            "EpochLength": duration,
-            "RecordingDuration": round(duration * person.n_windows, 6),
-            "EEGChannelCount": len(plan.channels),
-        }
-        _write_json(folder / f"{stem}_eeg.json", sidecar)
-        _write_tsv(folder / f"{stem}_channels.tsv", rows)
 
 
 def _write_wfdb(
@@ -249,53 +226,8 @@ def _write_wfdb(
             folder,
             person.name,
             np.concatenate(list(blocks)),
+            label=person.label,
             channels=plan.channels,
             sfreq=plan.sfreq,
             range_uv=plan.range_uv,
         )
-
-
-def _write_bids_files(out: Path, *, people: tuple[SyntheticSubject, ...], study: Study) -> None:
-    kind = format_of(study.signal.modality)
-    rows = [("participant_id", "label", "n_windows")]
-    rows += [(person.name, person.label, str(person.n_windows)) for person in people]
-    _write_tsv(out / "participants.tsv", rows)
-    levels = {name: f"windows drawn for the label {name}" for name in study.labels.names}
-    described = {
-        "participant_id": {"Description": "a made-up subject; it stands for no person"},
-        "label": {"Description": "the label of all its windows", "Levels": levels},
-        "n_windows": {"Description": f"how many windows its {kind.name} {kind.unit} holds, {kind.pieces}"},
-    }
-    _write_json(out / "participants.json", described)
-    made = "synthetic windows; no recording of a person"
-    _write_json(
-        out / "dataset_description.json",
-        {
-            "Name": study.title or study.name,
-            "BIDSVersion": "1.10.0",
-            # "raw" in BIDS' sense: no file is derived from another file of a BIDS data set.
-            "DatasetType": "raw",
-            "License": study.release.license,
-            "Authors": [study.release.publisher],
-            "GeneratedBy": [
-                {
-                    "Name": "fedsynth",
-                    # BIDS has no modality for ECG, so its files are listed in .bidsignore.
-                    "Description": f"{made}. The ECG stands in {kind.outside_bids}, which BIDS does not describe"
-                    if kind.outside_bids
-                    else made,
-                }
-            ],
-        },
-    )
-    ignored = (*_NO_BIDS, *([kind.outside_bids] if kind.outside_bids else []))
-    (out / ".bidsignore").write_text("".join(f"{name}\n" for name in ignored), encoding="utf-8", newline="\n")
-
-
-def _write_tsv(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
-    # No cell can hold a tab: names of labels, channels and subjects are letters, digits and `_.-`.
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
-
-
-def _write_json(path: Path, body: dict[str, Any]) -> None:
-    path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")

@@ -1,17 +1,19 @@
 """From synthetic windows to EDF, one file at a time and one data record at a time.
 
-A window is one data record. Headers come from edfio once; what differs between subjects is the patient's code and
-the number of records. No clock, fixed dates: the same windows give the same bytes.
+A window is one data record, and an annotation of EDF+ from its first sample to its last names its label. Headers
+come from edfio once; what differs between subjects is the patient's code, the number of records and the room for
+annotations. No clock, fixed dates: the same windows give the same bytes.
 """
 
 import datetime
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from edfio import Edf, EdfSignal, Patient, Recording
+from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
 from numpy.typing import NDArray
 
 from fedsynth.study import SignalPlan
@@ -24,13 +26,21 @@ _RECORDS = slice(236, 244)
 
 
 def write_edf(
-    path: Path, *, code: str, blocks: Iterable[NDArray[np.float32]], n_windows: int, n_times: int, plan: SignalPlan
+    path: Path,
+    *,
+    code: str,
+    label: str,
+    blocks: Iterable[NDArray[np.float32]],
+    n_windows: int,
+    n_times: int,
+    plan: SignalPlan,
 ) -> None:
     """Write one subject's windows.
 
     Args:
         path: of the file.
         code: the made-up patient's code, letters and digits.
+        label: of all windows; it becomes an annotation over each of them.
         blocks: microvolts, shape (window, channel, time), `n_windows` in all.
         n_windows: number of data records.
         n_times: samples in a window.
@@ -40,12 +50,20 @@ def write_edf(
     header[_PATIENT] = f"{code} X X X".ljust(80).encode("ascii")
     header[_RECORDS] = str(n_windows).ljust(8).encode("ascii")
     bound = physical_bound(plan.range_uv)
+    duration = record_duration(n_times=n_times, sfreq=plan.sfreq)
+    room = max(len(_annotation(number, duration, label)) for number in range(n_windows))
+    room += room % 2
+    last = len(plan.channels)  # annotations are the last of the signals
+    header[_samples_per_record(last, n_signals=last + 1)] = str(room // 2).ljust(8).encode("ascii")
+    number = 0
     with path.open("wb") as stream:
         stream.write(header)
         for block in blocks:
             # Clipped in float64, because 0.1 as float32 is larger than 0.1.
             exact = np.clip(block.astype(np.float64), -bound, bound)
-            stream.write(np.rint(exact * (LARGEST_EDF_DIGITAL / bound)).astype("<i2").tobytes())
+            for record in np.rint(exact * (LARGEST_EDF_DIGITAL / bound)).astype("<i2"):
+                stream.write(record.tobytes() + _annotation(number, duration, label).ljust(room, b"\0"))
+                number += 1
 
 
 def record_duration(*, n_times: int, sfreq: float) -> float:
@@ -100,5 +118,25 @@ def _header(plan: SignalPlan, n_times: int) -> bytes:
         recording=Recording(startdate=datetime.date(1985, 1, 1), equipment_code="fedsynth"),
         starttime=datetime.time(0, 0, 0),
         data_record_duration=duration,
+        annotations=[EdfAnnotation(0, duration, "X")],
     )
-    return bytes(silent.to_bytes()[: 256 * (len(channels) + 1)])
+    return bytes(silent.to_bytes()[: 256 * (len(channels) + 2)])
+
+
+def _samples_per_record(signal: int, *, n_signals: int) -> slice:
+    """Return where a header says how many samples of a signal one data record holds (Kemp 1992, EDF's header)."""
+    start = 256 + n_signals * (16 + 80 + 8 + 8 + 8 + 8 + 8 + 80) + 8 * signal
+    return slice(start, start + 8)
+
+
+def _annotation(number: int, duration: float, label: str) -> bytes:
+    """Return a record's time and its window's label as EDF+ lists (Kemp and Olivan 2003, section 2.2)."""
+    exact = Decimal(str(duration))
+    start = _plain(number * exact)
+    return f"+{start}\x14\x14\x00+{start}\x15{_plain(exact)}\x14{label}\x14\x00".encode("ascii")
+
+
+def _plain(value: Decimal) -> str:
+    """Write a decimal in full, without zeros at its end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

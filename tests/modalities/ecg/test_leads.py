@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.modalities.ecg.leads import axes_of, keep_identities, lead_name, lead_vector
+from fedsynth.modalities.ecg.leads import axes_of, keep_identities, lead_name, lead_vector, within_range
 
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -66,3 +66,65 @@ def test_leads_in_one_plane_do_not_pretend_to_know_the_third_axis() -> None:
     limb_only = axes_of(("I", "II", "III", "aVR"))
 
     assert limb_only.read.shape == (1, 4)
+
+
+def electrodes(right: torch.Tensor, left: torch.Tensor, foot: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the six limb leads from the potentials of both arms and the left leg."""
+    return {
+        "I": left - right,
+        "II": foot - right,
+        "III": foot - left,
+        "aVR": right - (left + foot) / 2,
+        "aVL": left - (right + foot) / 2,
+        "aVF": foot - (right + left) / 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        pytest.param(TWELVE, id="twelve"),
+        pytest.param(("III", "aVF", "I"), id="without II"),
+        pytest.param(("aVL", "V1", "aVR", "aVF"), id="augmented leads alone"),
+        pytest.param(("MLII", "II", "I"), id="a lead twice"),
+    ],
+)
+def test_leads_brought_into_range_are_still_those_of_three_electrodes(channels: tuple[str, ...]) -> None:
+    potentials = 800 * torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(1))
+    leads = electrodes(*potentials)
+    chest = torch.full((20, 50), -3000.0)
+    signal = torch.stack([leads.get(name.removeprefix("ML"), chest) for name in channels], dim=1)
+    assert (signal.abs() > 1000).any()
+
+    found = within_range(signal, channels, 1000.0)
+
+    assert found.abs().max() <= 1000.0
+    kept = keep_identities(found, channels)
+    assert torch.equal(kept, found)
+    for place, name in enumerate(channels):
+        if name.startswith("V"):
+            assert (found[:, place] == -1000.0).all()
+            continue
+        # Every limb lead is the same fraction of what it was.
+        share = found[:, place] / signal[:, place]
+        first = next(spot for spot, other in enumerate(channels) if not other.startswith("V"))
+        assert torch.allclose(share, found[:, first] / signal[:, first], rtol=1e-3)
+    quiet = (signal.abs() < 999).all(dim=1, keepdim=True).expand_as(signal)
+    assert torch.allclose(found[quiet], signal[quiet], atol=1e-3)
+
+
+def test_leads_that_follow_from_nothing_are_cut_one_by_one() -> None:
+    signal = torch.tensor([[[5.0, -1.0], [2.0, -9.0]]])
+
+    assert within_range(signal, ("I", "II"), 3.0).tolist() == [[[3.0, -1.0], [2.0, -3.0]]]
+    assert within_range(signal, ("aVR", "V1"), 3.0).tolist() == [[[3.0, -1.0], [2.0, -3.0]]]
+
+
+def test_what_overflowed_is_brought_into_range_as_a_number() -> None:
+    signal = torch.full((1, 12, 3), float("inf"))
+    signal[0, 1] = -float("inf")
+
+    found = within_range(signal, TWELVE, 5000.0)
+
+    assert torch.isfinite(found).all()
+    assert found.abs().max() <= 5000.0

@@ -173,7 +173,9 @@ def test_mne_reads_every_edf_with_its_rate_channels_and_amplitudes(
             "last_name": "X",
             "sex": 0,
         }
-        assert len(raw.annotations) == 0
+        assert raw.annotations.description.tolist() == [person.label] * person.n_windows
+        starts = np.round(raw.annotations.onset * raw.info["sfreq"]).astype(int)
+        assert starts.tolist() == [64 * window for window in range(person.n_windows)]
 
 
 def test_the_physical_range_is_the_studys_and_not_the_datas(
@@ -183,10 +185,10 @@ def test_the_physical_range_is_the_studys_and_not_the_datas(
 
     write_dataset(tmp_path, windows=stream_of(quiet), study=study)
 
-    header = (tmp_path / "sub-syn0001/eeg/sub-syn0001_task-synthetic_eeg.edf").read_bytes()[: 256 * 3]
+    header = (tmp_path / "sub-syn0001/eeg/sub-syn0001_task-synthetic_eeg.edf").read_bytes()[: 256 * 4]
 
-    minima = header[256 + 2 * (16 + 80 + 8) :][:16].split()
-    maxima = header[256 + 2 * (16 + 80 + 8 + 8) :][:16].split()
+    minima = header[256 + 3 * (16 + 80 + 8) :][:16].split()  # of two channels; annotations are the third signal
+    maxima = header[256 + 3 * (16 + 80 + 8 + 8) :][:16].split()
     assert (minima, maxima) == ([b"-500", b"-500"], [b"500", b"500"])
 
 
@@ -253,7 +255,7 @@ def test_the_sidecars_say_what_the_edf_holds(dataset: Path) -> None:
     stem = dataset / "sub-syn0003/eeg/sub-syn0003_task-synthetic"
     sidecar = json.loads(Path(f"{stem}_eeg.json").read_text())
 
-    assert sidecar["RecordingType"] == "epoched"
+    assert sidecar["RecordingType"] == "discontinuous"
     assert sidecar["EpochLength"] == sidecar["RecordingDuration"] == pytest.approx(64 / 173.61, rel=1e-5)
     assert sidecar["SamplingFrequency"] == 173.61
     assert {"TaskName", "EEGReference", "PowerLineFrequency", "SoftwareFilters"} <= set(sidecar)
@@ -309,5 +311,5 @@ def test_a_channel_name_that_edf_cannot_hold_is_refused(
 def test_cutting_leaves_what_is_in_range_alone(windows: SyntheticWindows) -> None:
     stream = stream_of(windows)
 
-    np.testing.assert_array_equal(bounded(stream, range_uv=500.0).gathered().signal, windows.signal)
-    assert np.abs(bounded(stream, range_uv=10.0).gathered().signal).max() == 10.0
+    np.testing.assert_array_equal(bounded(stream, modality="eeg", range_uv=500.0).gathered().signal, windows.signal)
+    assert np.abs(bounded(stream, modality="eeg", range_uv=10.0).gathered().signal).max() == 10.0
