@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.filters import band_pass, resample
+from fedsynth.recordings.people import is_copy, people_of
 from fedsynth.recordings.recording import Beats, Recording, Windows
 from fedsynth.study import Study
 
@@ -82,8 +83,9 @@ def windows_of(
 ) -> Windows:
     """Filter every recording, bring it to the study's rate, cut it, and clip it to the study's public range.
 
-    Subjects and recordings are numbered from 0 in the order in which they come. How many samples were clipped is
-    not reported: that would be a statement about the recordings.
+    Subjects and recordings are numbered from 0 in the order in which they come; a subject is one person under
+    however many names (`fedsynth.recordings.people`), and a recording that is there twice is cut once. How many
+    samples were clipped is not reported: that would be a statement about the recordings.
 
     Args:
         recordings: of one site, as `read_site` returns them.
@@ -94,12 +96,14 @@ def windows_of(
         RecordingError: a recording shorter than one window, or with a label that the study does not have.
     """
     signals, labels, subjects, numbers = [], [], [], []
-    people: dict[str, int] = {}
     limit = study.signal.range_uv
-    for number, recording in enumerate(recordings):
+    for number, (recording, person, copy) in enumerate(
+        zip(recordings, people_of(recordings), is_copy(recordings), strict=True)
+    ):
         if recording.beats is None and recording.label not in study.labels.names:
             raise RecordingError(f"a recording's label is not one of the study's names {list(study.labels.names)}")
-        person = people.setdefault(recording.subject, len(people))
+        if copy:
+            continue
         filtered = resample(band_pass(recording, bandpass=study.signal.bandpass), sfreq=study.signal.sfreq)
         n_times, at_most = study.windows.n_times, study.windows.per_recording
         if filtered.beats is not None:

@@ -42,7 +42,9 @@ def ramp(n_times: int) -> Recording:
 
 def noise(*, subject: str, label: str, seconds: int = 4, seed: int = 0) -> Recording:
     signal = np.random.default_rng(seed).normal(0, 60, size=(2, 128 * seconds)).astype(np.float32)
-    return Recording(signal, 128.0, ("C3", "C4"), subject=subject, label=label, digest="")
+    return Recording(
+        signal, 128.0, ("C3", "C4"), subject=subject, label=label, digest=f"{subject} {seed} {seconds}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,7 @@ def read_site(
             progress(number, len(files))
     check_site(recordings, site=site, least_subjects=study.cohort.least_subjects)
     if twice := copies(recordings):
-        remarks["exactly the samples of another person's recording; one person counted twice is protected less"] = (
-            twice
-        )
+        remarks["exactly the samples of another person's recording; the names count as one person"] = twice
     for remark, count in remarks.items():
         log.warning("site %r: %d of %d recordings have %s", site, count, len(files), remark)
     return recordings
