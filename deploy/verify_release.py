@@ -483,9 +483,9 @@ def main() -> int:
     given = parser.parse_args()
     try:
         said = verify(given.release, given.key)
-    except (ReleaseError, InputError) as error:
-        print(f"verify_release: {error}", file=sys.stderr)
-        return 4 if isinstance(error, ReleaseError) else 2
+    except (ReleaseError, InputError, OSError) as error:
+        print(f"verify_release: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 4
     promise = said["promise"]
     print(f"verified: {said['files']} files, signed by {said['signer']}")
     print(f"epsilon {promise['epsilon']:g} per {shown(promise['unit'])}, delta {promise['delta']:g}")

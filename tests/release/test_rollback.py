@@ -109,9 +109,18 @@ def test_a_damaged_file_of_seen_ledgers_is_refused_and_kept(pristine: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["folder", "pipe", "/dev/zero", "/dev/null", "loop", "huge", "no folder/seen.json"]
+    ("name", "cause"),
+    [
+        ("folder", "not a regular file"),
+        ("pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("/dev/null", "not a regular file"),
+        ("loop", "cannot be read"),
+        ("huge", "larger than"),
+        ("no folder/seen.json", "cannot be locked .No such file"),
+    ],
 )
-def test_what_cannot_hold_what_was_seen_is_bad_input(pristine: Path, tmp_path: Path, name: str) -> None:
+def test_what_cannot_hold_what_was_seen_is_bad_input(pristine: Path, tmp_path: Path, name: str, cause: str) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

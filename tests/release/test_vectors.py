@@ -19,9 +19,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedsynth.errors import ReaderFileError, VerificationError
 from fedsynth.release.allowed_signers import matches, parse_signers
+from fedsynth.release.manifest import UNCOVERED
 from fedsynth.release.signature import NAMESPACE
 from fedsynth.release.verify import verify_release
 
@@ -138,6 +141,38 @@ def test_the_single_file_says_of_each_vector_what_the_table_says(
         with pytest.raises(single_file.ReleaseError, match=row["cause"]) as caught:
             single_file.verify(vector, key)
         assert str(caught.value).isprintable()
+
+
+INTEGRITY = {name: (VECTORS / name).read_bytes() for name in (f"release/{path}" for path in UNCOVERED)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(sorted(INTEGRITY)),
+    where=st.integers(min_value=0, max_value=2**16),
+    cut=st.integers(min_value=0, max_value=2),
+    put=st.binary(max_size=2) | st.sampled_from([b" ", b"\n", b"\r", b"\t", b"=", b"==", b"\\n"]),
+)
+def test_no_byte_of_the_integrity_files_is_free(
+    name: str, where: int, cut: int, put: bytes, single_file: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever is put, cut or exchanged at any place of them is refused."""
+    data = INTEGRITY[name]
+    where %= len(data) + 1
+    changed = data[:where] + put + data[where + cut :]
+    if changed == data:
+        return
+    folder = tmp_path_factory.getbasetemp() / "free bytes"
+    if not folder.exists():
+        shutil.copytree(VECTORS / "release", folder / "release")
+    (folder / name).write_bytes(changed)
+    try:
+        with pytest.raises(VerificationError):
+            verify_release(folder / "release")
+        with pytest.raises(single_file.ReleaseError):
+            single_file.verify(folder / "release", None)
+    finally:
+        (folder / name).write_bytes(data)
 
 
 def test_the_tampered_envelopes_decode_to_what_was_signed() -> None:
