@@ -80,3 +80,9 @@ class VerificationError(FedsynthError):
     """A release is not what its publisher signed. Exit code 4."""
 
     exit_code: ClassVar[int] = 4
+
+
+class ReaderFileError(VerificationError):
+    """A file that a reader brings, of a key or of seen ledgers, cannot be used. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2

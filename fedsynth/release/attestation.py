@@ -16,6 +16,7 @@ from fedsynth.errors import PrivacyError, VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.manifest import ENVELOPE, SUMS, SUMS_SIGNATURE, build_manifest, format_manifest, read_bounded
 from fedsynth.release.signature import (
+    NOT_CANONICAL,
     Envelope,
     PublicKey,
     load_private_key,
@@ -63,8 +64,8 @@ class Attestation:
             "study": {"name": self.study, "digest": {"sha256": self.study_digest}},
             "code": {"version": self.code.version, "digest": {"sha256": self.code.digest}},
             "promise": {
-                "epsilon": self.epsilon,
-                "delta": self.delta,
+                "epsilon": float(self.epsilon),
+                "delta": float(self.delta),
                 "unit": self.unit,
                 "adjacency": self.adjacency,
                 "trust": self.trust,
@@ -91,9 +92,22 @@ class Attestation:
         """Read a payload whose signature was verified before.
 
         Raises:
-            VerificationError: not an in-toto statement of this predicate, or a field is missing or wrong.
+            VerificationError: not an in-toto statement of this predicate, a field is missing, wrong or unknown, or
+                the payload is not what `to_payload` writes.
         """
         raw = strict_json(payload, what="the signed statement")
+        attestation = cls._from_raw(raw)
+        try:
+            written = attestation.to_payload()
+        except ValueError as error:
+            raise VerificationError("malformed: a number of the signed statement is not finite") from error
+        # A field that nobody reads, or a number in another form, is refused with everything else that differs.
+        if written != payload:
+            raise VerificationError(f"malformed: the signed statement {NOT_CANONICAL}")
+        return attestation
+
+    @classmethod
+    def _from_raw(cls, raw: Any) -> "Attestation":
         try:
             if raw["_type"] != STATEMENT_TYPE or raw["predicateType"] != PREDICATE_TYPE:
                 raise VerificationError("malformed: the signed statement is not about a fedsynth release (v1)")
@@ -191,7 +205,9 @@ def countersign(folder: Path, *, key: Path) -> PublicKey:
         VerificationError: the envelope is malformed, or does not ask for this key.
     """
     private = load_private_key(key)
-    envelope = Envelope.from_json(read_bounded(folder, ENVELOPE))
+    data = read_bounded(folder, ENVELOPE)
+    envelope = Envelope.from_json(data)
+    envelope.check_bytes(data)
     public = public_of(private)
     if public not in Attestation.from_payload(envelope.payload).required:
         raise VerificationError(f"the release asks for no countersignature by {public.fingerprint}")

@@ -218,6 +218,14 @@ Save the line above as `publisher.pub`, outside this folder, and run
     fedsynth verify RELEASE --key publisher.pub
 
 It works offline. It names what was changed, added, removed, renamed or linked, and exits with 4 if anything was.
+`--key` also takes an `allowed_signers` file as OpenSSH defines it, with the identity `{NAMESPACE}`.
+
+## With one file of Python
+
+`deploy/verify_release.py` in the project's sources needs Python 3.9 and the package `cryptography`, is short enough
+to be read first, and shares no code with fedsynth. Take it from the project, not from whoever gave you the data:
+
+    python verify_release.py RELEASE --key publisher.pub
 
 ## Without our software
 

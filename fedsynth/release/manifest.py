@@ -177,11 +177,10 @@ def open_regular(folder: Path, path: str) -> BinaryIO:
         descriptor = os.open(folder / path, flags)
     except OSError as error:
         raise VerificationError(f"cannot be read: {shown(path)} ({type(error).__name__})") from error
-    stream = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        stream.close()
+        os.close(descriptor)
         raise VerificationError(f"not a regular file: {shown(path)}")
-    return stream
+    return os.fdopen(descriptor, "rb")
 
 
 def shown(path: str) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -23,16 +22,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedsynth.errors import RefusedError, VerificationError
+from fedsynth.release.allowed_signers import parse_signers
 
 NAMESPACE = "fedsynth-release"
 """The SSHSIG namespace, and the identity that `ssh-keygen -Y verify -I` is given."""
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
+NOT_CANONICAL = "holds what it should, but in other bytes than its publisher's software writes"
+"""Why a file is refused whose content is right: of one content there is one file, and no room for anything else."""
+
 _KIND = b"ssh-ed25519"
 _MAGIC = b"SSHSIG"
 _HEAD, _TAIL = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-_LINE = re.compile(r"(?:^|\s)ssh-ed25519\s+([A-Za-z0-9+/]+={0,2})(?:\s|$)")
 
 
 @dataclass(frozen=True)
@@ -116,32 +118,30 @@ def public_of(key: Ed25519PrivateKey) -> PublicKey:
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """Read the first Ed25519 key of a `.pub` or `allowed_signers` file.
+    """Read the one Ed25519 key of a `.pub` file, or of an `allowed_signers` file with one line.
 
     Raises:
-        VerificationError: there is none, or it is damaged.
+        VerificationError: there is none, more than one, or it is damaged.
     """
-    match = _LINE.search(text)
-    if match is None:
-        raise VerificationError("the key given is not an OpenSSH public key (ssh-ed25519 AAAA...)")
-    return _public_from_blob(unbase64(match[1], what="the key given"))
+    keys = {signer.key for signer in parse_signers(str(text).encode("utf-8", errors="replace"))}
+    if len(keys) != 1:
+        raise VerificationError(
+            f"one OpenSSH public key (ssh-ed25519 AAAA...) was expected, {len(keys)} were found"
+        )
+    return PublicKey(keys.pop())
 
 
 def sign_ssh(message: bytes, *, key: Ed25519PrivateKey) -> str:
     """Sign as `ssh-keygen -Y sign -n fedsynth-release` does, armour included."""
-    signature = _string(_KIND) + _string(key.sign(_signed_part(message)))
-    body = _MAGIC + struct.pack(">I", 1) + _string(public_of(key).blob)
-    body += _string(NAMESPACE.encode()) + _string(b"") + _string(b"sha512") + _string(signature)
-    text = base64.b64encode(body).decode()
-    lines = [text[start : start + 70] for start in range(0, len(text), 70)]
-    return "\n".join([_HEAD, *lines, _TAIL, ""])
+    return _armour(public_of(key), key.sign(_signed_part(message)))
 
 
 def parse_ssh(armoured: bytes) -> tuple[PublicKey, bytes]:
     """Return the key and the raw signature that an SSHSIG carries; nothing is verified yet.
 
     Raises:
-        VerificationError: not an SSHSIG over SHA-512 by Ed25519 in the namespace of releases.
+        VerificationError: not an SSHSIG over SHA-512 by Ed25519 in the namespace of releases, or not byte by byte
+            what `sign_ssh` and `ssh-keygen` write.
     """
     what = "SHA256SUMS.sig"
     text = armoured.decode("ascii", errors="replace").strip()
@@ -156,7 +156,10 @@ def parse_ssh(armoured: bytes) -> tuple[PublicKey, bytes]:
     kind, raw = _strings(signature, count=2, what=what)
     if kind != _KIND:
         raise VerificationError(f"malformed: {what} is not an Ed25519 signature")
-    return _public_from_blob(blob), raw
+    signer = _public_from_blob(blob)
+    if _armour(signer, raw).encode("ascii") != armoured:
+        raise VerificationError(f"malformed: {what} {NOT_CANONICAL}")
+    return signer, raw
 
 
 def verify_ssh(message: bytes, *, signature: bytes, key: PublicKey) -> bool:
@@ -192,9 +195,18 @@ class Envelope:
         }
         return json.dumps(body, indent=2) + "\n"
 
+    def check_bytes(self, data: bytes) -> None:
+        """Refuse other bytes than `to_json` writes for this envelope; asked once its signatures hold.
+
+        Raises:
+            VerificationError: blanks, another order, base64 written otherwise, or anything else that is no content.
+        """
+        if self.to_json().encode("ascii") != data:
+            raise VerificationError(f"malformed: release.dsse.json {NOT_CANONICAL}")
+
     @classmethod
     def from_json(cls, data: bytes) -> "Envelope":
-        """Read an envelope, and nothing looser than what `to_json` writes.
+        """Read an envelope; whether it is written as `to_json` writes it, `check_bytes` says.
 
         Raises:
             VerificationError: malformed.
@@ -255,6 +267,15 @@ def unbase64(text: Any, *, what: str) -> bytes:
         return base64.b64decode(str(text), validate=True)
     except (binascii.Error, ValueError) as error:
         raise VerificationError(f"malformed: {what} holds something that is not base64") from error
+
+
+def _armour(signer: PublicKey, raw: bytes) -> str:
+    """Write an SSHSIG: base64 in lines of 70 letters between two marks."""
+    body = _MAGIC + struct.pack(">I", 1) + _string(signer.blob)
+    body += _string(NAMESPACE.encode()) + _string(b"") + _string(b"sha512")
+    text = base64.b64encode(body + _string(_string(_KIND) + _string(raw))).decode()
+    lines = [text[start : start + 70] for start in range(0, len(text), 70)]
+    return "\n".join([_HEAD, *lines, _TAIL, ""])
 
 
 def _signed_part(message: bytes) -> bytes:

@@ -10,12 +10,15 @@ count as links: another name outside could change the content after it was verif
 """
 
 import math
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedsynth.errors import RunError, StatementError, VerificationError
+from fedsynth.errors import ReaderFileError, RunError, StatementError, VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.release.allowed_signers import Signer, parse_signers
 from fedsynth.release.attestation import Attestation, LedgerPoint
 from fedsynth.release.manifest import (
     ENVELOPE,
@@ -29,12 +32,15 @@ from fedsynth.release.manifest import (
     sha256_of,
     shown,
 )
-from fedsynth.release.rollback import load_state, save_state
-from fedsynth.release.signature import Envelope, PublicKey, parse_public_key, parse_ssh, strict_json, verify_ssh
+from fedsynth.release.reader_files import read_reader_file
+from fedsynth.release.rollback import load_state, remember
+from fedsynth.release.signature import NAMESPACE, Envelope, PublicKey, parse_ssh, strict_json, verify_ssh
 
 STATEMENT = "privacy/statement.json"
 
 _NAMED = 5
+_LARGEST_KEY_FILE = 1024**2
+"""Bytes; some ten thousand keys."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,21 @@ class Verified:
 def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None = None) -> Verified:
     """Check that a release is, file by file, what its publisher signed.
 
+    (0) Read what the reader brings: who may sign, and what was seen.
+    (1) List the folder; the three files that sign are regular files of its own.
+    (2) Read the signatures; whoever signed may sign, by the key file, now.
+    (3) The signatures over `SHA256SUMS` and over the envelope are by that key.
+    (4) The envelope is written as it would be written again, so that no byte of it is free.
+    (5) The signed statement is, too; it names that key, and whoever must countersign did.
+    (6) `SHA256SUMS` and the signed statement name the same files and digests.
+    (7) The folder holds those files with those digests, and nothing else.
+    (8) The readable privacy statement is the signed promise.
+    (9) No ledger is older than one seen before; what this release shows is remembered.
+
     Args:
         folder: the release.
-        key: the publisher's public key (`.pub` or `allowed_signers`), from somewhere else than the release.
+        key: who may sign, from somewhere else than the release: the publisher's `.pub`, or an `allowed_signers`
+            file as OpenSSH defines it, in which the identity is `fedsynth-release`, and so is the namespace.
             Without it the key in the release is used, and the answer is not `pinned`.
         seen: a JSON file, outside the release, in which the ledgers of verified releases are remembered.
 
@@ -75,12 +93,20 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         VerificationError: with the cause: a folder or integrity file that is missing or malformed; a wrong key;
             a bad signature; a missing countersignature; files changed, added, removed, renamed or linked; a
             statement other than the promise that was signed; a ledger older than one already seen.
+        ReaderFileError: the key file or the file of seen ledgers is none, or cannot be used.
     """
-    expected = None if key is None else _load_public_key(key)
-    if seen is not None and _inside(seen, folder):
-        raise VerificationError("the file of seen ledgers stands inside the release; put it somewhere else")
+    # (0)
+    allowed = None if key is None else _load_signers(key)
+    if seen is not None:
+        if _inside(seen, folder):
+            raise ReaderFileError("the file of seen ledgers stands inside the release; put it somewhere else")
+        load_state(seen)
+    # (1)
     tree = scan(folder)
-    attestation = _signed_attestation(folder, tree=tree, expected=expected)
+    _check_integrity_files(tree)
+    # (2) to (6)
+    attestation = _signed_attestation(folder, allowed=allowed)
+    # (7)
     differences = _differences(folder, tree=tree, signed=attestation.files)
     if differences:
         rest = f"; and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
@@ -89,14 +115,14 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
             f"{'; '.join(differences[:_NAMED])}{rest}. "
             "Do not use this copy; fetch the release again from its publisher"
         )
+    # (8)
     statement = _check_statement(folder, attestation=attestation)
+    # (9)
     if seen is not None:
-        before = load_state(seen)
-        before.check(attestation)
-        save_state(before.with_attestation(attestation), seen)
+        remember(attestation, seen)
     return Verified(
         fingerprint=attestation.public_key.fingerprint,
-        pinned=expected is not None,
+        pinned=allowed is not None,
         files=len(attestation.files),
         publisher=attestation.publisher,
         study=attestation.study,
@@ -112,44 +138,78 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
     )
 
 
-def _load_public_key(path: Path) -> PublicKey:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise VerificationError(f"the key given cannot be read ({type(error).__name__})") from error
-    return parse_public_key(text)
+def _load_signers(path: Path) -> tuple[Signer, ...]:
+    data = read_reader_file(path, what="the key given", most=_LARGEST_KEY_FILE)
+    if data is None:
+        raise ReaderFileError("the key given cannot be read (there is no such file)")
+    signers = parse_signers(data)
+    if not signers:
+        raise ReaderFileError(
+            "the key given is not an OpenSSH public key (one line: ssh-ed25519 AAAA...), nor an allowed_signers "
+            f"file with one ({NAMESPACE} ssh-ed25519 AAAA...)"
+        )
+    return signers
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _signed_attestation(folder: Path, *, tree: Tree, expected: PublicKey | None) -> Attestation:
-    """Read and verify what is in `integrity/`; no other file is opened."""
+def _check_integrity_files(tree: Tree) -> None:
     linked = dict(tree.odd)
     for path in sorted(UNCOVERED):
         if path in linked:
             raise VerificationError(f"{linked[path]}: {path} must be a file of its own")
         if path not in tree.files:
             raise VerificationError(f"not a signed release: {path} is missing")
-    sums = read_bounded(folder, SUMS)
+
+
+def _signed_attestation(folder: Path, *, allowed: tuple[Signer, ...] | None) -> Attestation:
+    """Read and verify what is in `integrity/`; no other file is opened."""
+    # (2)
+    sums, enveloped = read_bounded(folder, SUMS), read_bounded(folder, ENVELOPE)
     signer, ssh_signature = parse_ssh(read_bounded(folder, SUMS_SIGNATURE))
-    envelope = Envelope.from_json(read_bounded(folder, ENVELOPE))
-    if expected is not None and signer != expected:
-        raise VerificationError(
-            f"wrong key: the release was signed by {signer.fingerprint}, the key given is {expected.fingerprint}"
-        )
+    envelope = Envelope.from_json(enveloped)
+    if allowed is not None:
+        _check_allowed(signer, allowed=allowed, now=time.time())
+    # (3)
     if not verify_ssh(sums, signature=ssh_signature, key=signer):
         raise VerificationError(f"bad signature: {SUMS} is not what {signer.fingerprint} signed")
     if not envelope.signed_by(signer):
         raise VerificationError(f"bad signature: {ENVELOPE} is not what {signer.fingerprint} signed")
+    # (4)
+    envelope.check_bytes(enveloped)
+    # (5)
     attestation = Attestation.from_payload(envelope.payload)
     if attestation.public_key != signer:
         raise VerificationError("wrong key: the signed statement names another publisher's key")
     _check_countersignatures(envelope, attestation=attestation)
+    # (6)
     if parse_manifest(sums) != attestation.files:
         raise VerificationError(f"malformed: {SUMS} and the signed statement name different files or digests")
     return attestation
+
+
+def _check_allowed(signer: PublicKey, *, allowed: tuple[Signer, ...], now: float) -> None:
+    """Refuse a key that no line of the reader's file lets sign; of several lines one is enough."""
+    objections = [
+        line.objection(identity=NAMESPACE, namespace=NAMESPACE, now=now)
+        for line in allowed
+        if line.key == signer.raw
+    ]
+    if None in objections:
+        return
+    if objections:
+        raise VerificationError(
+            f"wrong key: the release was signed by {signer.fingerprint}, which the key file names and does not "
+            f"allow: {objections[0]}"
+        )
+    given = sorted({PublicKey(line.key).fingerprint for line in allowed})
+    rest = f" and {len(given) - _NAMED} more" if len(given) > _NAMED else ""
+    raise VerificationError(
+        f"wrong key: the release was signed by {signer.fingerprint}, the key given is "
+        f"{', '.join(given[:_NAMED])}{rest}"
+    )
 
 
 def _check_countersignatures(envelope: Envelope, *, attestation: Attestation) -> None:

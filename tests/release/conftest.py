@@ -1,9 +1,11 @@
 """A study, its promise and its windows, small enough to check by eye, and one signed release to spoil."""
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -169,3 +171,15 @@ def resign(signing_key: Path) -> Callable[..., None]:
         write_signed(release, attestation=replace(claim, **exchanged), key=load_private_key(signing_key))  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def single_file() -> ModuleType:
+    """The other verifier: one file, which shares no line with fedsynth."""
+    path = Path(__file__).resolve().parents[2] / "deploy/verify_release.py"
+    spec = importlib.util.spec_from_file_location("verify_release", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

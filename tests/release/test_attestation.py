@@ -1,6 +1,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,42 @@ def test_a_claim_with_anything_at_any_place_is_read_or_refused_by_name(
         table = table[key]
     table[place[-1]] = value
 
+    payload = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
     with contextlib.suppress(VerificationError):
-        Attestation.from_payload(json.dumps(body).encode())
+        assert Attestation.from_payload(payload).to_payload() == payload
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param('"epsilon":3.5', '"epsilon": 3.5', id="a blank"),
+        pytest.param('"epsilon":3.5', '"epsilon":3.50', id="a digit too many"),
+        pytest.param('"epsilon":3.5', '"epsilon":35e-1', id="an exponent"),
+        pytest.param('"epsilon":3.5', '"epsilon":"3.5"', id="a number as text"),
+        pytest.param('"epsilon":3.5', '"epsilon":"inf"', id="infinity as text"),
+        pytest.param('"delta":1e-05', '"delta":1E-5', id="a number in capitals"),
+        pytest.param('"ledger_length":5', '"ledger_length":5.0', id="a length with a point"),
+        pytest.param('"trust":"site"', '"trust":"s\\u0069te"', id="a letter escaped"),
+        pytest.param('"trust":"site"', '"trust":"site","more":1', id="a field that nobody reads"),
+        pytest.param('"study":{', '"study":{"also":1,', id="such a field further up"),
+        pytest.param(
+            '"name":"somebody","public_key":"ssh', '"name":"somebody","public_key":" ssh', id="a key's blank"
+        ),
+    ],
+)
+def test_a_claim_in_other_bytes_is_refused(old: str, new: str) -> None:
+    payload = CLAIM.to_payload().decode()
+    assert old in payload
+
+    with pytest.raises(VerificationError, match="malformed"):
+        Attestation.from_payload(payload.replace(old, new).encode())
+
+
+def test_a_whole_epsilon_is_written_as_it_is_read() -> None:
+    claim = replace(CLAIM, epsilon=4)
+
+    assert Attestation.from_payload(claim.to_payload()) == claim
 
 
 def test_a_missing_countersignature_is_named_and_a_made_one_accepted(
@@ -94,6 +129,18 @@ def test_a_countersignature_over_something_else_is_named(
     (release / DSSE).write_text(forged.to_json())
 
     refused(release, "bad countersignature")
+
+
+def test_an_envelope_in_other_bytes_is_not_countersigned(
+    release: Path, tmp_path: Path, resign: Callable[..., None]
+) -> None:
+    resign(release, required=(make_key(tmp_path / "hospital"),))
+    text = (release / DSSE).read_text() + "\n"
+    (release / DSSE).write_text(text)
+
+    with pytest.raises(VerificationError, match="in other bytes"):
+        countersign(release, key=tmp_path / "hospital")
+    assert (release / DSSE).read_text() == text
 
 
 def test_a_countersignature_that_is_not_asked_for_is_not_made(release: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -169,6 +170,31 @@ def test_a_tampering_fails_with_its_cause(release: Path, tamper: Callable[[Path]
 
     assert message.isprintable()
     assert "root:" not in message
+
+
+@pytest.mark.parametrize(("tamper", "cause"), TAMPERINGS)
+def test_the_single_file_refuses_every_tampering_too(
+    release: Path, single_file: ModuleType, tamper: Callable[[Path], object], cause: str
+) -> None:
+    tamper(release)
+
+    with pytest.raises(single_file.ReleaseError) as caught:
+        single_file.verify(release, None)
+
+    assert str(caught.value).isprintable()
+    if not cause.startswith("renamed"):  # it calls that removed, and does not look for twins
+        assert cause.partition(":")[0] in str(caught.value)
+
+
+def test_the_single_file_accepts_what_verify_accepts(
+    pristine: Path, signing_key: Path, single_file: ModuleType
+) -> None:
+    verified = verify_release(pristine, key=signing_key.with_suffix(".pub"))
+
+    said = single_file.verify(pristine, signing_key.with_suffix(".pub"))
+
+    assert (said["signer"], said["files"], said["pinned"]) == (verified.fingerprint, verified.files, True)
+    assert said["promise"]["epsilon"] == verified.epsilon
 
 
 def test_differences_are_all_found_five_are_named_and_the_rest_counted(release: Path) -> None:

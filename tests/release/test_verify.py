@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.errors import VerificationError
+from fedsynth.errors import ReaderFileError, VerificationError
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.attestation import Attestation, LedgerPoint, sign_release, write_signed
 from fedsynth.release.manifest import build_manifest
@@ -126,15 +126,28 @@ def test_a_claim_that_names_another_publisher_is_refused(
 
 
 def test_a_key_file_that_is_missing_or_no_key_is_named(pristine: Path, tmp_path: Path) -> None:
-    refused(pristine, "key given cannot be read", key=tmp_path / "none")
+    with pytest.raises(ReaderFileError, match="key given cannot be read") as caught:
+        verify_release(pristine, key=tmp_path / "none")
     (tmp_path / "key").write_text("hello")
-    refused(pristine, "not an OpenSSH public key", key=tmp_path / "key")
+    with pytest.raises(ReaderFileError, match="not an OpenSSH public key"):
+        verify_release(pristine, key=tmp_path / "key")
+    assert caught.value.exit_code == 2
 
 
 def test_a_private_key_given_by_mistake_is_refused_and_not_shown(pristine: Path, signing_key: Path) -> None:
-    message = refused(pristine, "not an OpenSSH public key", key=signing_key)
+    with pytest.raises(ReaderFileError, match="not an OpenSSH public key") as caught:
+        verify_release(pristine, key=signing_key)
 
-    assert "PRIVATE" not in message
+    assert "PRIVATE" not in str(caught.value)
+
+
+def test_of_several_keys_that_did_not_sign_five_are_named(pristine: Path, tmp_path: Path) -> None:
+    lines = [f"fedsynth-release {make_key(tmp_path / str(number)).line}\n" for number in range(7)]
+    (tmp_path / "allowed").write_text("".join(lines))
+
+    message = refused(pristine, "wrong key.* and 2 more", key=tmp_path / "allowed")
+
+    assert message.count("SHA256:") == 6
 
 
 def test_a_signature_nobody_asked_for_is_refused(release: Path, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What `fedsynth verify` says when its answer has nowhere to go, and that nobody's words reach a terminal raw."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedsynth.release import verify as release_verify
+
+VECTORS = Path(__file__).resolve().parents[1] / "release/vectors"
+RELEASE, KEY = VECTORS / "release", VECTORS / "publisher.pub"
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    program = f"{sys.executable} -m fedsynth verify {RELEASE} --key {KEY}"
+    return subprocess.run(
+        ["bash", "-c", command.replace("VERIFY", program)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("how", ["", "--json"])
+def test_a_full_disk_under_the_answer_is_one_sentence(how: str) -> None:
+    done = shell(f"VERIFY {how} > /dev/full")
+
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "fedsynth: the release verified, and the answer cannot be written (No space left on device)\n"
+    )
+
+
+@pytest.mark.parametrize("how", ["", "--json"])
+def test_a_closed_standard_output_is_one_sentence(how: str) -> None:
+    done = shell(f"VERIFY {how} >&-")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("fedsynth: the release verified, and ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_one_sentence() -> None:
+    done = shell("set -o pipefail; VERIFY --json | exec 0<&-")
+
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_the_answer_as_json_is_the_release(fedsynth) -> None:  # type: ignore[no-untyped-def]
+    done = fedsynth("verify", RELEASE, "--key", KEY, "--json")
+
+    said = json.loads(done.out)
+    assert (done.code, said["pinned"], said["epsilon"], said["files"]) == (0, True, 1.5, 3)
+
+
+def test_a_key_file_that_is_none_is_bad_input_and_a_wrong_key_does_not_verify(fedsynth) -> None:  # type: ignore[no-untyped-def]
+    assert fedsynth("verify", RELEASE, "--key", RELEASE / "README.md").code == 2
+    assert fedsynth("verify", RELEASE, "--key", "/dev/zero").code == 2
+    assert fedsynth("verify", RELEASE, "--key", RELEASE / "nothing").code == 2
+    assert fedsynth("verify", RELEASE, "--key", VECTORS / "forger.pub").code == 4
+
+
+def test_a_publishers_words_do_not_reach_the_terminal_raw(fedsynth, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    verified = release_verify.verify_release(RELEASE)
+    hostile = replace(verified, promise="epsilon \x1b[2J\u202e 0 \u00b5V \udcff\nverified")
+    monkeypatch.setattr(release_verify, "verify_release", lambda *_, **__: hostile)
+
+    said = fedsynth("verify", RELEASE).out
+
+    assert r"epsilon \x1b[2J\u202e 0 \u00b5V \udcff\nverified".replace(r"\u00b5", "\u00b5") in said
+
+
+def test_a_folder_of_any_name_is_verified(tmp_path: Path) -> None:
+    folder = tmp_path / "\u00dcbung \x1b[2J"
+    shutil.copytree(RELEASE, folder)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fedsynth", "verify", folder],
+        capture_output=True,
+        check=False,
+        env={"LANG": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert rb"\xdcbung \x1b[2J: verified" in done.stdout

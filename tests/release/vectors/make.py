@@ -1,0 +1,113 @@
+"""Make the test vectors again: `python tests/release/vectors/make.py` (Ed25519 is deterministic, so nothing moves).
+
+    release/          a release of three made-up numbers, signed by `publisher`, countersigned by `hospital`
+    publisher.pub     its publisher's key
+    variants/         files that take the place of one in `integrity/`
+    tamperings.json   what is done to a copy of `release/`, and whether it verifies then
+    key_files.json    key files for `--key`, and whether the release verifies with them
+
+The keys are made of known bytes. They sign nothing but these files.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
+from fedsynth.release.attestation import Attestation, LedgerPoint, write_signed
+from fedsynth.release.manifest import ENVELOPE, SUMS_SIGNATURE, build_manifest
+from fedsynth.release.signature import Envelope, public_of, sign_ssh
+from fedsynth.source_code import Code
+
+PUBLISHER, HOSPITAL, FORGER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2, 3))
+README = "# Three numbers\n\nA release of nothing, to test what verifies releases.\n"
+NUMBERS = "window,microvolts\n0,1.5\n1,-2.25\n2,0.0\n"
+
+
+def statement() -> PrivacyStatement:
+    """A promise that holds: one sum at sigma 4 costs less than epsilon 1.5 at delta 1e-5."""
+    event = Mechanism("anchor", noise_multiplier=4.0, sampling_probability=1.0, steps=1, clipping_norm=1.0)
+    return PrivacyStatement(
+        epsilon=1.5,
+        delta=1e-5,
+        unit="subject",
+        adjacency="add-or-remove",
+        trust="site",
+        accountant="PLD",
+        second_accountant="PRV",
+        composes="this run only",
+        overlap="assumed none",
+        assumes="nothing: the numbers are made up",
+        sites=tuple(
+            SiteStatement(site, 1.5, 1.5, 1e-5, ledger_head=digit * 64, events=(event,), held_out=())
+            for site, digit in (("east", "a"), ("west", "b"))
+        ),
+    )
+
+
+def make(folder: Path) -> None:
+    """Write `release/`, `publisher.pub` and `variants/`."""
+    release, variants = folder / "release", folder / "variants"
+    for part in (release / "data", release / "privacy", variants):
+        part.mkdir(parents=True)
+    (release / "README.md").write_text(README)
+    (release / "data/windows.csv").write_text(NUMBERS)
+    promise = statement()
+    (release / "privacy/statement.json").write_text(promise.to_json())
+    attestation = Attestation(
+        files=build_manifest(release),
+        study="vectors",
+        study_digest="1" * 64,
+        code=Code("0.0.0", "2" * 64),
+        epsilon=promise.epsilon,
+        delta=promise.delta,
+        unit=promise.unit,
+        adjacency=promise.adjacency,
+        trust=promise.trust,
+        ledgers=(LedgerPoint("east", "a" * 64, 1), LedgerPoint("west", "b" * 64, 2)),
+        publisher="The maker of vectors",
+        public_key=public_of(PUBLISHER),
+        required=(public_of(HOSPITAL),),
+    )
+    write_signed(release, attestation=attestation, key=PUBLISHER)
+    sums = (release / "integrity/SHA256SUMS").read_bytes()
+    alone = Envelope.from_json((release / ENVELOPE).read_bytes())
+    both = alone.with_signature(HOSPITAL)
+    (release / ENVELOPE).write_text(both.to_json())
+
+    (folder / "publisher.pub").write_text(f"{public_of(PUBLISHER).line} publisher of test vectors\n")
+    (folder / "forger.pub").write_text(f"{public_of(FORGER).line} signs what it should not\n")
+    zeros = Envelope(alone.payload, both.signatures | {public_of(HOSPITAL).fingerprint: bytes(64)})
+    forged = Envelope(alone.payload.replace(b'"epsilon":1.5', b'"epsilon":0.5'), {})
+    (variants / "not-countersigned.dsse.json").write_text(alone.to_json())
+    (variants / "bad-countersignature.dsse.json").write_text(zeros.to_json())
+    (variants / "one-signature-more.dsse.json").write_text(both.with_signature(FORGER).to_json())
+    (variants / "by-another.dsse.json").write_text(
+        Envelope(alone.payload, {}).with_signature(FORGER).with_signature(HOSPITAL).to_json()
+    )
+    # Signed by the publisher, and still not the promise that the release shows.
+    (variants / "smaller-epsilon.dsse.json").write_text(
+        forged.with_signature(PUBLISHER).with_signature(HOSPITAL).to_json()
+    )
+    spaced = Envelope(alone.payload.replace(b'"epsilon":1.5', b'"epsilon": 1.5'), {})
+    (variants / "spaced-payload.dsse.json").write_text(
+        spaced.with_signature(PUBLISHER).with_signature(HOSPITAL).to_json()
+    )
+    number = Envelope(alone.payload.replace(b'"epsilon":1.5', b'"epsilon":15e-1'), {})
+    (variants / "number-in-another-form.dsse.json").write_text(
+        number.with_signature(PUBLISHER).with_signature(HOSPITAL).to_json()
+    )
+    (variants / "by-another.sig").write_text(sign_ssh(sums, key=FORGER))
+    (variants / "over-something-else.sig").write_text(sign_ssh(sums + b"x", key=PUBLISHER))
+    assert sign_ssh(sums, key=PUBLISHER).encode() == (release / SUMS_SIGNATURE).read_bytes()
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    for name in ("release", "variants"):
+        shutil.rmtree(here / name, ignore_errors=True)
+    make(here)
+    sys.stdout.write(f"made {here}\n")
