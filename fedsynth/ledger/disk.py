@@ -21,7 +21,7 @@ from fedsynth.errors import LedgerError
 DATABASE, KEY, HEAD, LOCK = "ledger.sqlite", "ledger.key", "ledger.head", "ledger.lock"
 PATIENCE = 60.0
 """Seconds to wait for another process."""
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charges (
     number INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, study TEXT NOT NULL, people TEXT NOT NULL,
@@ -30,6 +30,9 @@ CREATE TABLE IF NOT EXISTS people (people TEXT NOT NULL, token TEXT NOT NULL, PR
 CREATE TABLE IF NOT EXISTS replies (nonce TEXT PRIMARY KEY REFERENCES charges(nonce), reply BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (number INTEGER PRIMARY KEY REFERENCES charges(number));
 CREATE TABLE IF NOT EXISTS marks (mark TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS reservations (
+    nonce TEXT PRIMARY KEY, people TEXT NOT NULL, mechanism TEXT NOT NULL, while_there TEXT NOT NULL,
+    seal BLOB NOT NULL);
 CREATE TRIGGER IF NOT EXISTS charges_keep BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS charges_stay BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS people_keep BEFORE UPDATE ON people BEGIN SELECT RAISE(ABORT, 'append only'); END;
@@ -38,6 +41,8 @@ CREATE TRIGGER IF NOT EXISTS replies_keep BEFORE UPDATE ON replies BEGIN SELECT 
 CREATE TRIGGER IF NOT EXISTS opened_keep BEFORE UPDATE ON opened BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS opened_stay BEFORE DELETE ON opened BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS marks_keep BEFORE UPDATE ON marks BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS reservations_keep BEFORE UPDATE ON reservations
+    BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS marks_stay BEFORE DELETE ON marks BEGIN SELECT RAISE(ABORT, 'append only'); END;
 """
 

@@ -138,14 +138,29 @@ class Ledger:
         return frozenset(charge.study for charge in self._fresh().touching(tokens))
 
     def afford(
-        self, mechanisms: Sequence[Mechanism], *, tokens: Iterable[str], cap: float, delta: float, unit: str
+        self,
+        mechanisms: Sequence[Mechanism],
+        *,
+        tokens: Iterable[str],
+        cap: float,
+        delta: float,
+        unit: str,
+        own: frozenset[str] = frozenset(),
     ) -> float:
-        """Return epsilon after `mechanisms`, without charging.
+        """Return epsilon after `mechanisms`, without charging; what others have reserved counts as spent.
+
+        Args:
+            mechanisms: what is asked for.
+            tokens: of the people.
+            cap: the largest epsilon that they may reach at `delta`.
+            delta: of the promise.
+            unit: the unit that `cap` is per.
+            own: nonces whose reservations are this request's own.
 
         Raises:
             BudgetError: it would exceed `cap`.
         """
-        before = self.history(tokens)
+        before = [*self.history(tokens), *self._reserved_by_others(tokens, own=own)]
         # A finer bound promises nothing per person; and who gets one window more has what a sum clipped per person
         # says of them replaced, which moves it by up to twice its bound.
         others = [item for item in before if item.unit != unit]
@@ -159,7 +174,8 @@ class Ledger:
             spent = epsilon_pld(before, delta=delta)
             raise BudgetError(
                 f"this would bring epsilon to {after:.3f} at delta {delta:g} (unit: {unit}), of which {spent:.3f} "
-                f"is already spent on the same people; {cap:.3f} is allowed. Nothing was opened or charged; "
+                f"is already spent on the same people, or reserved by an approved plan that has not ended; "
+                f"{cap:.3f} is allowed. Nothing was opened or charged; "
                 "release what you have, or ask for less"
             )
         return after
@@ -203,9 +219,9 @@ class Ledger:
                         "this order was charged before and its answer is gone; there are no refunds. "
                         "Begin a new run"
                     )
-                self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
-                if not self._chain.knows(people):
-                    self._db.executemany("INSERT INTO people VALUES (?, ?)", [(people, one) for one in set(tokens)])
+                if not self._is_reserved(nonce, people=people, mechanism=mechanism):
+                    self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
+                self._name_people(people, tokens)
                 row = self._chain.next_row(nonce=nonce, study=study, people=people, mechanism=mechanism)
                 self._db.execute(f"INSERT INTO charges ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
             with self._transaction():
@@ -213,6 +229,49 @@ class Ledger:
                 disk.write_head(self._head_file, disk.Head(len(chain.lines), chain.head), like=self._folder)
         number = row[0]
         return Ticket(nonce, number, mechanism, seal=_seal_of(self._key, nonce, number, mechanism))
+
+    def reserve(
+        self,
+        requests: Sequence[tuple[str, Mechanism, Sequence[str]]],
+        *,
+        cap: float,
+        delta: float,
+        unit: str,
+        while_there: Path,
+    ) -> None:
+        """Set aside what an approved plan will cost, so that none of its steps is refused for want of epsilon.
+
+        A reserved step is charged without another look at who was asked before. What is reserved and not yet
+        charged counts as spent against every other request, as long as the file `while_there` is: a plan whose
+        approval is gone has lapsed.
+
+        Args:
+            requests: for each step its nonce, what it does, and the tokens of the people asked.
+            cap: the largest epsilon that anybody may reach at `delta`.
+            delta: of the promise.
+            unit: the unit that `cap` is per.
+            while_there: the approval's file.
+
+        Raises:
+            BudgetError: the cap would be exceeded; nothing was reserved.
+            LedgerError: the disk refused.
+        """
+        place = str(while_there.resolve())
+        # An approval that is given anew replaces the old one.
+        replaced = self._query("SELECT nonce FROM reservations WHERE while_there = ?", place)
+        nonces = frozenset(nonce for nonce, _, _ in requests) | {str(nonce) for (nonce,) in replaced}
+        sets = {people_key(tokens): tokens for _, _, tokens in requests}
+        with self._writing("nothing could be reserved"), self._transaction():
+            for people, tokens in sets.items():
+                mine = [what for nonce, what, asked in requests if people_key(asked) == people]
+                self.afford(mine, tokens=tokens, cap=cap, delta=delta, unit=unit, own=nonces)
+            for nonce, mechanism, tokens in requests:
+                people, body = people_key(tokens), json.dumps(mechanism.as_json(), sort_keys=True)
+                self._name_people(people, tokens)
+                seal = mac(self._key, "reservation", nonce, people, body, place)
+                self._db.execute(
+                    "INSERT OR IGNORE INTO reservations VALUES (?, ?, ?, ?, ?)", (nonce, people, body, place, seal)
+                )
 
     def redeem(self, ticket: Ticket) -> Charge:
         """Use a ticket up and return its line; to be called before data is opened.
@@ -287,6 +346,31 @@ class Ledger:
         with self._writing("the ledger cannot be read"):
             self._chain = self._read()
             self._compare_head()
+
+    def _name_people(self, people: str, tokens: Iterable[str]) -> None:
+        """Write whom a set of people consists of, once."""
+        rows = [(people, one) for one in set(tokens)]
+        self._db.executemany("INSERT OR IGNORE INTO people VALUES (?, ?)", rows)
+
+    def _reservations(self) -> Iterator[tuple[str, str, Mechanism]]:
+        """Yield nonce, people and mechanism of what is reserved, has not lapsed and was not charged yet."""
+        rows = self._query("SELECT nonce, people, mechanism, while_there, CAST(seal AS BLOB) FROM reservations")
+        for nonce, people, body, place, seal in rows:
+            if not hmac.compare_digest(seal, mac(self._key, "reservation", nonce, people, body, place)):
+                raise LedgerError("a reservation was edited or is of another ledger; the site is frozen")
+            if self._fresh().find(nonce) is None and Path(place).exists():
+                yield nonce, people, Mechanism.from_json(json.loads(body))
+
+    def _reserved_by_others(self, tokens: Iterable[str], *, own: frozenset[str]) -> list[Mechanism]:
+        mine = frozenset(tokens)
+        return [
+            mechanism
+            for nonce, people, mechanism in self._reservations()
+            if nonce not in own and not mine.isdisjoint(self._tokens_of(people))
+        ]
+
+    def _is_reserved(self, nonce: str, *, people: str, mechanism: Mechanism) -> bool:
+        return (nonce, people, mechanism) in self._reservations()
 
     def _read(self) -> Chain:
         """Return the chain from its first line on."""

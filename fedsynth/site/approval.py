@@ -17,7 +17,7 @@ from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of, secure_cohort_of
 from fedsynth.privacy.mechanism import Group
 from fedsynth.site.holdings import load_holdings
-from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
+from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
 from fedsynth.source_code import code_in_use
 from fedsynth.wire.order import Order
 
@@ -53,7 +53,9 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
     policy = load_policy(folder)
     holdings = load_holdings(folder / "holdings")
     check_switch(policy, folder)
-    check_plan(policy, plan, subjects=holdings.subjects)
+    check_plan(policy, plan)
+    holdings.check()
+    check_people(policy, plan, subjects=holdings.subjects)
     own = plan_of(plan.study)
     if plan.code != own.code:
         raise ConsentError(f"the plan is for code {plan.code}, this site runs {own.code}")
@@ -65,13 +67,40 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
     _check_roster(roster or {}, plan, me=policy.name)
     with open_ledger(folder, policy) as ledger:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
-        afford(ledger, plan, holdings.tokens, cap=cap_of(policy, plan))
         mark = ledger.mark()
-    approvals = folder / "approved"
-    approvals.mkdir(exist_ok=True)
+        place = folder / "approved" / f"{run_file(run)}.json"
+        _reserve(ledger, plan, holdings.tokens, run=run, cap=cap_of(policy, plan), while_there=place)
+    place.parent.mkdir(exist_ok=True)
     keys = {site: key.hex() for site, key in (roster or {}).items()}
     body = json.dumps({"plan": plan.to_json(), "mark": mark, "roster": keys})
-    (approvals / f"{run_file(run)}.json").write_text(body, encoding="utf-8")
+    place.write_text(body, encoding="utf-8")
+
+
+def nonce_of(*, run: str, plan: Plan, step: int) -> str:
+    """Return the nonce of a step, which the site makes: no order can be charged or answered twice."""
+    return f"{run}:{plan.digest}:{step}"
+
+
+def _reserve(
+    ledger: Ledger,
+    plan: Plan,
+    tokens: Mapping[Group, Sequence[str]],
+    *,
+    run: str,
+    cap: float,
+    while_there: Path,
+) -> None:
+    privacy = plan.study.privacy
+    ledger.reserve(
+        [
+            (nonce_of(run=run, plan=plan, step=number), step.mechanism, tokens[step.mechanism.group])
+            for number, step in enumerate(plan.steps)
+        ],
+        cap=cap,
+        delta=privacy.delta,
+        unit=privacy.unit,
+        while_there=while_there,
+    )
 
 
 def approval_for(folder: Path, order: Order) -> Approval:

@@ -29,8 +29,12 @@ class Holdings:
     tokens: dict[Group, tuple[str, ...]]
     subjects: int
 
-    def __post_init__(self) -> None:
-        """Refuse groups that share anybody: the budget of each is counted as if nobody were in both."""
+    def check(self) -> None:
+        """Refuse groups that share anybody: the budget of each is counted as if nobody were in both.
+
+        Raises:
+            PrivacyError: they do; said where holdings are made and approved, and not again when an order comes.
+        """
         both = set(self.tokens["train"]) & set(self.tokens["held-out"])
         if both:
             raise PrivacyError(
@@ -85,11 +89,13 @@ def holdings_of(
     Raises:
         PrivacyError: as `keep`.
     """
-    return Holdings(
+    holdings = Holdings(
         folder=folder,
         tokens=tokens_of(recordings, held_out=study.training.held_out, key=key),
         subjects=len({recording.subject for recording in recordings}),
     )
+    holdings.check()
+    return holdings
 
 
 def load_holdings(folder: Path) -> Holdings:
@@ -97,7 +103,6 @@ def load_holdings(folder: Path) -> Holdings:
 
     Raises:
         RunError: missing or damaged.
-        PrivacyError: a recording stands under two names, one in each group.
     """
     try:
         body = json.loads((folder / "people.json").read_text(encoding="ascii"))

@@ -68,8 +68,8 @@ def load_policy(folder: Path) -> Policy:
         raise StudyError(f"site.toml cannot be read as a site's policy: {_short(error)}") from error
 
 
-def check_plan(policy: Policy, plan: "Plan", *, subjects: int) -> None:
-    """Refuse a plan that the site's rules do not allow.
+def check_plan(policy: Policy, plan: "Plan") -> None:
+    """Refuse a plan that the site's rules do not allow; nothing here depends on who is held.
 
     Raises:
         ConsentError: a limit of the site is exceeded; the message names the field for the site's own log.
@@ -102,6 +102,15 @@ def check_plan(policy: Policy, plan: "Plan", *, subjects: int) -> None:
         raise ConsentError(
             'plan.private_step = "batched" trusts the coordinator\'s parameters; this site does not (allow_batched)'
         )
+
+
+def check_people(policy: Policy, plan: "Plan", *, subjects: int) -> None:
+    """Refuse a plan for too few people; once, when it is approved, for a later refusal would tell of one of them.
+
+    Raises:
+        ConsentError: fewer subjects than the site or the study asks for.
+    """
+    cohort = plan.study.cohort
     for asks, least in (("this site", policy.least_subjects), ("the study", cohort.least_subjects)):
         if subjects < least:
             raise ConsentError(

@@ -18,9 +18,9 @@ from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.progress import Progress
-from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, open_ledger
+from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, nonce_of, open_ledger
 from fedsynth.site.holdings import Holdings, load_holdings
-from fedsynth.site.policy import Policy, check_plan, check_studies, check_switch, load_policy
+from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
 from fedsynth.site.secure_sums import SecureSumParticipant
 from fedsynth.site.steps import choose_device, prepare
 from fedsynth.wire.message import without_message
@@ -69,7 +69,7 @@ class SiteSession:
         check_switch(policy, self._folder)
         approval = approval_for(self._folder, order)
         holdings = load_holdings(self._folder / "holdings")
-        check_plan(policy, approval.plan, subjects=holdings.subjects)
+        check_plan(policy, approval.plan)
         with open_ledger(self._folder, policy) as ledger:
             check_seen(ledger, approval)
             if order.step == STATEMENT_STEP and not order.stage:
@@ -97,11 +97,10 @@ class SiteSession:
         """Charge, open, sum, keep and answer; or answer again."""
         plan, step = approval.plan, approval.plan.steps[order.step]
         # The site makes the nonce: one per approved step, so that no order can be charged or answered twice.
-        nonce = f"{order.run}:{order.plan}:{order.step}"
+        nonce = nonce_of(run=order.run, plan=plan, step=order.step)
         kept = ledger.reply(nonce)
         if kept is not None:
             return kept
-        check_studies(policy, ledger, plan, tokens=holdings.tokens)
         is_aggregate = step.mechanism.noise_shares > 1
         plain = replace(order, tensors=without_message(order.tensors)) if is_aggregate else order
         work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress)

@@ -157,7 +157,7 @@ def test_a_whole_run_ends_with_a_statement_of_shared_noise(plan: Plan, make_run:
     assert 7.9 < statement.epsilon <= plan.study.privacy.epsilon
     assert "4 sites" in statement.assumes
     for site in statement.sites:
-        assert {event.noise_shares for event in (*site.events, *site.held_out)} == {3}
+        assert {event.noise_shares for event in (*site.events, *site.held_out)} == {2}
         assert site.events == plan.mechanisms("train")
         assert site.held_out == plan.mechanisms("held-out")
     assert set(result.ledger_lengths.values()) == {len(plan.steps)}

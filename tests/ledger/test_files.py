@@ -204,7 +204,7 @@ def test_a_mark_tells_a_ledger_from_its_earlier_copies(tmp_path: Path) -> None:
 def test_a_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         charge(ledger, "one")
-    rewritten(tmp_path, "PRAGMA user_version = 3")
+    rewritten(tmp_path, "PRAGMA user_version = 99")
 
     with pytest.raises(LedgerError, match="written by a later version"):
         Ledger(tmp_path)

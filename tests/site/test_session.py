@@ -298,7 +298,7 @@ def test_a_statement_lists_everything_charged_to_these_people(site: Path, plan: 
 
 def charged(ledger: Ledger, tokens: tuple[str, ...]) -> Ticket:
     mechanism = Mechanism("sum", 5.0, 1.0, 1, 1.0)
-    return ledger.charge(mechanism, nonce="n", study="s", tokens=tokens, cap=8.0, delta=1e-5, unit="subject")
+    return ledger.charge(mechanism, nonce="n", study="s", tokens=tokens, cap=20.0, delta=1e-5, unit="subject")
 
 
 def test_holdings_open_once_for_a_ticket_of_their_own_people(site: Path) -> None:

@@ -20,11 +20,10 @@ from fedsynth.evaluation.classifier import Classifier
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, plan_of
-from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site.approval import approve
-from fedsynth.site.holdings import keep, load_holdings
+from fedsynth.site.holdings import keep
 from fedsynth.site.secure_sums import make_identity
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import pack
@@ -198,7 +197,6 @@ def cases(plan: Plan, together: Plan) -> list[Case]:
         ask(name, first(plan, tensors=tensors), "WireError", reason)
     ask("the kill switch", order, "RefusedError", "kill switch", "stopped")
     ask("a stricter policy", order, "ConsentError", "epsilon 8 exceeds this site's 1 (largest_epsilon)", "strict")
-    ask("a second study", order, "BudgetError", "is already spent on the same people", "spent")
     return out
 
 
@@ -218,7 +216,7 @@ def make_site(folder: Path, study: Study) -> None:
 
 def make_sites(root: Path, plan: Plan, together: Plan) -> None:
     """Make one site per situation; all of them approved their plan while nothing stood in the way."""
-    for name in ("east", "stopped", "strict", "spent", "good"):
+    for name in ("east", "stopped", "strict", "good"):
         make_site(root / name, plan.study)
         approve(root / name, run="run", plan=plan)
     make_site(root / "north", together.study)
@@ -226,10 +224,6 @@ def make_sites(root: Path, plan: Plan, together: Plan) -> None:
     approve(root / "north", run="run", plan=together, roster={name: key[:32] for name, key in roster.items()})
     (root / "stopped" / "STOP").touch()
     (root / "strict" / "site.toml").write_text('name = "strict"\nlargest_epsilon = 1.0\n', encoding="utf-8")
-    tokens = load_holdings(root / "spent" / "holdings").tokens["train"]
-    with Ledger(root / "spent" / "ledger") as ledger:
-        other = Mechanism("sum", 0.62, 1.0, 1, 1.0)
-        ledger.charge(other, nonce="x", study="x", tokens=tokens, cap=8.0, delta=1e-5, unit="subject")
 
 
 def allowed(plan: Plan, together: Plan) -> list[Case]:
