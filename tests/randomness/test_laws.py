@@ -27,10 +27,10 @@ Law = Any  # conftest.Helpers
 MANY = 2**18  # 64 expected in each of 64 x 64 cells
 
 
-def test_the_width_is_what_the_proof_says() -> None:
+def test_the_digits_overlap_as_the_proof_says() -> None:
     """S^2 = 256^2 (1 + 64^2 + 64^4 + 64^6), and every addition leaves r >= 256 / sqrt(1 + 64^2) > 3.99."""
     assert pytest.approx(256 * (1 + 64**2 + 64**4 + 64**6) ** 0.5, rel=1e-14) == LATTICE_STD
-    assert 256 / (1 + 64**2) ** 0.5 > 3.99
+    assert noise._BASE_STD / (1 + noise._RATIO**2) ** 0.5 > 3.99
 
 
 def test_the_digits_of_one_number_are_uniform_and_independent(law: Law) -> None:

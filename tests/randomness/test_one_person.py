@@ -220,6 +220,7 @@ def played(
     *,
     tape: Any,
     only: int | None,
+    silent: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Said:
     """Make the site and give it every order of the plan, the exchange of keys and a statement."""
@@ -229,9 +230,10 @@ def played(
         roster = {name: identity(name).public_key().public_bytes_raw() for name in (ME, *PEERS)}
     keep_site(folder / ME, people, plan, roster)
     said, seen = Said(), list[torch.Tensor]()
-    session = SiteSession(folder / ME, noise=lambda count: np.zeros(count, np.int64), observe=seen.append)
-    coins = Coins(people, only=only)
-    monkeypatch.setattr(allowance_module, "poisson_draw", coins)
+    coins, session = Coins(people, only=only), SiteSession(folder / ME, observe=seen.append)
+    if silent:
+        session = SiteSession(folder / ME, noise=lambda count: np.zeros(count, np.int64), observe=seen.append)
+        monkeypatch.setattr(allowance_module, "poisson_draw", coins)
     before = len(tape.calls)
 
     def ask(step: int, tensors: dict[str, torch.Tensor], stage: str = "") -> Update:
@@ -374,11 +376,20 @@ def play(tiny_text: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         def plan(trust: str, way: str) -> Plan:
             return plan_of(study_of(tiny_text, trust=trust, way=way))
 
-        def run(people: list[Person], *, tape: Any, trust: str, way: str, only: int | None = None) -> Said:
+        def run(
+            people: list[Person],
+            *,
+            tape: Any,
+            trust: str,
+            way: str,
+            only: int | None = None,
+            silent: bool = True,
+        ) -> Said:
             with pytest.MonkeyPatch.context() as one:
                 break_at_the_mark(one, plan(trust, way))
                 place = folder / f"{len(list(folder.iterdir()))}"
-                return played(place, people, plan(trust, way), tape=tape, only=only, monkeypatch=one)
+                whole = plan(trust, way)
+                return played(place, people, whole, tape=tape, only=only, silent=silent, monkeypatch=one)
 
         yield run
     logging.disable(logged)
@@ -464,3 +475,21 @@ def test_the_harness_sees_a_person_counted_twice(play: Play, company: Play, tape
 
     with pytest.raises(AssertionError, match="<="):
         moved(play([*COMPANY, *crowd], **how), company(**how))
+
+
+@pytest.mark.parametrize("trust", ["site", "aggregate"])
+def test_every_sum_of_a_run_takes_coins_and_noise_of_its_own(play: Play, tape: Any, trust: str) -> None:
+    """Two sums of the anchor, two gradients, one of scores: five pairs of calls each, beside keys and shares."""
+    said = play(COMPANY, tape=tape, trust=trust, way="isolated", silent=False)
+
+    pairs = 5 * 5 * 2
+    if trust == "site":
+        assert said.entropy == pairs // 2 * [32, 16]
+    else:
+        # Three sites with seeds, keys and a sealing key; 2 x 3 nonces; coefficients that are drawn until they fit.
+        begun, rest = said.entropy[:9], [length for length in said.entropy[9:] if length != 33]
+        assert begun == 3 * [32 * 5, 32 * 5, 32]
+        assert sorted(rest) == sorted(pairs // 2 * [32, 16] + 6 * [12])
+    streams = [(stream.key, stream.nonce) for stream in tape.streams if stream.where == "noise"]
+    assert len({key for key, _ in streams}) == len(streams) == pairs // 2
+    assert {call for pair in streams for call in pair} <= set(tape.calls)

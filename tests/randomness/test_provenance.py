@@ -8,6 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
+from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy import noise
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
@@ -287,6 +289,17 @@ def _masked(run: Sites, name: str, step: int, vector: NDArray[np.uint64]) -> NDA
     request = pack_message("sum", run.session, step=step, size=len(vector), sealed={})
     reply = site.mask(step, vector, request)
     return np.frombuffer(reply.split(b"\n", 2)[2], "<u8")
+
+
+def test_the_key_of_a_ledger_is_32_fresh_bytes(tape: Tape, tmp_path: Path) -> None:
+    """Tokens of people are made with it."""
+    keys = []
+    for name in "ab":
+        with Ledger(tmp_path / name) as ledger:
+            keys.append(ledger.key)
+
+    assert keys[0] != keys[1]
+    assert all(tape.calls.count(key) == 1 and len(key) == 32 for key in keys)
 
 
 @pytest.mark.parametrize(
