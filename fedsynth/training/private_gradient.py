@@ -8,6 +8,7 @@ which is taken.
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,7 +20,7 @@ from fedsynth.errors import PrivacyError
 from fedsynth.families.protocol import Family, Phase
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.allowance import Allowance
-from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.privacy.private_sum import PrivateSum, UnwrittenRows
 from fedsynth.progress import StepProgress
 from fedsynth.study import Study
 from fedsynth.training.trainer import Trainer, flat, private_parameters
@@ -226,18 +227,49 @@ def _add_factored(
     rows: list[Tensor],
     loss_noise: LossNoise,
 ) -> None:
+    """Add a parcel of units; units that fail even alone count as zero, and the others are added without them.
+
+    So a unit that fails leaves the sum as it would be had the unit not been there. Where all can be computed alone
+    and not together, the parcel counts as zero.
+    """
+    rows_of = partial(_factored_rows, family, parts, phase=phase, batch=batch, loss_noise=loss_noise)
+    try:
+        sums.add_rows(rows_of(rows))
+    except Exception:
+        # Never one by one instead: a unit that makes its company be computed another way would move all of it.
+        sound = [mine for mine in rows if _is_sound(rows_of, mine)]
+        log.exception("%d units of a parcel of %d count as zero", len(rows) - len(sound) or len(rows), len(rows))
+        if 0 < len(sound) < len(rows):
+            _add_factored(sums, family, parts, phase=phase, batch=batch, rows=sound, loss_noise=loss_noise)
+
+
+def _factored_rows(
+    family: Family,
+    parts: nn.ModuleDict,
+    rows: list[Tensor],
+    *,
+    phase: Phase,
+    batch: Batch,
+    loss_noise: LossNoise,
+) -> UnwrittenRows:
+    """Return the gradients of units, one row each, by book-keeping."""
     from fedsynth.training.book_keeping.gradients import factored_gradients
 
     picked = torch.cat(rows)
     units = torch.cat([torch.full_like(mine, number) for number, mine in enumerate(rows)])
     noise = torch.cat([loss_noise.draw(batch.windows[mine]) for mine in rows])
     loss = partial(family.example_loss, parts, phase, batch.windows[picked], batch.labels[picked], noise)
+    module, private = parts[phase.private_part], private_parameters(parts, phase)
+    return factored_gradients(module, private, loss, units.to(picked))
+
+
+def _is_sound(rows_of: Callable[[list[Tensor]], UnwrittenRows], mine: Tensor) -> bool:
+    """Whether one unit can be computed alone: a fact about that unit and no other."""
     try:
-        module, private = parts[phase.private_part], private_parameters(parts, phase)
-        sums.add_rows(factored_gradients(module, private, loss, units.to(picked)))
-    except Exception:
-        # Never one by one instead: a unit that makes its company be computed another way would move all of it.
-        log.exception("a parcel of units counts as zero")
+        rows_of([mine])
+    except Exception:  # noqa: BLE001  # whatever its windows or labels provoke
+        return False
+    return True
 
 
 def _parcels(rows: list[Tensor]) -> list[list[Tensor]]:
