@@ -137,5 +137,7 @@ def _prv(sums: tuple[_Sum, ...], delta: float) -> float:
     with warnings.catch_warnings():
         # Opacus 1.6.0 takes the logarithm of zero where np.where throws the result away.
         warnings.simplefilter("ignore", RuntimeWarning)
+        # Its orders end early too; they only choose how wide the distribution is taken.
+        warnings.filterwarnings("ignore", "Optimal order", UserWarning)
         rough = float(accountant.get_epsilon(delta))
         return float(accountant.get_epsilon(delta, eps_error=min(0.01, max(5e-4, rough * 1e-3))))
