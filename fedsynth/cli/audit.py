@@ -44,7 +44,8 @@ def audit(
     """
     from fedsynth.audit.run import Audit, dry_audit
     from fedsynth.audit.run import audit as carry_out
-    from fedsynth.errors import RefusedError
+    from fedsynth.errors import RefusedError, RunError
+    from fedsynth.places import place_for
     from fedsynth.privacy.noise import system_noise
     from fedsynth.study import load_study
 
@@ -52,9 +53,19 @@ def audit(
         raise typer.BadParameter("give either --sites DIR or --cohort toy")
     if out is not None and out.exists():
         raise RefusedError(f"{out} exists already; nothing was run. Name another --out, or remove it")
+    if out is not None:
+        if not out.parent.is_dir():
+            raise RunError(
+                f"{out.parent} is no folder, so that {out} cannot be written; nothing was run. Make it first"
+            )
+        place_for(out.parent)
     what = Audit(load_study(study), sites, canaries, secrets.token_hex(16) if seed_free else "audit")
     if dry_run:
         plan, ceilings = dry_audit(what)
+        if as_json:
+            dry = {"dry_run": True, "study": what.study.name, "epsilon": plan.epsilon(), "canaries": canaries}
+            sys.stdout.write(json.dumps({**dry, "ceilings": ceilings}, indent=2) + "\n")
+            return
         sys.stdout.write(f"{what.study.name}: {plan.epsilon():.3f} would be audited with {canaries} canaries\n")
         for method, value in ceilings.items():
             sys.stdout.write(f"  {method}: at most epsilon {value:.3f} could be shown\n")

@@ -3,17 +3,21 @@
 import json
 import re
 import sys
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsynth.cli.progress import progress
+
 _MUCH = 0.1  # units that delta may give away before `check` says so
 
 if TYPE_CHECKING:
     from fedsynth.plan import Plan
     from fedsynth.privacy.mechanism import Group
+    from fedsynth.progress import StepProgress
     from fedsynth.study import Study
 
 
@@ -24,19 +28,25 @@ def check(
     """Print every private sum of a study, its noise and price, and how epsilon is shared. Opens no recording."""
     from fedsynth.plan import plan_of, secure_cohort_of, stand_in_roster
     from fedsynth.privacy.accountant import PLD, PRV, epsilon_pld, epsilon_prv
+    from fedsynth.release.releasable import check_releasable
     from fedsynth.study import canonical, load_study
 
-    plan = plan_of(load_study(study))
-    privacy = plan.study.privacy
-    groups: tuple[Group, ...] = ("train", "held-out")
-    phases = {group: _phases(plan, group) for group in groups}
-    costs = {
-        group: (
-            epsilon_pld(plan.mechanisms(group), delta=privacy.delta),
-            epsilon_prv(plan.mechanisms(group), delta=privacy.delta),
-        )
-        for group in groups
-    }
+    with progress() as tell:
+        read = load_study(study)
+        check_releasable(read, study.read_text(encoding="utf-8"))
+        tell("the study, and whether it can be released", 1, 1)
+        tell("the plan's noise", 0, 1)
+        plan = plan_of(read)
+        tell("the plan's noise", 1, 1)
+        privacy = plan.study.privacy
+        groups: tuple[Group, ...] = ("train", "held-out")
+        phases = {group: _phases(plan, group, partial(tell, f"prices, {group}")) for group in groups}
+        costs = {}
+        for number, group in enumerate(groups):
+            tell("prices by two accountants", number, len(groups))
+            mechanisms = plan.mechanisms(group)
+            costs[group] = tuple(price(mechanisms, delta=privacy.delta) for price in (epsilon_pld, epsilon_prv))
+        tell("prices by two accountants", len(groups), len(groups))
     if as_json:
         body = {
             **json.loads(plan.to_json()),
@@ -68,6 +78,8 @@ def check(
         write(f"{group}: epsilon {first:.4f} ({PLD}), {second:.4f} ({PRV})\n")
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
     write(_about_delta(plan.study))
+    if not privacy.is_private:
+        write("Without privacy it can be rehearsed, and never be released.\n")
 
 
 def _about_delta(study: "Study") -> str:
@@ -79,7 +91,7 @@ def _about_delta(study: "Study") -> str:
     return said + (" That is much: ask for a smaller delta.\n" if given > _MUCH else "\n")
 
 
-def _phases(plan: "Plan", group: "Group") -> list[dict[str, Any]]:
+def _phases(plan: "Plan", group: "Group", tell: "StepProgress") -> list[dict[str, Any]]:
     """Join steps that differ in their number only, and price each phase alone and all up to it."""
     from fedsynth.privacy.accountant import epsilon_pld
 
@@ -90,6 +102,7 @@ def _phases(plan: "Plan", group: "Group") -> list[dict[str, Any]]:
     for _, alike in groupby(
         mechanisms, key=lambda m: (re.sub(r"\d+$", "", m.purpose), m.noise_multiplier, m.steps)
     ):
+        tell(done, len(mechanisms))
         some = list(alike)
         done += len(some)
         first, last = some[0], some[-1]
@@ -105,4 +118,5 @@ def _phases(plan: "Plan", group: "Group") -> list[dict[str, Any]]:
                 "so_far": epsilon_pld(mechanisms[:done], delta=delta),
             }
         )
+    tell(len(mechanisms), len(mechanisms))
     return told

@@ -1,15 +1,19 @@
 """The command line: one verb a file; answers on stdout, progress and refusals on stderr."""
 
+import functools
+import inspect
+import json
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from fedsynth.cli import audit, check, rehearse, release, site, verify
-from fedsynth.engines.termination import unwound
-from fedsynth.errors import FedsynthError
-from fedsynth.extras import explained
+from fedsynth.cli.answer import answered, finish, steady_streams
+from fedsynth.cli.progress import silenced
 
 # Before torch is loaded: threads that wait actively cost a shared machine more than they win.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -20,30 +24,62 @@ app = typer.Typer(
     help=(
         "Federated, differentially private synthesis of biosignals: EEG and ECG.\n\n"
         "Answers go to stdout, progress and refusals to stderr. Exit codes: 0 done, 1 refused, "
-        "2 configuration or input, 3 privacy, 4 a release that does not verify."
+        "2 configuration, input or machine, 3 privacy, 4 a release that does not verify, 130 stopped."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(check.check)
-app.command()(rehearse.rehearse)
-app.command()(release.release)
-app.command()(verify.verify)
-app.command()(audit.audit)
+
+
+def _quietable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --quiet."""
+    signature = inspect.signature(command)
+    option = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]
+    quiet = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+
+    @functools.wraps(command)
+    def run(*args: Any, quiet: bool = False, **others: Any) -> Any:
+        with silenced(quiet):
+            return command(*args, **others)
+
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), quiet])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, "quiet": option}
+    return run
+
+
+@app.callback(invoke_without_command=True)
+def _fedsynth(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version of the code and its digest")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON", hidden=True)] = False,
+) -> None:
+    """Say which version this is."""
+    if version:
+        from fedsynth.source_code import code_in_use
+
+        code = code_in_use()
+        body = {"fedsynth": code.version, "source_sha256": code.digest}
+        sys.stdout.write(json.dumps(body) + "\n" if as_json else f"fedsynth {code.version} ({code.digest[:12]})\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("give a command")
+
+
+for _verb in (check.check, rehearse.rehearse, release.release, verify.verify, audit.audit):
+    app.command()(_quietable(_verb))
+for _info in site.app.registered_commands:
+    if _info.callback is not None:
+        _info.callback = _quietable(_info.callback)
 app.add_typer(site.app, name="site")
 
 
 def main() -> None:
     """Run the command line and turn failures into one sentence and an exit code."""
+    steady_streams()
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("fedsynth").setLevel(logging.WARNING)
-    try:
-        with unwound(), explained():
-            app(standalone_mode=True)
-    except FedsynthError as error:
-        sys.stderr.write(f"fedsynth: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("fedsynth: stopped; what was charged stays charged\n")
-        sys.exit(1)
+    code = answered(lambda: app(prog_name="fedsynth", standalone_mode=False), words=sys.argv[1:])
+    finish()
+    sys.exit(code)

@@ -3,13 +3,17 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from click import Choice
 
+from fedsynth.cli.answer import when_stopped
 from fedsynth.cli.progress import progress
 from fedsynth.engines.registry import ENGINES
+
+if TYPE_CHECKING:
+    from fedsynth.plan import Plan
 
 
 def rehearse(
@@ -55,10 +59,10 @@ def rehearse(
         heads=heads,
         engine=engine,
     )
-    with progress() as tell:
+    with progress() as tell, when_stopped(lambda: _left(None if dry_run else out)):
         if dry_run:
             plan = dry_rehearse(what, progress=tell)
-            sys.stdout.write(f"{plan.study.name}: everything is in order; epsilon would be {plan.epsilon():.3f}\n")
+            _answer_dry(plan, as_json=as_json)
             return
         run = carry_out(what, progress=tell)
     statement, scores = run.statement(), internal_scores(run)
@@ -77,6 +81,31 @@ def rehearse(
     for score in scores:
         sys.stdout.write(f"  {score.name}: {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] ({inside})\n")
     sys.stdout.write(f"The run is in {run.path}; next: fedsynth release {run.path} --out RELEASE\n")
+
+
+def _answer_dry(plan: "Plan", *, as_json: bool) -> None:
+    privacy, epsilon = plan.study.privacy, plan.epsilon()
+    if as_json:
+        body = {
+            "dry_run": True,
+            "study": plan.study.name,
+            "plan": plan.digest,
+            "epsilon": epsilon if privacy.is_private else "inf",
+            "delta": privacy.delta,
+            "unit": privacy.unit,
+        }
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
+        return
+    sys.stdout.write(f"{plan.study.name}: everything is in order; epsilon would be {epsilon:.3f}\n")
+    if not privacy.is_private:
+        sys.stdout.write("Without privacy it can be rehearsed, and never be released.\n")
+
+
+def _left(out: Path | None) -> str:
+    """Say what a rehearsal that was cut short leaves."""
+    if out is not None and (out / "run.json").exists():
+        return f"the run as far as it came is in {out}, and what was charged stays charged"
+    return "nothing was kept, and nobody was charged. Give the same command again"
 
 
 def _read(study: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedsynth.cli.answer import when_stopped
 from fedsynth.cli.progress import progress
 
 
@@ -25,7 +26,7 @@ def release(
     from fedsynth.coordinator.run_folder import RunFolder
     from fedsynth.rehearsal.publish import publish
 
-    with progress() as tell:
+    with progress() as tell, when_stopped(lambda: f"the run is as it was, and nothing was written to {out}"):
         done = publish(RunFolder(run), out, key=key, progress=tell, dry_run=dry_run)
     if as_json:
         body = {"release": str(out), "windows": done.windows, "signed_by": done.fingerprint, "dry_run": dry_run}

@@ -18,6 +18,8 @@ PLD = "dp_accounting PLD"
 PRV = "Opacus PRV"
 ADJACENCY = "add-or-remove-one"
 
+_LEAST_M, _LARGEST_M = 1e-2, 1e5
+
 _Sum = tuple[float, float, int]  # noise multiplier, sampling probability, steps
 
 
@@ -43,7 +45,9 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
     """Return the least m for which `build(m)` costs at most `epsilon`, to 0.1 % of epsilon from below.
 
     Renyi accounting (Mironov 2017), quick and never too low, gives the upper end of the bracket; the falsi
-    rule on log(m), log(epsilon) then needs a handful of prices by privacy loss distribution.
+    rule on log(m), log(epsilon) then needs a handful of prices by privacy loss distribution. Orders up to 1024
+    cannot show less than about log(1 / delta) / 1024, whatever the noise, so that below it the bracket is found
+    by privacy loss distribution alone.
 
     Args:
         build: the mechanisms at noise m; their cost falls with m.
@@ -53,17 +57,22 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
     Raises:
         PrivacyError: no noise up to 1e5 is enough, because what is fixed in `build` costs too much.
     """
-    low, high = 1e-2, 1e5
-    if _renyi(build(high), delta) > epsilon:
+    low, high = _LEAST_M, _LARGEST_M
+    if _renyi(build(high), delta) <= epsilon:
+        while high / low > 1.01:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if _renyi(build(middle), delta) <= epsilon else (middle, high)
+    cost_high = epsilon_pld(build(high), delta=delta)
+    if cost_high > epsilon:
         raise PrivacyError(
             f"no amount of noise reaches epsilon = {epsilon:g} at delta = {delta:g} with this plan; "
             "raise epsilon or lower rounds, local_steps or gradient_share"
         )
-    while high / low > 1.01:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if _renyi(build(middle), delta) <= epsilon else (middle, high)
     low = high / 2
-    cost_low, cost_high = (epsilon_pld(build(m), delta=delta) for m in (low, high))
+    cost_low = epsilon_pld(build(low), delta=delta)
+    while cost_low <= epsilon and low > _LEAST_M:
+        low, high, cost_high = low / 2, low, cost_low
+        cost_low = epsilon_pld(build(low), delta=delta)
     for _ in range(40):
         if cost_high >= 0.999 * epsilon or cost_low <= epsilon:
             break
@@ -128,5 +137,7 @@ def _prv(sums: tuple[_Sum, ...], delta: float) -> float:
     with warnings.catch_warnings():
         # Opacus 1.6.0 takes the logarithm of zero where np.where throws the result away.
         warnings.simplefilter("ignore", RuntimeWarning)
+        # Its orders end early too; they only choose how wide the distribution is taken.
+        warnings.filterwarnings("ignore", "Optimal order", UserWarning)
         rough = float(accountant.get_epsilon(delta))
         return float(accountant.get_epsilon(delta, eps_error=min(0.01, max(5e-4, rough * 1e-3))))

@@ -1,22 +1,27 @@
 """Publication: from a finished rehearsal to a signed release, after its statement was held against its ledgers."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
+from fedsynth.places import check_space, claimed, is_vacant, masked, place_for
 from fedsynth.plan import Plan
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.progress import Progress
 from fedsynth.release.build import build_release
+from fedsynth.release.releasable import check_releasable
 from fedsynth.release.signature import load_private_key, make_key, public_of
 from fedsynth.release.verify import verify_release
 from fedsynth.site.approval import open_ledger
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import load_policy
 from fedsynth.source_code import code_in_use
+from fedsynth.study import Study
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ def publish(
     Raises:
         LedgerError: ledger and statement disagree.
         PrivacyError: the run promises nothing, or promises more than its study allows.
-        RefusedError: something else stands at `out`, or the code is not the one that the sites approved.
+        RefusedError: something else stands at `out`, another process makes it, or the code is not the one that the
+            sites approved.
+        RunError: the release has no place to go.
     """
     statement, study = run.statement(), run.study()
     _check_code(run.plan())
@@ -52,13 +59,39 @@ def publish(
         _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
         progress("ledgers", index + 1, len(statement.sites))
     _check_promise(run, statement)
+    check_releasable(study, _text(run), sites=[site.site for site in statement.sites])
     total = study.release.windows_per_label * len(study.labels.names)
     if dry_run:
+        place_for(out)
         return Publication(statement, total, "")
+    with _only_one(run, out, key):
+        return _publish(run, place_for(out), key=key, progress=progress, statement=statement, lengths=lengths)
+
+
+@contextmanager
+def _only_one(run: RunFolder, out: Path, key: Path | None) -> Iterator[None]:
+    """Hold the release's place, and the run's own key where that is used, against other processes."""
+    own = nullcontext() if key else claimed(run.path / "keys" / "release.key", what="a release with the run's key")
+    with masked(0o022), claimed(place_for(out), what="a release"), own:
+        yield
+
+
+def _publish(
+    run: RunFolder,
+    out: Path,
+    *,
+    key: Path | None,
+    progress: Progress,
+    statement: PrivacyStatement,
+    lengths: Mapping[str, int],
+) -> Publication:
+    study = run.study()
+    total = study.release.windows_per_label * len(study.labels.names)
     signing_key = key or _own_key(run)
     done = _already(run, out, signing_key)
     if done is not None:
         return Publication(statement, total, done)
+    check_space(out, needed=_bytes_of(study), what=f"a release of {total} windows")
     facts = run.facts()
     windows = run.generator().stream(
         per_label=study.release.windows_per_label,
@@ -77,7 +110,7 @@ def publish(
     build_release(
         out,
         study=study,
-        study_text=(run.path / "study.toml").read_text(encoding="utf-8"),
+        study_text=_text(run),
         statement=statement,
         windows=windows,
         scores=run.scores(),
@@ -95,6 +128,17 @@ def publish(
         files=lambda n, of: progress("writing subjects", n, of),
     )
     return Publication(statement, total, public_of(load_private_key(signing_key)).fingerprint)
+
+
+def _text(run: RunFolder) -> str:
+    return (run.path / "study.toml").read_text(encoding="utf-8")
+
+
+def _bytes_of(study: Study) -> int:
+    """Return about how large a release is: float32 in the archive, 16 bits in EDF or WFDB, and small files."""
+    numbers = study.release.windows_per_label * len(study.labels.names) * len(study.signal.channels)
+    files = len(study.labels.names) * (study.release.windows_per_label // study.release.windows_per_subject + 1)
+    return numbers * study.windows.n_times * 6 + files * 3 * 4096 + 10_000_000
 
 
 def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) -> None:
@@ -186,6 +230,7 @@ def _own_key(run: RunFolder) -> Path:
     place = run.path / "keys" / "release.key"
     if not place.exists():
         make_key(place, comment="fedsynth-rehearsal")
+        place.parent.chmod(0o700)
     return place
 
 
@@ -195,7 +240,7 @@ def _already(run: RunFolder, out: Path, key: Path) -> str | None:
     Raises:
         RefusedError: something else stands there.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         return None
     try:
         verified = verify_release(out)

@@ -5,7 +5,6 @@ gate and every ledger can afford the plan.
 """
 
 import secrets
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,12 @@ from fedsynth.evaluation.exact_scores import Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.ledger.disk import refuse_a_lost_database
 from fedsynth.ledger.ledger import Ledger
+from fedsynth.places import is_vacant, place_for, settle, staging_for
 from fedsynth.plan import Plan, plan_of
 from fedsynth.progress import Progress
-from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites
+from fedsynth.rehearsal.places import alone_at_its_place, check_room
+from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
+from fedsynth.release.releasable import check_releasable
 from fedsynth.site.approval import afford, approve
 from fedsynth.site.holdings import groups_of, holdings_of
 from fedsynth.site.policy import Policy
@@ -51,11 +53,13 @@ class Rehearsal:
     people: float = 1.0
 
 
+@alone_at_its_place
 def rehearse(what: Rehearsal, *, progress: Progress) -> RunFolder:
     """Rehearse a study; a finished run of the same study is left as it is.
 
     Raises:
-        StudyError: the study, or what the toy cohort needs of it.
+        StudyError: the study, that it can never be released, or what the toy cohort needs of it.
+        RunError: the run has no place to go, or the machine too little memory; nothing was opened.
         RecordingError: a site's recordings; nothing was written or charged.
         BudgetError: a ledger that cannot afford the plan; nothing was trained.
         RefusedError: the run's folder holds something else, or too few sites answered.
@@ -65,17 +69,11 @@ def rehearse(what: Rehearsal, *, progress: Progress) -> RunFolder:
     run = RunFolder(what.out)
     if _already(run, study, what):
         return run
+    _check_ahead(what, study)
     plan = _plan(study, progress)
-    what.out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".fedsynth-", dir=what.out.parent))
-    try:
+    with staging_for(what.out) as staging:
         reference = _prepare(what, plan, RunFolder(staging), progress)
-        if what.out.exists():
-            what.out.rmdir()
-        staging.rename(what.out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        settle(staging, what.out, last="run.json")
     carry_out(what.out, progress)
     _keep_reference(run, reference, progress)
     return run
@@ -88,6 +86,7 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
         FedsynthError: as `rehearse`.
     """
     study = parse_study(what.study_text, source=what.source)
+    _check_ahead(what, study)
     plan = _plan(study, progress)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
         held = _hold(what, study, Path(staging), progress)
@@ -103,13 +102,25 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
     return plan
 
 
+def _check_ahead(what: Rehearsal, study: Study) -> None:
+    """Refuse what would fail in the end, before anything is opened or charged."""
+    names = () if what.sites is None else site_names(what.sites, study)
+    check_releasable(study, what.study_text, sites=names)
+    # A dry run need not say where the run would go.
+    place = place_for(what.out, apart_from=what.sites if what.out != Path() else None)
+    for folder in (what.ledgers, what.heads):
+        if folder is not None:
+            place_for(folder, apart_from=what.sites)
+    check_room(study, sites=what.sites, people=what.people, place=place)
+
+
 def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
     """Whether the same run is there and finished.
 
     Raises:
         RefusedError: something else is there.
     """
-    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+    if is_vacant(run.path):
         return False
     try:
         same = run.study().digest == study.digest and run.facts().engine == what.engine

@@ -47,11 +47,36 @@ def read_sites(
         write_toy_cohort(place, study=study, people=people, progress=partial(progress, "simulating people"))
     sites = {
         name: read_site(place / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
-        for name in _names(place, study)
+        for name in site_names(place, study)
     }
     if folder is None:
         shutil.rmtree(place)
     return sites
+
+
+def site_names(folder: Path, study: Study) -> tuple[str, ...]:
+    """Return the names of the sites in a folder that has a folder of recordings for each.
+
+    Raises:
+        RecordingError: no folder, or one too few.
+    """
+    if not folder.is_dir():
+        raise RecordingError(f"--sites: {folder} is not a folder; it should hold one folder for each hospital")
+    found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    if study.cohort.sites:
+        missing = [name for name in study.cohort.sites if name not in found]
+        if missing:
+            raise RecordingError(
+                f"the study names site {missing[0]!r}, but {folder} has no such folder among its "
+                f"{len(found)}. Nothing was written or charged"
+            )
+        return study.cohort.sites
+    if len(found) < study.cohort.least_sites:
+        raise RecordingError(
+            f"{folder} has {len(found)} site folders, and the study needs {study.cohort.least_sites}. "
+            "Nothing was written or charged"
+        )
+    return found
 
 
 def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Progress) -> dict[str, Held]:
@@ -87,23 +112,3 @@ def policy_for(name: str, study: Study) -> Policy:
         families=(study.family.name,),
         allow_batched=True,
     )
-
-
-def _names(folder: Path, study: Study) -> tuple[str, ...]:
-    if not folder.is_dir():
-        raise RecordingError(f"--sites: {folder} is not a folder; it should hold one folder for each hospital")
-    found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-    if study.cohort.sites:
-        missing = [name for name in study.cohort.sites if name not in found]
-        if missing:
-            raise RecordingError(
-                f"the study names site {missing[0]!r}, but {folder} has no such folder among its "
-                f"{len(found)}. Nothing was written or charged"
-            )
-        return study.cohort.sites
-    if len(found) < study.cohort.least_sites:
-        raise RecordingError(
-            f"{folder} has {len(found)} site folders, and the study needs {study.cohort.least_sites}. "
-            "Nothing was written or charged"
-        )
-    return found

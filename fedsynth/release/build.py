@@ -4,14 +4,13 @@ Everything is written beside the final place, guarded, signed and verified there
 facts and the same key give the same bytes.
 """
 
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedsynth.errors import PrivacyError, RefusedError
 from fedsynth.evaluation.diversity import check_diversity
 from fedsynth.evaluation.score import Score
+from fedsynth.places import is_leftover, masked, settle, staging_for
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.attestation import sign_release
 from fedsynth.release.documents import check_license, write_documents
@@ -71,10 +70,8 @@ def build_release(
     _check_study_text(study_text, study=study)
     public_key = public_of(load_private_key(signing_key))
     code = code_in_use()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.parent / f".{out.name}.{secrets.token_hex(4)}.staging"
-    staging.mkdir()
-    try:
+    # What others may write to could be changed between the guard and the signature.
+    with masked(0o022), staging_for(out, private=False) as staging:
         tell("writing the data set")
         stored = write_dataset(staging, windows=windows, study=study, progress=files)
         sample = public_sample(stored)
@@ -109,8 +106,6 @@ def build_release(
         if verified.fingerprint != public_key.fingerprint:
             raise RefusedError("the signing key was exchanged while the release was written; nothing was kept")
         _move(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     tell(f"released: {verified.files} files, signed by {verified.fingerprint}")
 
 
@@ -121,7 +116,7 @@ def _quiet(_: str) -> None:
 def _check_out(out: Path) -> None:
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise RefusedError("a file or a link stands where the release should go; it was left as it is")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(not is_leftover(path) for path in out.iterdir()):
         raise RefusedError(
             "the folder for the release is not empty, and it was left as it is; name another, or remove it first"
         )
@@ -178,8 +173,8 @@ def _write_report(
 
 
 def _move(staging: Path, out: Path) -> None:
-    """Rename in one step; a folder that filled up meanwhile is left as it is."""
+    """Move to where it belongs; a folder that filled up meanwhile is left as it is."""
     try:
-        staging.replace(out)
+        settle(staging, out, last="integrity")
     except OSError as error:
         raise RefusedError(f"the release cannot be moved to its place ({type(error).__name__})") from error

@@ -107,7 +107,7 @@ class Generator:
         study, shape, family = self.study, self.shape, self.family
         parts = self._parts(family, shape, untrained=untrained)
         n_labels = shape.n_labels
-        sizes = _sizes(per_label, windows_per_subject)
+        sizes = subject_sizes(per_label, windows_per_subject)
         limit = study.signal.range_uv
 
         def pieces() -> Iterator[NDArray[np.float32]]:
@@ -151,6 +151,12 @@ class Generator:
         return parts.eval()
 
 
+def subject_sizes(per_label: int, per_subject: int) -> NDArray[np.int64]:
+    """Return how many windows each made-up subject of one label holds, shape (subject,)."""
+    starts = np.arange(0, per_label, per_subject)
+    return np.minimum(per_subject, per_label - starts).astype(np.int64)
+
+
 def untrained(study: Study, anchor: Anchor) -> Generator:
     """Return the generator as it stands after the anchor and before any gradient."""
     start = Generator(study=study, state={}, anchor=anchor)
@@ -160,12 +166,6 @@ def untrained(study: Study, anchor: Anchor) -> Generator:
 def at_prior(study: Study) -> Generator:
     """Return the generator before anything was asked of anybody."""
     return untrained(study, estimator_of(study).prior(shape_of(study)))
-
-
-def _sizes(per_label: int, per_subject: int) -> NDArray[np.int64]:
-    """Return how many windows each made-up subject of one label holds."""
-    starts = np.arange(0, per_label, per_subject)
-    return np.minimum(per_subject, per_label - starts).astype(np.int64)
 
 
 def _noise(

@@ -84,6 +84,32 @@ def test_the_least_noise_meets_the_target_from_below(epsilon: float) -> None:
     assert 0.995 * epsilon <= spent <= epsilon
 
 
+@pytest.mark.parametrize(
+    ("epsilon", "delta"),
+    [
+        pytest.param(0.01, 1e-9, id="below what Renyi orders up to 1024 can show"),
+        pytest.param(0.005, 1e-9, id="half of that"),
+        pytest.param(0.021, 1e-9, id="just above it, where they show ten times the noise"),
+        pytest.param(0.03, 1e-10, id="at the smallest delta"),
+        pytest.param(0.02, 1e-5, id="at a usual delta"),
+    ],
+)
+def test_a_small_epsilon_takes_the_noise_of_the_closed_form_and_no_more(epsilon: float, delta: float) -> None:
+    sigma = least_noise(lambda m: [gaussian(m)], epsilon=epsilon, delta=delta)
+
+    exact = brentq(lambda s: exact_gaussian_epsilon(s, delta) - epsilon, 1.0, 5000.0)
+    assert exact <= sigma * 1.0005
+    assert sigma <= 1.05 * exact
+
+
+@pytest.mark.parametrize("q", [0.05, 0.2])
+def test_a_small_epsilon_is_within_reach_of_sampled_sums_too(q: float) -> None:
+    sums = [gaussian(least_noise(lambda m: [gaussian(m, q=q, steps=20)], epsilon=0.01, delta=1e-9), q=q, steps=20)]
+
+    assert 0.995 * 0.01 <= epsilon_pld(sums, delta=1e-9) <= 0.01
+    assert epsilon_prv(sums, delta=1e-9) == pytest.approx(0.01, rel=0.1)
+
+
 def test_what_cannot_be_afforded_is_refused() -> None:
     with pytest.raises(PrivacyError, match="no amount of noise"):
         least_noise(lambda m: [gaussian(0.5), gaussian(m)], epsilon=1.0, delta=1e-5)

@@ -55,7 +55,7 @@ def write_dataset(
         RefusedError: there is no window, a value is not finite, or shapes, labels or channels do not belong
             together or to the study. What was written by then stays.
     """
-    _check(windows, study=study)
+    check_fits(windows, study=study)
     write_npz(
         out / WINDOWS, windows=bounded(windows, modality=study.signal.modality, range_uv=study.signal.range_uv)
     )
@@ -71,6 +71,33 @@ def write_dataset(
             assert_never(other)
     write_bids(out, people=people, study=study)
     return stored
+
+
+def check_fits(windows: SyntheticStream, *, study: Study) -> None:
+    """Refuse windows that do not fit the study or the files of a release; draws none of them.
+
+    Raises:
+        RefusedError: as `write_dataset`, but for what only the windows themselves show.
+    """
+    if windows.n_windows == 0 or windows.n_times != study.windows.n_times:
+        raise RefusedError(
+            f"{windows.n_windows} windows of {windows.n_times} samples do not fit a study with windows of "
+            f"{study.windows.n_times} samples. Nothing was written"
+        )
+    if (windows.subject_windows < 1).any():
+        raise RefusedError("a synthetic subject holds no window. Nothing was written")
+    if windows.subject_labels.min() < 0 or windows.subject_labels.max() >= len(windows.label_names):
+        raise RefusedError(f"a label lies outside 0 to {len(windows.label_names) - 1}. Nothing was written")
+    facts = (windows.channels, windows.label_names, windows.sfreq)
+    if facts != (study.signal.channels, study.labels.names, study.signal.sfreq):
+        raise RefusedError("channels, labels or rate of the windows are not the study's. Nothing was written")
+    if long := [name for name in windows.channels if len(name) > _NAMED_CHANNEL]:
+        raise RefusedError(f"EDF holds channel names of {_NAMED_CHANNEL} characters; {long[0]} is longer")
+    if len(windows.subject_windows) > MOST_SUBJECTS:
+        raise RefusedError(
+            f"{len(windows.subject_windows)} synthetic subjects would be as many files, and a release lists "
+            f"{MOST_SUBJECTS} at most. Nothing was written; raise release.windows_per_subject"
+        )
 
 
 def bounded(windows: SyntheticStream, *, modality: Modality, range_uv: float) -> SyntheticStream:
@@ -156,28 +183,6 @@ def _entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 
 def _npy_header(stream: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
-
-
-def _check(windows: SyntheticStream, *, study: Study) -> None:
-    if windows.n_windows == 0 or windows.n_times != study.windows.n_times:
-        raise RefusedError(
-            f"{windows.n_windows} windows of {windows.n_times} samples do not fit a study with windows of "
-            f"{study.windows.n_times} samples. Nothing was written"
-        )
-    if (windows.subject_windows < 1).any():
-        raise RefusedError("a synthetic subject holds no window. Nothing was written")
-    if windows.subject_labels.min() < 0 or windows.subject_labels.max() >= len(windows.label_names):
-        raise RefusedError(f"a label lies outside 0 to {len(windows.label_names) - 1}. Nothing was written")
-    facts = (windows.channels, windows.label_names, windows.sfreq)
-    if facts != (study.signal.channels, study.labels.names, study.signal.sfreq):
-        raise RefusedError("channels, labels or rate of the windows are not the study's. Nothing was written")
-    if long := [name for name in windows.channels if len(name) > _NAMED_CHANNEL]:
-        raise RefusedError(f"EDF holds channel names of {_NAMED_CHANNEL} characters; {long[0]} is longer")
-    if len(windows.subject_windows) > MOST_SUBJECTS:
-        raise RefusedError(
-            f"{len(windows.subject_windows)} synthetic subjects would be as many files, and a release lists "
-            f"{MOST_SUBJECTS} at most. Nothing was written; raise release.windows_per_subject"
-        )
 
 
 def _by_subject(

@@ -1,0 +1,141 @@
+"""What a rehearsal needs of a machine, asked before it begins: a place, room on the disk, and memory."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from fedsynth.errors import RunError
+from fedsynth.places import check_space, claimed, gigabytes, masked, place_for
+from fedsynth.recordings.readers.registry import READERS
+from fedsynth.study import Study
+
+_NUMBER = 4  # bytes of a float32
+# Measured at 19 to 64 channels and 512 to 5120 samples: highest resident size of plan, prior and first draw.
+_ALWAYS = 500_000_000  # bytes: interpreter and libraries
+_BANK = 430_000  # bytes for each sample of a window: the simulated waveforms of one channel, and what sorts them
+_PUBLIC_WINDOWS = 5500  # whole windows, simulated or drawn, that stand in memory at once
+_COPIES = 3  # of the sites' windows: as cut, joined for scores, and one more on the way
+_RESERVE = 200_000_000  # bytes on the disk: ledgers, logs, generator
+_TOY_PEOPLE = 140  # of a site
+_TOY_SITES = 4
+
+
+class _Asked(Protocol):
+    @property
+    def sites(self) -> Path | None: ...
+    @property
+    def out(self) -> Path: ...
+
+
+_What = TypeVar("_What", bound=_Asked)
+_Run = TypeVar("_Run")
+
+
+def alone_at_its_place(carry_out: "Callable[..., _Run]") -> "Callable[..., _Run]":
+    """Make a rehearsal check its place first and hold it to its end, and keep its files from everybody else.
+
+    The decorated function raises, beside its own errors, RunError where nothing can be written, and RefusedError
+    where another process writes already.
+    """
+
+    @functools.wraps(carry_out)
+    def run(what: _Asked, **others: object) -> "_Run":
+        place = place_for(what.out, apart_from=what.sites)
+        with masked(0o077), claimed(place, what="a run"):
+            return carry_out(what, **others)
+
+    return run
+
+
+def check_room(study: Study, *, sites: Path | None, people: float, place: Path) -> None:
+    """Refuse a study for which this machine has clearly too little memory, or the disk too little space.
+
+    Args:
+        study: gives the size of a window and how many are cut from a recording.
+        sites: the folder of recordings, or None for the toy cohort.
+        people: scales the toy cohort.
+        place: where the run goes.
+
+    Raises:
+        RunError: with both figures. Nothing was opened or charged.
+    """
+    windows = windows_at_most(study, sites=sites, people=people)
+    check_space(place, needed=windows * window_bytes(study) + _RESERVE, what=f"a run with some {windows} windows")
+    needed, there = memory_needed(study, windows=windows), memory_available()
+    if there is not None and needed > there:
+        seconds = study.windows.n_times / study.signal.sfreq
+        raise RunError(
+            f"windows of {len(study.signal.channels)} channels at {study.signal.sfreq:g} Hz and {seconds:.3g} s, "
+            f"some {windows} of them, take about {gigabytes(needed)} of memory, and this machine has "
+            f"{gigabytes(there)} free. Nothing was opened or charged; lower signal.sfreq, windows.n_times, "
+            "windows.per_recording or the number of channels, or use a larger machine"
+        )
+
+
+def window_bytes(study: Study) -> int:
+    """Return how many bytes one window takes."""
+    return len(study.signal.channels) * study.windows.n_times * _NUMBER
+
+
+def windows_at_most(study: Study, *, sites: Path | None, people: float) -> int:
+    """Return about how many windows all sites together cut, from names and sizes of files alone."""
+    each = study.windows.per_recording * (len(study.labels.names) if study.labels.source == "beats" else 1)
+    if sites is None:
+        n_sites = len(study.cohort.sites) or _TOY_SITES
+        return max(1, round(_TOY_PEOPLE * people * n_sites * each))
+    suffixes, total = READERS[study.signal.format].suffixes, 0
+    for folder, _, names in os.walk(sites):
+        for name in names:
+            if name.lower().endswith(suffixes):
+                total += min(each, _fit(Path(folder) / name, study) if study.signal.format == "edf" else each)
+    return total
+
+
+def memory_needed(study: Study, *, windows: int) -> int:
+    """Return about how many bytes of memory a rehearsal takes at its highest.
+
+    Besides the windows of all sites there are the simulated ones from which a study's public constants are made.
+    """
+    of_windows = window_bytes(study) * (_COPIES * windows + _PUBLIC_WINDOWS)
+    return _ALWAYS + _BANK * study.windows.n_times + of_windows
+
+
+def memory_available() -> int | None:
+    """Return how many bytes of memory are free for this process, None where the system does not say."""
+    found = [_meminfo(), _left_in_group()]
+    known = [one for one in found if one is not None]
+    return min(known) if known else None
+
+
+def _fit(path: Path, study: Study) -> int:
+    """Return how many windows the samples of an EDF file can fill; its channels may be more than the study's."""
+    try:
+        samples = path.stat().st_size / 2 / len(study.signal.channels)
+    except OSError:
+        return study.windows.per_recording
+    up, down = study.signal.resampling
+    return int(samples * up / down / study.windows.n_times) + 1
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _left_in_group() -> int | None:
+    """Return what a container's limit leaves (cgroup v2)."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, used = (
+            (group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
+        )
+        return None if most == "max" else max(0, int(most) - int(used))
+    except (OSError, ValueError):
+        return None
