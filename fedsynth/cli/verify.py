@@ -22,10 +22,13 @@ def verify(
 
     verified = verify_release(release, key=key, seen=seen)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(verified), indent=2, default=str) + "\n")
+        body = asdict(verified) | {"made": verified.made.as_json()}
+        sys.stdout.write(json.dumps(body, indent=2, default=str) + "\n")
         return
     sys.stdout.write(f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}\n")
     sys.stdout.write(f"{verified.promise}\n")
+    made = verified.made
+    sys.stdout.write(f"How it was made: {made.training}; {made.setting}; {made.people}.\n")
     if not verified.pinned:
         sys.stdout.write(
             "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "

@@ -52,7 +52,7 @@ def write_documents(
         "README.md": readme(study=study, statement=statement, windows=windows),
         "LICENSE": license_text(study),
         "CITATION.cff": citation(study),
-        "croissant.json": _json(croissant(study=study, sha256=sha256_of(out, WINDOWS))),
+        "croissant.json": _json(croissant(study=study, statement=statement, sha256=sha256_of(out, WINDOWS))),
         "privacy/statement.json": statement.to_json(),
         "integrity/HOWTO-VERIFY.md": how_to_verify(public_key, publisher=study.release.publisher),
     }
@@ -82,10 +82,17 @@ def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStrea
     license_name, license_url, _ = LICENSES[study.release.license]
     return f"""# {title}
 
-Synthetic {study.signal.modality.upper()} windows, drawn from a generator that {len(statement.sites)} sites trained
-together under differential privacy. No recording, and no part of one, is in this folder.
+{origin(study=study, statement=statement)}
+No recording, and no part of one, was written into this folder.
 
 Published by {_one_line(study.release.publisher)}. Study `{study.name}`; {license_name} ({license_url}).
+
+## How it was made
+
+- Training: {statement.made.training}
+- Setting: {statement.made.setting}
+- People: {statement.made.people}
+- Windows: SHA-256 `{statement.made.windows}` (`{WINDOWS}`); every score in the report is of these
 
 ## What was promised
 
@@ -145,6 +152,18 @@ are is the study's choice.
 """
 
 
+def origin(*, study: Study, statement: PrivacyStatement) -> str:
+    """Say in a sentence what the windows were drawn from: never that sites trained what they did not."""
+    windows, sites = f"Synthetic {study.signal.modality.upper()} windows", len(statement.sites)
+    if statement.made.is_trained:
+        return f"{windows}, drawn from a generator that {sites} sites trained together under differential privacy."
+    return (
+        f"{windows}, drawn from simulated waveforms by statistics (the anchor) that "
+        f"{sites} sites\nsummed under differential privacy. No gradient step was taken: the family "
+        f"`{study.family.name}` was not trained on a recording."
+    )
+
+
 def _files(study: Study) -> str:
     most = f"at most {study.release.windows_per_subject} windows of one label to"
     match study.signal.modality:
@@ -192,16 +211,18 @@ keywords:
 """
 
 
-def croissant(*, study: Study, sha256: str) -> dict[str, Any]:
+def croissant(*, study: Study, statement: PrivacyStatement, sha256: str) -> dict[str, Any]:
     """Describe the release in Croissant 1.0 (docs.mlcommons.org/croissant/docs/croissant-spec.html)."""
     _, license_url, _ = LICENSES[study.release.license]
+    made = statement.made
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": study.name,
         "description": f"{study.title or study.name}. Synthetic windows with a differential privacy promise; "
-        f"X (window, channel, time) in microvolts at {study.signal.sfreq:g} Hz, y the labels.",
+        f"X (window, channel, time) in microvolts at {study.signal.sfreq:g} Hz, y the labels. "
+        f"How it was made: {made.training}; {made.setting}; {made.people}.",
         "license": license_url,
         "version": "1.0.0",
         "citeAs": f"{study.release.publisher}: {study.title or study.name} (study {study.digest[:12]})",

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedsynth.errors import RunError, VerificationError
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.attestation import Attestation, LedgerPoint
+from fedsynth.release.binding import check_binding
 from fedsynth.release.manifest import (
     ENVELOPE,
     SUMS,
@@ -33,6 +35,7 @@ from fedsynth.release.rollback import load_state, save_state
 from fedsynth.release.signature import Envelope, PublicKey, parse_public_key, parse_ssh, strict_json, verify_ssh
 
 STATEMENT = "privacy/statement.json"
+METRICS = "report/metrics.json"
 
 _NAMED = 5
 
@@ -43,7 +46,7 @@ class Verified:
 
     `fingerprint` is the signing key's, as OpenSSH prints it. `pinned` tells whether the reader brought that key;
     without it the files are as somebody signed them, and who that was is not known. `promise` is the privacy
-    promise as a sentence.
+    promise as a sentence, `made` how the windows were made.
     """
 
     fingerprint: str
@@ -59,6 +62,7 @@ class Verified:
     adjacency: str
     trust: str
     promise: str
+    made: Making
     ledgers: tuple[LedgerPoint, ...]
 
 
@@ -90,6 +94,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
             "Do not use this copy; fetch the release again from its publisher"
         )
     statement = _check_statement(folder, attestation=attestation)
+    check_binding(statement, metrics=_metrics(folder, attestation), files=attestation.files)
     if seen is not None:
         before = load_state(seen)
         before.check(attestation)
@@ -108,6 +113,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         adjacency=attestation.adjacency,
         trust=attestation.trust,
         promise=statement.sentence(),
+        made=statement.made,
         ledgers=attestation.ledgers,
     )
 
@@ -195,6 +201,12 @@ def _renamed(folder: Path, *, gone: list[str], added: list[str], signed: Mapping
     return renamed
 
 
+def _metrics(folder: Path, attestation: Attestation) -> str:
+    if METRICS not in attestation.files:
+        raise VerificationError(f"malformed: the release carries no {METRICS}")
+    return read_bounded(folder, METRICS).decode("utf-8", errors="replace")
+
+
 def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatement:
     """Hold the readable statement against the signed promise; the file itself was verified before."""
     if STATEMENT not in attestation.files:
@@ -205,7 +217,7 @@ def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatem
         statement = PrivacyStatement.from_json(data.decode("utf-8"))
         heads = sorted((str(site.site), str(site.ledger_head)) for site in statement.sites)
     except (RunError, AttributeError, OverflowError) as error:
-        raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement") from error
+        raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement: {error}") from error
     said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)
     signed = (attestation.epsilon, attestation.delta, attestation.unit, attestation.adjacency, attestation.trust)
     if said != signed:

@@ -52,12 +52,13 @@ def test_a_title_cannot_add_lines_or_markup_to_the_readme(
 
 
 @pytest.mark.parametrize("name", LICENSES)
-def test_a_licence_is_named_and_linked(study: Study, name: str) -> None:
+def test_a_licence_is_named_and_linked(study: Study, statement: PrivacyStatement, name: str) -> None:
     text = license_text(with_license(study, name))
 
     assert name in text
     assert re.search(r"https://creativecommons\.org/\S+/legalcode", text)
-    assert croissant(study=with_license(study, name), sha256="0" * 64)["license"] in text
+    described = croissant(study=with_license(study, name), statement=statement, sha256="0" * 64)
+    assert described["license"] in text
 
 
 def test_an_unknown_licence_is_refused(study: Study) -> None:
