@@ -82,7 +82,7 @@ def run_plan(
         RefusedError: too few sites are left.
         PrivacyError: a site that contributed does not confirm what it was charged.
     """
-    made = partial(Making, gradient_steps_of(plan), engine, cohort)
+    made = Making(gradient_steps_of(plan), engine, cohort, windows="0" * 64)  # refused before anybody is charged
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as nowhere:
         running = _Run(plan, run, transport, progress, roster or {}, archive or Path(nowhere) / "windows.npz")
         return running.finish(composes, made)
@@ -118,7 +118,7 @@ class _Run:
         )
         self.trainer: Trainer | None = None
 
-    def finish(self, composes: str, made: Callable[[str], Making]) -> Result:
+    def finish(self, composes: str, made: Making) -> Result:
         self._enough(len(self.alive), {})
         work: dict[str, Callable[[int, Step], None]] = {
             "anchor": self._anchor,
@@ -130,7 +130,7 @@ class _Run:
             self.secure_sums.set_up(self.alive)
         for number, step in enumerate(self.plan.steps):
             work[step.kind](number, step)
-        statement, lengths = self._statement(composes, made(self.windows))
+        statement, lengths = self._statement(composes, replace(made, windows=self.windows))
         return Result(self.generator, self.scores, statement, lengths)
 
     def _anchor(self, number: int, step: Step) -> None:
