@@ -42,6 +42,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 NAME = "fedsynth-release"  # the signature's namespace, and the identity in an allowed_signers file
 SUMS, SIGNATURE, ENVELOPE = "integrity/SHA256SUMS", "integrity/SHA256SUMS.sig", "integrity/release.dsse.json"
 STATEMENT = "privacy/statement.json"
+METRICS, ARCHIVE = "report/metrics.json", "data/ml/windows.npz"
+OF_WINDOWS = ("private sum", "synthetic")
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 TIME_PARTS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 LARGEST = 64 * 1024**2  # bytes of a file that is read into memory
@@ -296,6 +298,22 @@ def check_statement(folder: Path, listed: dict[str, str], said: dict) -> None:
         raise ReleaseError(f"the statement is not the signed promise: {STATEMENT} shows other ledgers")
     if not all(map(math.isfinite, numbers)):
         raise ReleaseError("the release promises no privacy: epsilon is not finite")
+    check_binding(folder, listed, body)
+
+
+def check_binding(folder: Path, listed: dict[str, str], statement: dict) -> None:
+    """Refuse a statement or scores of other windows than those in the folder."""
+    if ARCHIVE not in listed or METRICS not in listed:
+        raise ReleaseError(f"malformed: the release carries no {ARCHIVE if ARCHIVE not in listed else METRICS}")
+    made, rows = statement.get("made"), parse_json(read_file(folder, METRICS), METRICS)
+    if not isinstance(made, dict) or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ReleaseError(f"malformed: {STATEMENT} or {METRICS} lacks what binds it to the windows")
+    if made.get("windows_sha256") != listed[ARCHIVE]:
+        raise ReleaseError(f"the statement is about other windows than those in {ARCHIVE}")
+    for row in rows:
+        about = row.get("windows", "")
+        if about not in ("", listed[ARCHIVE]) or (row.get("source") in OF_WINDOWS and about != listed[ARCHIVE]):
+            raise ReleaseError(f"{METRICS} holds a number that is not of the windows in {ARCHIVE}")
 
 
 def parse_json(data: bytes, what: str):

@@ -161,6 +161,11 @@ def secure_cohort_of(study: Study, roster: Mapping[str, bytes]) -> SecureCohort 
     return SecureCohort(roster, dropouts=study.cohort.dropouts, dishonest=study.cohort.n_dishonest)
 
 
+def gradient_steps_of(plan: Plan) -> int:
+    """Return how many private gradient steps a plan takes, at each site or over all of them."""
+    return sum(step.mechanism.steps for step in plan.steps if step.kind in ("train", "gradient"))
+
+
 def context_of(*, run: str, plan: str) -> str:
     """Return what the keys of a run's secure aggregation are bound to."""
     return f"run {run} plan {plan}"

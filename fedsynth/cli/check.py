@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedsynth.cli.progress import progress
 _MUCH = 0.1  # units that delta may give away before `check` says so
 
 if TYPE_CHECKING:
+    from fedsynth.evaluation.evidence import Expectation
     from fedsynth.plan import Plan
     from fedsynth.privacy.mechanism import Group
     from fedsynth.progress import StepProgress
@@ -52,6 +54,7 @@ def check(
             **json.loads(plan.to_json()),
             "digest": plan.digest,
             "epsilon": str(plan.epsilon()),
+            "private_score": asdict(_expected(plan)) | {"says_nothing": _expected(plan).says_nothing},
             "phases": [{**phase, "group": group} for group, some in phases.items() for phase in some],
         }
         sys.stdout.write(json.dumps(json.loads(canonical(body)), indent=2) + "\n")
@@ -78,8 +81,22 @@ def check(
         write(f"{group}: epsilon {first:.4f} ({PLD}), {second:.4f} ({PRV})\n")
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
     write(_about_delta(plan.study))
+    write(f"{_expected(plan).sentence(privacy.unit)}\n")
     if not privacy.is_private:
         write("Without privacy it can be rehearsed, and never be released.\n")
+
+
+def _expected(plan: "Plan") -> "Expectation":
+    """Return how well the private score could measure good windows."""
+    from fedsynth.evaluation.evidence import expected_interval
+
+    asked, cohort = plan.mechanisms("held-out")[-1], plan.study.cohort
+    return expected_interval(
+        plan.study,
+        noise_multiplier=asked.noise_multiplier,
+        sites=len(cohort.sites) or cohort.least_sites,
+        noise_shares=asked.noise_shares,
+    )
 
 
 def _about_delta(study: "Study") -> str:

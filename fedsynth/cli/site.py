@@ -96,6 +96,27 @@ def ledger(
         write(f"epsilon {most.ever:.3f} at delta {delta:g} per {most.unit}\n")
 
 
+@app.command()
+def copies(
+    folder: Annotated[Path, typer.Argument(help="the site's folder, with its holdings")],
+    release: Annotated[Path, typer.Argument(help="the release, to be countersigned or only looked at")],
+) -> None:
+    """Look for copies of a site's recordings in a release, before it is countersigned (exit code 3 if there are).
+
+    Windows are compared with all that were trained on, at every shift, gain and sign; what people who did not train
+    have among themselves is chance. Nothing is printed but whether copies were found, and nothing is
+    verified: a countersignature may still be missing.
+    """
+    from fedsynth.release.load import Release
+    from fedsynth.site.copies import refuse_copies
+    from fedsynth.synthesis.windows import SyntheticWindows, stream_of
+
+    found = Release(release)
+    windows = SyntheticWindows(found.X, found.y, found.subject, found.label_names, found.channels, found.sfreq)
+    refuse_copies([folder], stream_of(windows))
+    sys.stdout.write(f"{release}: no copies of this site's recordings beyond chance\n")
+
+
 def _places(folder: Path, head: Path | None) -> tuple[Path, Path | None]:
     """Return where the ledger is, and its head if that is elsewhere."""
     from fedsynth.site.policy import load_policy

@@ -30,9 +30,15 @@ def verify(
 
     verified = verify_release(release, key=key, seen=seen)
     if as_json:
-        _answer(json.dumps(asdict(verified), indent=2, default=str))
+        body = asdict(verified) | {"made": verified.made.as_json()}
+        _answer(json.dumps(body, indent=2, default=str))
         return
-    lines = [f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}", verified.promise]
+    made = verified.made
+    lines = [
+        f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}",
+        verified.promise,
+        f"How it was made: {made.training}; {made.setting}; {made.people}.",
+    ]
     if not verified.pinned:
         lines.append(
             "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "

@@ -1,9 +1,11 @@
 """The coordinator's rounds: from an approved plan and a transport to a generator, its scores and the statement."""
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,15 +22,17 @@ from fedsynth.coordinator.statement import (
 )
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
-from fedsynth.evaluation.classifier import classifier_plan, train_classifier
+from fedsynth.evaluation.classifier import train_classifier, windows_to_train_on
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
 from fedsynth.families.protocol import Phase
-from fedsynth.plan import Plan, Step, secure_cohort_of
+from fedsynth.plan import Plan, Step, gradient_steps_of, secure_cohort_of
 from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.progress import Progress
+from fedsynth.synthesis.archive import draw_archive
 from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
@@ -54,6 +58,9 @@ def run_plan(
     composes: str,
     progress: Progress | None = None,
     roster: Mapping[str, bytes] | None = None,
+    engine: str = "in-process",
+    cohort: str = "recordings",
+    archive: Path | None = None,
 ) -> Result:
     """Carry out a plan.
 
@@ -67,12 +74,18 @@ def run_plan(
         composes: what the statement shall say about earlier runs.
         progress: called with (what, done, all).
         roster: the sites' public keys, where the study asks for secure aggregation.
+        engine: what carries the messages, and `cohort` whose recordings they are about; for the statement.
+        cohort: see `engine`.
+        archive: where the windows to be released are drawn to, and scored; without it they are not kept.
 
     Raises:
         RefusedError: too few sites are left.
         PrivacyError: a site that contributed does not confirm what it was charged.
     """
-    return _Run(plan, run, transport, progress, roster or {}).finish(composes)
+    made = Making(gradient_steps_of(plan), engine, cohort, windows="0" * 64)  # refused before anybody is charged
+    with tempfile.TemporaryDirectory(prefix="fedsynth-") as nowhere:
+        running = _Run(plan, run, transport, progress, roster or {}, archive or Path(nowhere) / "windows.npz")
+        return running.finish(composes, made)
 
 
 class _Run:
@@ -85,7 +98,9 @@ class _Run:
         transport: Transport,
         progress: Progress | None,
         roster: Mapping[str, bytes],
+        archive: Path,
     ) -> None:
+        self.archive, self.windows = archive, ""
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
         self.study, self.shape = plan.study, plan.shape
@@ -103,7 +118,7 @@ class _Run:
         )
         self.trainer: Trainer | None = None
 
-    def finish(self, composes: str) -> Result:
+    def finish(self, composes: str, made: Making) -> Result:
         self._enough(len(self.alive), {})
         work: dict[str, Callable[[int, Step], None]] = {
             "anchor": self._anchor,
@@ -115,7 +130,7 @@ class _Run:
             self.secure_sums.set_up(self.alive)
         for number, step in enumerate(self.plan.steps):
             work[step.kind](number, step)
-        statement, lengths = self._statement(composes)
+        statement, lengths = self._statement(composes, replace(made, windows=self.windows))
         return Result(self.generator, self.scores, statement, lengths)
 
     def _anchor(self, number: int, step: Step) -> None:
@@ -180,8 +195,11 @@ class _Run:
         return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
-        per_label = min(classifier_plan(self.shape).windows_per_label, self.study.release.windows_per_label)
-        windows = self.generator.draw(per_label=per_label, seed="referee")  # the name of version 0.1
+        # What is scored is what is released: these windows are drawn once, here, and named by their digest.
+        drawn, self.windows = draw_archive(
+            self.archive, self.generator, progress=partial(self.tell, "drawing windows")
+        )
+        windows = windows_to_train_on(drawn, shape=self.shape)
         classifier = train_classifier(
             windows.signal,
             windows.labels,
@@ -190,15 +208,16 @@ class _Run:
             progress=partial(self.tell, "classifier on synthetic windows"),
         )
         total = self._sum(number, step, classifier.state_dict(), size=tally_size(self.shape.n_labels))
-        self.scores = scores_of(
+        scores = scores_of(
             total.values,
             label_names=self.study.labels.names,
             positive=self.study.labels.names.index(self.study.labels.positive),
             noise_std=total.noise_std,
             source="private sum",
         )
+        self.scores = tuple(replace(score, windows=self.windows) for score in scores)
 
-    def _statement(self, composes: str) -> tuple[PrivacyStatement, dict[str, int]]:
+    def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
         updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
@@ -223,7 +242,8 @@ class _Run:
             second_accountant=PRV,
             composes=composes,
             overlap=overlap(self.secure_cohort),
-            assumes=assumptions(self.secure_cohort, self.study),
+            assumes=assumptions(self.secure_cohort, self.study, engine=made.engine),
+            made=made,
             sites=sites,
         )
         return statement, {site: update.ledger_length for site, update in updates.items()}

@@ -13,7 +13,9 @@ from fedsynth.plan import Plan
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.progress import Progress
 from fedsynth.study import Study, load_study
+from fedsynth.synthesis.archive import archive_digest, read_npz
 from fedsynth.synthesis.generator import Generator
+from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.wire.arrays import pack, unpack
 
 
@@ -46,6 +48,11 @@ class RunFolder:
     def site(self, name: str) -> Path:
         """Return a rehearsed site's own folder."""
         return self.path / "sites" / name
+
+    @property
+    def archive(self) -> Path:
+        """Return where the windows stand that were drawn, scored and will be released."""
+        return self.path / "windows.npz"
 
     @property
     def finished(self) -> bool:
@@ -106,6 +113,25 @@ class RunFolder:
         except (OSError, KeyError) as error:
             raise RunError(f"{self.path} holds no generator; the run did not finish") from error
 
+    def windows(self) -> SyntheticStream:
+        """Read the windows that were drawn and scored when the run ended.
+
+        Raises:
+            RunError: they are missing, or are not those that the statement names.
+        """
+        try:
+            found = archive_digest(self.archive)
+        except OSError as error:
+            raise RunError(
+                f"{self.path} holds no windows; the run did not finish, or is of an earlier version"
+            ) from error
+        if found != self.statement().made.windows:
+            raise RunError(
+                f"the windows in {self.archive} are not those that were scored (their digest differs); "
+                "nothing was released"
+            )
+        return read_npz(self.archive, windows=self.generator().released())
+
     def scores(self) -> tuple[Score, ...]:
         """Read the scores that may be published."""
         return tuple(load_scores(self.path / "scores.json"))
@@ -145,6 +171,9 @@ def coordinate(folder: Path, *, transport: Transport, progress: Progress | None 
             composes=facts.composes,
             progress=progress,
             roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
+            engine=facts.engine,
+            cohort=facts.cohort,
+            archive=run.archive,
         )
     except FedsynthError as error:
         body = {"kind": type(error).__name__, "said": str(error)}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fedsynth.errors import PrivacyError
 from fedsynth.privacy.accountant import epsilon_pld, epsilon_prv
+from fedsynth.privacy.making import may_misbehave
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import SiteStatement
 from fedsynth.secure_aggregation.roster import SecureCohort
@@ -49,14 +50,18 @@ def overlap(secure_cohort: SecureCohort | None) -> str:
     )
 
 
-def assumptions(secure_cohort: SecureCohort | None, study: Study) -> str:
+def assumptions(secure_cohort: SecureCohort | None, study: Study, *, engine: str) -> str:
+    """Return who must behave: a line without the coordinator only where sites run code of their own."""
+    own = may_misbehave(engine)
+    shipped = "" if own else f", which engine {engine} takes from the machine that coordinates: it has to behave"
     trusted = study.training.private_step == "batched" and study.n_rounds > 0
     also = "; the coordinator sends the parameters that training led to" if trusted else ""
     if secure_cohort is None:
-        nobody = "" if trusted else " only; neither the coordinator nor another site has to behave"
-        return f"each site's own code{nobody}{also}"
+        nobody = " only; neither the coordinator nor another site has to behave" if own and not trusted else ""
+        return f"the code at each site{shipped}{nobody}{also}"
     return (
-        also.removeprefix("; ")
+        ("" if own else f"the code at each site{shipped}; ")
+        + also.removeprefix("; ")
         + "; " * trusted
         + (
             f"secure aggregation among {secure_cohort.n} sites: at most {secure_cohort.dishonest} of them tell "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator
+from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
 _BATCH = 64
 _PIECES = 4
@@ -58,6 +59,21 @@ def classifier_plan(shape: Shape) -> ClassifierPlan:
             )
         case other:
             assert_never(other)
+
+
+def windows_to_train_on(released: SyntheticStream, *, shape: Shape) -> SyntheticWindows:
+    """Return the windows of a release that a classifier learns from: all, or as many as it takes of each label.
+
+    Where it takes fewer, they are spread evenly over the label: as many made-up subjects as can be are among them.
+    """
+    most = classifier_plan(shape).windows_per_label
+    labels = np.repeat(released.subject_labels, released.subject_windows)
+    rows = [np.flatnonzero(labels == label) for label in range(shape.n_labels)]
+    chosen = [
+        mine if len(mine) <= most else mine[np.linspace(0, len(mine) - 1, most).round().astype(np.int64)]
+        for mine in rows
+    ]
+    return released.pick(np.sort(np.concatenate(chosen)))
 
 
 class Classifier(nn.Module):

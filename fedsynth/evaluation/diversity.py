@@ -21,7 +21,6 @@ _AT_MOST = 200  # windows of one label that are compared
 _WIDTH = 0.1  # windows that correlate at 0.95 are similar by 1 / e
 _HALVES = 40
 _FLAT = 0.05  # microvolts, root mean square: below a recorder's step
-_TWINS = 0.99  # correlation, at the best lag, from which two windows are one
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -37,7 +36,7 @@ def diversity_score(windows: SyntheticWindows) -> Score:
     Args:
         windows: of any number; 200 of a label, evenly spread, are compared.
     """
-    chosen = [_spread(np.flatnonzero(windows.labels == label)) for label in np.unique(windows.labels)]
+    chosen = [spread(np.flatnonzero(windows.labels == label)) for label in np.unique(windows.labels)]
     kernels = [_kernel(windows.signal[rows]) for rows in chosen if len(rows) > 1]
     rng = numpy_generator("diversity halves")
     halves = [_least([_half(kernel, rng) for kernel in kernels]) for _ in range(_HALVES)]
@@ -80,41 +79,8 @@ def effective_number(kernel: _Floats) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def duplicate_share(signal: _Floats) -> float:
-    """Return the share of windows that have a twin at some lag, for microvolts of shape (window, channel, time).
-
-    A twin's correlation over all channels, shifted round the window by the same lag, is above 0.99 in size: the
-    same wave at another moment, at another amplitude, or upside down. Windows without any change are twins.
-    """
-    waves = _unit_waves(signal)
-    spectra = np.fft.rfft(waves, axis=-1)
-    flat = (waves**2).sum(axis=(1, 2)) < 0.5
-    twin = flat & (flat.sum() > 1)
-    for row in range(len(waves)):
-        lags = np.fft.irfft((spectra[row].conj() * spectra).sum(axis=1), signal.shape[-1], axis=-1)
-        best = np.abs(lags).max(axis=-1)
-        best[row] = 0.0
-        twin[row] |= bool(best.max(initial=0.0) > _TWINS)
-    return float(twin.mean())
-
-
-def coverage(reference: _Floats, synthetic: _Floats, *, neighbours: int = 5) -> float:
-    """Return the share of reference vectors that have a synthetic one nearer than their own k-th neighbour.
-
-    Coverage of Naeem et al. (2020, arXiv:2002.09797, equation 9): unlike recall, it is not fooled by outliers among
-    the synthetic vectors. The reference is simulated or synthetic; real vectors stay inside.
-
-    Args:
-        reference: shape (window, feature), more rows than `neighbours`.
-        synthetic: shape (window, feature).
-        neighbours: k; the paper's 5.
-    """
-    own = np.sort(_distances(reference, reference), axis=1)[:, neighbours]  # column 0 is the vector itself
-    covered = _distances(reference, synthetic).min(axis=1) <= own
-    return float(covered.mean())
-
-
-def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at most 200 of the rows, evenly spread."""
     if len(rows) <= _AT_MOST:
         return rows
     return rows[np.linspace(0, len(rows) - 1, _AT_MOST).round().astype(np.int64)]
@@ -148,9 +114,3 @@ def _half(kernel: _Floats, rng: np.random.Generator) -> _Floats:
 def _least(kernels: list[_Floats]) -> float:
     shares = [(effective_number(kernel) - 1) / (len(kernel) - 1) for kernel in kernels]
     return max(0.0, min(shares)) if shares else float("nan")
-
-
-def _distances(one: _Floats, two: _Floats) -> NDArray[np.float64]:
-    squared = (one**2).sum(axis=1)[:, None] + (two**2).sum(axis=1)[None, :] - 2 * one @ two.T
-    distances: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0.0))
-    return distances

@@ -5,7 +5,7 @@ real. None of it is private: the scores stay inside, unless the people were made
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -39,9 +39,19 @@ class Draws(Protocol):
         """Return the shape of its windows."""
         ...
 
-    def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
-        """Draw windows, each of another made-up subject."""
+    def draw(
+        self, *, per_label: int, seed: str, windows_per_subject: int = 1, untrained: bool = False
+    ) -> SyntheticWindows:
+        """Draw windows, so many of each made-up subject."""
         ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The windows of a release that a classifier learns from, and the SHA-256 of the archive they stand in."""
+
+    windows: SyntheticWindows
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,13 @@ class Reference:
 
 
 def reference_scores(
-    generator: Draws, real: Reference, *, source: ScoreSource, progress: Progress, classifiers: int = 1
+    generator: Draws,
+    real: Reference,
+    *,
+    source: ScoreSource,
+    progress: Progress,
+    classifiers: int = 1,
+    released: Drawn | None = None,
 ) -> list[Score]:
     """Return AUROC, macro-AUROC and macro-F1 for synthetic, anchor-only and real training data.
 
@@ -67,11 +83,12 @@ def reference_scores(
     since windows of one person are alike; they do not cover another draw or another classifier.
 
     Args:
-        generator: draws the synthetic windows.
+        generator: draws the synthetic windows that are not released.
         real: windows to train and test on.
         source: what the scores are said to come from.
         progress: called with (what, done, all).
-        classifiers: how many are trained, each from another seed on another draw.
+        classifiers: how many are trained, each from another seed; without `released`, each on another draw.
+        released: the very windows that are released; "trained on synthetic" is then about them.
     """
     scores: list[Score] = []
     if not len(real.test_labels):
@@ -84,9 +101,15 @@ def reference_scores(
         for seed in range(1, classifiers + 1):
             if untrained is None:
                 signal, labels = real.train_signal, real.train_labels
+            elif released is not None and not untrained:
+                signal, labels = released.windows.signal, released.windows.labels
             else:
                 name = "reference" if seed == 1 else f"reference {seed}"
-                drawn = generator.draw(per_label=per_label, seed=name, untrained=untrained)
+                # As many of one subject as in what it is compared with.
+                each = 1 if released is None else generator.study.release.windows_per_subject
+                drawn = generator.draw(
+                    per_label=per_label, seed=name, windows_per_subject=each, untrained=untrained
+                )
                 signal, labels = drawn.signal, drawn.labels
             classifier = train_classifier(
                 signal,
@@ -97,7 +120,8 @@ def reference_scores(
             )
             given.append(answer(classifier, real.test_signal))
         about = f"exact, trained on {what}, tested on real windows of held-out people"
-        scores += utility_scores(
+        digest = released.digest if released is not None and untrained is False else ""
+        found = utility_scores(
             what,
             given,
             real.test_labels,
@@ -107,6 +131,7 @@ def reference_scores(
             source=source,
             about=about + f"; mean of {len(given)} classifiers" * (len(given) > 1),
         )
+        scores += [replace(score, windows=digest) for score in found]
     return scores
 
 

@@ -16,7 +16,8 @@ class Score:
 
     `low` and `high` bound a 95 % interval. `source` says where it comes from: a charged "private sum" over
     held-out people, "synthetic" windows alone, a "public simulation" (the toy cohort), or "real" recordings,
-    which must stay inside. `direction` is +1 when more is better, -1 when less is, 0 when neither.
+    which must stay inside. `direction` is +1 when more is better, -1 when less is, 0 when neither. `windows` is the
+    SHA-256 of the archive whose windows were scored; empty where none of a release was.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Score:
     direction: int
     source: ScoreSource
     about: str
+    windows: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Metric:
     """One number of a report, as `report/metrics.json` lists it.
 
     Infinity is the word "inf"; an end of an interval that does not exist is None. `source` is a score's, or
-    "accountant" for what follows from the mechanisms alone.
+    "accountant" for what follows from the mechanisms alone. `windows` is a score's. `says_nothing` gives the reason
+    where a number is no evidence.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Metric:
     direction: int
     source: str
     about: str
+    windows: str = ""
+    says_nothing: str = ""
 
 
 def dump_scores(scores: list[Score], path: Path) -> None:

@@ -41,6 +41,25 @@ def epsilon_prv(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
     return _prv(_sums(mechanisms), delta)
 
 
+def largest_true_positives(
+    mechanisms: Sequence[Mechanism], *, false_positives: Sequence[float]
+) -> tuple[float, ...]:
+    """Return what the best attacker on these very mechanisms recognises, at each false-positive rate.
+
+    The attacker asks whether one unit took part. What is (epsilon, delta)-private bounds the rate by
+    e^epsilon FPR + delta and by 1 - e^-epsilon (1 - delta - FPR) (Kairouz, Oh, Viswanath 2015, theorem 2.1). Over
+    all epsilon at once this is the trade-off function (Dong, Roth and Su 2022, doi:10.1111/rssb.12454, proposition
+    6). Each delta is read off the privacy loss distribution, from above: no attacker does better than is returned.
+
+    >>> mechanisms = [Mechanism("sum", 1.0, 1.0, 1, 1.0)]
+    >>> [round(rate, 3) for rate in largest_true_positives(mechanisms, false_positives=[0.01, 0.5])]
+    [0.092, 0.841]
+    """
+    if not all(mechanism.is_private for mechanism in mechanisms):
+        return tuple(1.0 for _ in false_positives)
+    return _true_positives(_sums(mechanisms), tuple(false_positives))
+
+
 def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float, delta: float) -> float:
     """Return the least m for which `build(m)` costs at most `epsilon`, to 0.1 % of epsilon from below.
 
@@ -116,14 +135,33 @@ def _sums(mechanisms: Sequence[Mechanism]) -> tuple[_Sum, ...]:
 
 @lru_cache(maxsize=512)
 def _pld(sums: tuple[_Sum, ...], delta: float) -> float:
-    if not sums:
-        return 0.0
+    return float(_losses(sums).get_epsilon(delta)) if sums else 0.0
+
+
+def _losses(sums: tuple[_Sum, ...]) -> Any:
+    """Return dp_accounting's accountant, with the distribution of the privacy loss of these sums."""
     from dp_accounting import NeighboringRelation, pld
 
     accountant = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
     for sigma, q, count in sums:
         accountant.compose(_event(sigma, q), count)
-    return float(accountant.get_epsilon(delta))
+    return accountant
+
+
+@lru_cache(maxsize=64)
+def _true_positives(sums: tuple[_Sum, ...], false_positives: tuple[float, ...]) -> tuple[float, ...]:
+    if not sums:
+        return false_positives
+    import numpy as np
+
+    epsilons = np.concatenate([np.arange(0, 15, 0.01), np.arange(15, 60, 0.25)])
+    deltas = np.asarray(_losses(sums).get_delta(list(epsilons)), np.float64)
+    rates = []
+    for fpr in false_positives:
+        few = np.exp(epsilons) * fpr + deltas
+        many = 1.0 - np.exp(-epsilons) * (1.0 - deltas - fpr)
+        rates.append(float(min(1.0, few.min(), many.min())))
+    return tuple(rates)
 
 
 @lru_cache(maxsize=512)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedsynth.errors import RunError, StatementError
 from fedsynth.privacy.lower_bound import least_epsilon
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 
 LARGEST_EPSILON = 20.0
@@ -59,7 +60,8 @@ class PrivacyStatement:
     """The promise of a run.
 
     `composes` says over what: this run only, or earlier runs on the same people. `assumes` says in one sentence who
-    must behave for the promise to hold, `overlap` what becomes of a person treated at two sites.
+    must behave for the promise to hold, `overlap` what becomes of a person treated at two sites, `made` how the
+    windows were made and which they are.
     """
 
     epsilon: float
@@ -72,6 +74,7 @@ class PrivacyStatement:
     composes: str
     overlap: str
     assumes: str
+    made: Making
     sites: tuple[SiteStatement, ...]
 
     @property
@@ -126,6 +129,7 @@ class PrivacyStatement:
             "composes": self.composes,
             "overlap": self.overlap,
             "assumes": self.assumes,
+            "made": self.made.as_json(),
             "sites": [_site_json(site) for site in self.sites],
         }
         return json.dumps(body, indent=2, allow_nan=False) + "\n"
@@ -151,6 +155,7 @@ class PrivacyStatement:
                 composes=raw["composes"],
                 overlap=raw["overlap"],
                 assumes=raw["assumes"],
+                made=_made(raw),
                 sites=tuple(_site_from_json(site) for site in raw["sites"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -179,6 +184,15 @@ def _up(value: float) -> str:
 
 def _number(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
+
+
+def _made(raw: dict[str, Any]) -> Making:
+    if "made" not in raw:
+        raise ValueError(
+            "an earlier version wrote it, which did not say how the windows were made nor which were scored; "
+            "release the run again"
+        )
+    return Making.from_json(raw["made"])
 
 
 def _site_json(site: SiteStatement) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
 from fedsynth.places import check_space, claimed, is_vacant, masked, place_for
-from fedsynth.plan import Plan
+from fedsynth.plan import Plan, gradient_steps_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.progress import Progress
@@ -17,7 +17,9 @@ from fedsynth.release.build import build_release
 from fedsynth.release.releasable import check_releasable
 from fedsynth.release.signature import load_private_key, make_key, public_of
 from fedsynth.release.verify import verify_release
+from fedsynth.report.page import COPIES
 from fedsynth.site.approval import open_ledger
+from fedsynth.site.copies import refuse_copies
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import load_policy
 from fedsynth.source_code import code_in_use
@@ -36,7 +38,7 @@ class Publication:
 def publish(
     run: RunFolder, out: Path, *, key: Path | None, progress: Progress, dry_run: bool = False
 ) -> Publication:
-    """Draw from a finished run and write a signed release.
+    """Write the windows that a finished run drew and scored as a signed release.
 
     Args:
         run: the finished run.
@@ -47,7 +49,8 @@ def publish(
 
     Raises:
         LedgerError: ledger and statement disagree.
-        PrivacyError: the run promises nothing, or promises more than its study allows.
+        PrivacyError: the run promises nothing, or promises more than its study allows, or its windows hold
+            copies of recordings.
         RefusedError: something else stands at `out`, another process makes it, or the code is not the one that the
             sites approved.
         RunError: the release has no place to go.
@@ -93,12 +96,10 @@ def _publish(
         return Publication(statement, total, done)
     check_space(out, needed=_bytes_of(study), what=f"a release of {total} windows")
     facts = run.facts()
-    windows = run.generator().stream(
-        per_label=study.release.windows_per_label,
-        seed=f"release {study.release.draw_seed}",
-        windows_per_subject=study.release.windows_per_subject,
-        progress=lambda n, of: progress("drawing windows", n, of),
-    )
+    windows = run.windows()
+    progress("looking for copies of recordings", 0, 1)
+    refuse_copies([run.site(name) for name in facts.sites], windows)
+    progress("looking for copies of recordings", 1, 1)
     steps = 6  # that `build_release` tells of
     told: list[str] = []
 
@@ -119,6 +120,7 @@ def _publish(
             "cohort": facts.cohort,
             "sites": str(len(facts.sites)),
             "code": plan.code,
+            COPIES: "looked for in a sample of the windows, against all that were trained on; none beyond chance",
             "study digest": study.digest,
             "plan digest": plan.digest,
         },
@@ -188,7 +190,7 @@ def _check_code(plan: Plan) -> None:
     here = code_in_use()
     if plan.code != str(here):
         raise RefusedError(
-            f"the sites approved the code {_short(plan.code)}, and {_short(str(here))} would draw the windows; "
+            f"the sites approved the code {_short(plan.code)}, and {_short(str(here))} would write the windows; "
             "nothing was released. Install the approved version, or rehearse again"
         )
 
@@ -202,6 +204,11 @@ def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
     asked, facts, plan = run.study().privacy, run.facts(), run.plan()
     if plan.study.digest != run.study().digest:
         raise LedgerError("the run's study is not the one its sites approved; nothing was released")
+    made = statement.made
+    if (made.engine, made.cohort, made.gradient_steps) != (facts.engine, facts.cohort, gradient_steps_of(plan)):
+        raise LedgerError(
+            "the statement does not say how the run was made (engine, people, gradient steps); nothing was released"
+        )
     stated = {site.site for site in statement.sites}
     for name in facts.sites:
         # A site that fell out before it was asked anything has nothing to state.

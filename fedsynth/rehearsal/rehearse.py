@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder
 from fedsynth.engines.registry import engine_of
 from fedsynth.errors import RefusedError, RunError, StudyError
-from fedsynth.evaluation.exact_scores import Reference, reference_scores
+from fedsynth.evaluation.classifier import windows_to_train_on
+from fedsynth.evaluation.exact_scores import Drawn, Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.ledger.disk import refuse_a_lost_database
 from fedsynth.ledger.ledger import Ledger
@@ -215,8 +216,13 @@ def _keep_reference(run: RunFolder, reference: Reference, progress: Progress) ->
     The toy cohort's people are made up, so its exact scores may also be published.
     """
     toy = run.facts().cohort == "toy"
+    generator, windows = run.generator(), run.windows()
     exact = reference_scores(
-        run.generator(), reference, source="public simulation" if toy else "real", progress=progress
+        generator,
+        reference,
+        source="public simulation" if toy else "real",
+        progress=progress,
+        released=Drawn(windows_to_train_on(windows, shape=generator.shape), run.statement().made.windows),
     )
     run.internal.mkdir(exist_ok=True)
     dump_scores(exact, run.internal / "scores.json")

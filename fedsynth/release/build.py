@@ -5,16 +5,21 @@ facts and the same key give the same bytes.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.errors import PrivacyError, RefusedError, VerificationError
 from fedsynth.evaluation.diversity import check_diversity
 from fedsynth.evaluation.score import Score
+from fedsynth.evaluation.templates import check_waves
 from fedsynth.places import is_leftover, masked, settle, staging_for
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.attestation import sign_release
+from fedsynth.release.binding import check_binding
 from fedsynth.release.documents import check_license, write_documents
-from fedsynth.release.guard import PUBLIC_SOURCES, guard
+from fedsynth.release.guard import METRICS, PUBLIC_SOURCES, guard
+from fedsynth.release.load import WINDOWS
+from fedsynth.release.manifest import read_bounded, sha256_of
 from fedsynth.release.provenance import write_provenance
 from fedsynth.release.signature import load_private_key, public_of
 from fedsynth.release.verify import verify_release
@@ -59,7 +64,8 @@ def build_release(
     Raises:
         RefusedError: `out` is taken, the key cannot be used, or the windows do not fit the study or are too much
             alike.
-        PrivacyError: no privacy is promised, a score comes from real recordings, or the guard refuses.
+        PrivacyError: no privacy is promised, a score comes from real recordings, few templates stand behind the
+            windows, or the guard refuses.
         StudyError: the study's text is not the study, or names a licence nobody knows.
         VerificationError: what was written does not verify.
     """
@@ -75,7 +81,8 @@ def build_release(
         tell("writing the data set")
         stored = write_dataset(staging, windows=windows, study=study, progress=files)
         sample = public_sample(stored)
-        diversity = check_diversity(sample)
+        archive = sha256_of(staging, WINDOWS)
+        found = (check_diversity(sample), check_waves(sample))
         write_documents(staging, study=study, statement=statement, windows=stored, public_key=public_key)
         write_provenance(staging, study_text=study_text, code=code)
         tell("writing the report")
@@ -83,13 +90,14 @@ def build_release(
             staging / "report",
             study=study,
             statement=statement,
-            scores=(*scores, diversity),
+            scores=(*scores, *(replace(score, windows=archive) for score in found)),
             stored=stored,
             sample=sample,
             facts=facts,
         )
         tell("looking for anything that may not leave")
         guard(staging)
+        _check_binding(staging, statement=statement)
         tell("signing")
         sign_release(
             staging,
@@ -143,6 +151,15 @@ def _check_study_text(text: str, *, study: Study) -> None:
             "the study file of the run is not the study that was approved (their digests differ). "
             "Nothing was written; release the run with the file it was rehearsed from"
         )
+
+
+def _check_binding(folder: Path, *, statement: PrivacyStatement) -> None:
+    """Refuse a statement or scores of other windows than those that were written."""
+    try:
+        metrics = read_bounded(folder, METRICS).decode("utf-8")
+        check_binding(statement, metrics=metrics, files={WINDOWS: sha256_of(folder, WINDOWS)})
+    except VerificationError as error:
+        raise RefusedError(f"{error}. Nothing was signed or published") from error
 
 
 def _write_report(

@@ -25,13 +25,15 @@ def croissant(*, study: Study, statement: PrivacyStatement, digests: Mapping[str
         digests: the SHA-256 of the archive and of the table, by their paths.
     """
     _, license_url, _ = LICENSES[study.release.license]
+    made = statement.made
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": study.name,
         "description": f"{study.title or study.name}. Synthetic windows with a differential privacy promise; "
-        f"X (window, channel, time) in microvolts at {study.signal.sfreq:g} Hz, y the labels.",
+        f"X (window, channel, time) in microvolts at {study.signal.sfreq:g} Hz, y the labels. "
+        f"How it was made: {made.training}; {made.setting}; {made.people}.",
         "license": license_url,
         "version": "1.0.0",
         "citeAs": f"{study.release.publisher}: {study.title or study.name} (study {study.digest[:12]})",

@@ -70,10 +70,17 @@ def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStrea
     return f"""{card(study)}
 # {title}
 
-Synthetic {study.signal.modality.upper()} windows, drawn from a generator that {len(statement.sites)} sites trained
-together under differential privacy. No recording, and no part of one, is in this folder.
+{origin(study=study, statement=statement)}
+No recording, and no part of one, was written into this folder.
 
 Published by {_one_line(study.release.publisher)}. Study `{study.name}`; {license_name} ({license_url}).
+
+## How it was made
+
+- Training: {statement.made.training}
+- Setting: {statement.made.setting}
+- People: {statement.made.people}
+- Windows: SHA-256 `{statement.made.windows}` (`{WINDOWS}`); every score in the report is of these
 
 ## What was promised
 
@@ -150,6 +157,18 @@ configs:
     path: {TABLE}
 ---
 """
+
+
+def origin(*, study: Study, statement: PrivacyStatement) -> str:
+    """Say in a sentence what the windows were drawn from: never that sites trained what they did not."""
+    windows, sites = f"Synthetic {study.signal.modality.upper()} windows", len(statement.sites)
+    if statement.made.is_trained:
+        return f"{windows}, drawn from a generator that {sites} sites trained together under differential privacy."
+    return (
+        f"{windows}, drawn from simulated waveforms by statistics (the anchor) that "
+        f"{sites} sites\nsummed under differential privacy. No gradient step was taken: the family "
+        f"`{study.family.name}` was not trained on a recording."
+    )
 
 
 def _files(study: Study) -> str:

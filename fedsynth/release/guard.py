@@ -33,7 +33,11 @@ NUMBER_SOURCES = PUBLIC_SOURCES | {"accountant"}
 STUDY = "provenance/study.toml"
 METRICS = "report/metrics.json"
 
-_NAMED_BY_THE_STUDY = {("participants.json", ("label", "Levels")), (STUDY, ("labels", "rename"))}
+_NAMED_BY_THE_STUDY = {
+    ("participants.json", ("label", "Levels")),
+    ("task-synthetic_events.json", ("trial_type", "Levels")),
+    (STUDY, ("labels", "rename")),
+}
 """Tables whose keys are names of labels: a label may be called after the data set SEED."""
 
 

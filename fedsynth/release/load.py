@@ -15,6 +15,7 @@ from fedsynth.errors import MissingPackageError, ReleaseError, RunError, Stateme
 from fedsynth.evaluation.score import Metric
 from fedsynth.montage import scalp_position
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.release.binding import ARCHIVE
 from fedsynth.release.verify import STATEMENT, Verified, verify_release
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _HEAD_METRES = 0.095  # the radius of MNE-Python's own spherical head
-WINDOWS = "data/ml/windows.npz"
+WINDOWS = ARCHIVE
 
 
 @dataclass(frozen=True, repr=False)

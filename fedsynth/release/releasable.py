@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedsynth.errors import FedsynthError, StudyError
 from fedsynth.evaluation.diversity import check_diversity
 from fedsynth.evaluation.score import Score
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.documents import write_documents
@@ -153,6 +154,7 @@ def _statement(study: Study, *, sites: Sequence[str]) -> PrivacyStatement:
         composes="this run only",
         overlap="none",
         assumes="the code at the sites",
+        made=Making(0, "in-process", "recordings", "0" * 64),
         sites=tuple(told),
     )
 

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedsynth.errors import ReaderFileError, RunError, StatementError, VerificationError
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.allowed_signers import Signer, parse_signers
 from fedsynth.release.attestation import Attestation, LedgerPoint
+from fedsynth.release.binding import check_binding
 from fedsynth.release.manifest import (
     ENVELOPE,
     SUMS,
@@ -37,6 +39,7 @@ from fedsynth.release.rollback import load_state, remember
 from fedsynth.release.signature import NAMESPACE, Envelope, PublicKey, parse_ssh, strict_json, verify_ssh
 
 STATEMENT = "privacy/statement.json"
+METRICS = "report/metrics.json"
 
 _NAMED = 5
 _LARGEST_KEY_FILE = 1024**2
@@ -49,7 +52,7 @@ class Verified:
 
     `fingerprint` is the signing key's, as OpenSSH prints it. `pinned` tells whether the reader brought that key;
     without it the files are as somebody signed them, and who that was is not known. `promise` is the privacy
-    promise as a sentence.
+    promise as a sentence, `made` how the windows were made.
     """
 
     fingerprint: str
@@ -65,6 +68,7 @@ class Verified:
     adjacency: str
     trust: str
     promise: str
+    made: Making
     ledgers: tuple[LedgerPoint, ...]
 
 
@@ -117,6 +121,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         )
     # (8)
     statement = _check_statement(folder, attestation=attestation)
+    check_binding(statement, metrics=_metrics(folder, attestation), files=attestation.files)
     # (9)
     if seen is not None:
         remember(attestation, seen)
@@ -134,6 +139,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         adjacency=attestation.adjacency,
         trust=attestation.trust,
         promise=statement.sentence(),
+        made=statement.made,
         ledgers=attestation.ledgers,
     )
 
@@ -255,6 +261,12 @@ def _renamed(folder: Path, *, gone: list[str], added: list[str], signed: Mapping
     return renamed
 
 
+def _metrics(folder: Path, attestation: Attestation) -> str:
+    if METRICS not in attestation.files:
+        raise VerificationError(f"malformed: the release carries no {METRICS}")
+    return read_bounded(folder, METRICS).decode("utf-8", errors="replace")
+
+
 def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatement:
     """Hold the readable statement against the signed promise; the file itself was verified before."""
     if STATEMENT not in attestation.files:
@@ -267,7 +279,7 @@ def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatem
     except StatementError as error:
         raise VerificationError(f"the statement contradicts itself: {shown(str(error))}") from error
     except (RunError, AttributeError, OverflowError) as error:
-        raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement") from error
+        raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement: {error}") from error
     said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)
     signed = (attestation.epsilon, attestation.delta, attestation.unit, attestation.adjacency, attestation.trust)
     if said != signed:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 from scipy.signal import welch
 
+from fedsynth.evaluation.evidence import chance_level, says_nothing
 from fedsynth.evaluation.score import Score
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report.svg import FAINT, SOFT, svg
@@ -45,16 +46,6 @@ def largest_tpr(fpr: float, *, epsilon: float, delta: float) -> float:
     return float(min(1.0, few, many))
 
 
-def chance_level(score: Score, *, labels: int) -> float | None:
-    """Return what a guess that ignores the signal would score; None where the score's name does not say."""
-    name = score.name.lower()
-    if "auroc" in name:
-        return 0.5
-    if "macro-f1" in name or "balanced accuracy" in name:
-        return 1.0 / labels
-    return None
-
-
 def budget_shares(events: Sequence[Mechanism]) -> tuple[float, ...]:
     """Return how much of what one group of units gave went to each event; sums to 1.
 
@@ -73,14 +64,30 @@ def budget_shares(events: Sequence[Mechanism]) -> tuple[float, ...]:
     return tuple(part / total if total else 0.0 for part in spent)
 
 
-def promise_svg(*, epsilon: float, delta: float, unit: str, name: str = "promise") -> str:
-    """Draw which attackers the promise rules out: true-positive rate over false-positive rate."""
-    fpr = np.logspace(-4, 0, 121)
+FALSE_POSITIVE_RATES = tuple(float(rate) for rate in np.logspace(-4, 0, 121))
+"""Where the curves of `promise_svg` stand."""
+
+
+def promise_svg(
+    *, epsilon: float, delta: float, unit: str, recognised: Sequence[float], name: str = "promise"
+) -> str:
+    """Draw which attackers are ruled out: true-positive rate over false-positive rate.
+
+    Args:
+        epsilon: of the promise.
+        delta: of the promise.
+        unit: whose presence is asked for.
+        recognised: what the best attacker on the very mechanisms reaches, at each of `FALSE_POSITIVE_RATES`.
+        name: of the figure, for its ids.
+    """
+    fpr = np.array(FALSE_POSITIVE_RATES)
+    reached = np.array(recognised)
+    at_one = float(np.interp(0.01, fpr, reached))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_axes((0.15, 0.16, 0.80, 0.80))
         bound = [largest_tpr(x, epsilon=epsilon, delta=delta) for x in fpr]
-        axes.fill_between(fpr, fpr, bound, color=PALETTE[0], alpha=0.14, linewidth=0)
+        axes.fill_between(fpr, fpr, reached, color=PALETTE[0], alpha=0.16, linewidth=0)
         for other in (1.0, 2.0, 4.0, 8.0):
             if not 0 < epsilon < math.inf or abs(math.log(other / epsilon)) > 0.25:
                 axes.plot(fpr, [largest_tpr(x, epsilon=other, delta=delta) for x in fpr], color="#94a3b1", lw=1)
@@ -89,8 +96,9 @@ def promise_svg(*, epsilon: float, delta: float, unit: str, name: str = "promise
                 at = 0.009 if 0.009 < at < 0.018 else at
                 axes.text(at, 0.64, f"ε {other:g}", color=SOFT, fontsize=10, ha="right")
         axes.plot(fpr, fpr, color=SOFT, lw=1, dashes=(4, 3))
-        axes.plot(fpr, bound, color=PALETTE[0], lw=2.2)
-        top = largest_tpr(0.01, epsilon=epsilon, delta=delta)
+        axes.plot(fpr, bound, color=PALETTE[0], lw=1.2, dashes=(5, 2))
+        axes.plot(fpr, reached, color=PALETTE[0], lw=2.4)
+        top = at_one
         axes.plot([0.01, 0.01], [0, top], color=PALETTE[1], lw=1.2, dashes=(2, 2))
         axes.plot([0.01], [top], "o", color=PALETTE[1], ms=7, clip_on=False, zorder=5)
         low = top < 0.75
@@ -111,22 +119,25 @@ def promise_svg(*, epsilon: float, delta: float, unit: str, name: str = "promise
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
 
-    top = largest_tpr(0.01, epsilon=epsilon, delta=delta)
     return svg(
         name,
         draw,
         size=(400, 310),
-        title="What the promise leaves to an attacker",
-        description=f"Curve of the largest share of {unit}s that took part and that any attacker can recognise, "
-        f"against the share of other {unit}s named wrongly. At 1 % named wrongly the curve stands at "
-        f"{percent(top)}. The dashed line is a blind guess.",
+        title="What the mechanisms leave to an attacker",
+        description=f"Trade-off curve: the largest share of {unit}s that took part and that any attacker can "
+        f"recognise, against the share of other {unit}s named wrongly. At 1 % named wrongly the curve of these "
+        f"mechanisms stands at {percent(at_one)}; epsilon and delta alone would allow "
+        f"{percent(largest_tpr(0.01, epsilon=epsilon, delta=delta))}. The dashed line below is a blind guess.",
     )
 
 
 def forest_svg(scores: Sequence[Score], *, labels: int, name: str = "forest") -> str:
-    """Draw each score whose chance level is known, with its 95 % interval; an empty string if there is none."""
+    """Draw each score whose chance level is known, with its 95 % interval; an empty string if there is none.
+
+    A score that says nothing is left out.
+    """
     rows = [(score, chance_level(score, labels=labels)) for score in scores]
-    shown = [(score, chance) for score, chance in rows if chance is not None and math.isfinite(score.value)]
+    shown = [(s, chance) for s, chance in rows if chance is not None and not says_nothing(s, labels=labels)]
     if not shown:
         return ""
     names = [textwrap.wrap(score.name, 58) for score, _ in shown]

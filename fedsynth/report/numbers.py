@@ -8,18 +8,26 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedsynth.evaluation.evidence import says_nothing
 from fedsynth.evaluation.score import Metric, Score
 
 
 @dataclass
 class Numbers:
-    """Collects every number while the page is written."""
+    """Collects every number while the page is written.
 
+    `windows` is the SHA-256 of the archive that numbers from synthetic windows are about; `labels` is how many
+    labels the study has.
+    """
+
+    windows: str = ""
+    labels: int = 2
     metrics: list[Metric] = field(default_factory=list)
 
     def say(self, shown: str, *, name: str, value: float, source: str, about: str, direction: int = 0) -> Markup:
         """Record a number without interval and return it as HTML, `shown` to people, exact to machines."""
-        self.metrics.append(Metric(name, _plain(value), None, None, direction, source, about))
+        windows = self.windows if source == "synthetic" else ""
+        self.metrics.append(Metric(name, _plain(value), None, None, direction, source, about, windows))
         return _data(value, shown)
 
     def promise(self, shown: str, *, name: str, value: float, about: str, direction: int = 0) -> Markup:
@@ -30,7 +38,17 @@ class Numbers:
         """Record a score and return the row of the table."""
         low, high = (end if math.isfinite(end) else None for end in (score.low, score.high))
         self.metrics.append(
-            Metric(score.name, _plain(score.value), low, high, score.direction, score.source, score.about)
+            Metric(
+                score.name,
+                _plain(score.value),
+                low,
+                high,
+                score.direction,
+                score.source,
+                score.about,
+                score.windows,
+                says_nothing(score, labels=self.labels),
+            )
         )
         bounded = low is not None and high is not None
         return {
@@ -41,6 +59,8 @@ class Numbers:
             "high": _data(high, _figure(high)) if bounded and high is not None else "",
             "direction": score.direction,
             "source": score.source,
+            "of_release": bool(score.windows),
+            "says_nothing": says_nothing(score, labels=self.labels),
         }
 
 

@@ -17,7 +17,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedsynth.errors import PrivacyError
+from fedsynth.evaluation.evidence import SUPPOSED, expected_interval, says_nothing
 from fedsynth.evaluation.score import Score
+from fedsynth.evaluation.templates import WAVES
+from fedsynth.privacy.accountant import largest_true_positives
 from fedsynth.privacy.mechanism import Group, Mechanism, trainings
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report import figures, traces
@@ -27,6 +30,7 @@ from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticWindows
 
 FALSE_POSITIVES = 0.01
+_TOLD = (1e-4, 1e-3, FALSE_POSITIVES, 0.05, 0.1, 0.5)  # false-positive rates in metrics.json
 _PUBLIC = ("private sum", "synthetic", "public simulation")
 _UNITS = ("subject", "recording", "window")
 _AGREEMENT = 0.01
@@ -35,13 +39,16 @@ _A_PERSON = re.compile(
 )
 
 
+COPIES = "copies of recordings"
+"""The fact that says that somebody with the recordings at hand looked for copies of them, and found none."""
+
+
 @dataclass(frozen=True)
 class ReportPage:
     """What a reader is shown.
 
     `windows` is a sample of what is released (`public_sample`); `counts` are the windows of each label and
-    `subjects` the made-up subjects of the whole release. `facts` are labelled lines of provenance; `cohort: toy`
-    marks made-up people.
+    `subjects` the made-up subjects of the whole release. `facts` are labelled lines of provenance.
     """
 
     study: Study
@@ -67,7 +74,7 @@ def write_report(folder: Path, page: ReportPage) -> None:
             a text on the page speaks of people where the unit is a recording or a window.
     """
     _refuse(page)
-    numbers = Numbers()
+    numbers = Numbers(windows=page.statement.made.windows, labels=len(page.study.labels.names))
     text = _render(page, numbers)
     metrics = json.dumps([asdict(metric) for metric in numbers.metrics], indent=2, allow_nan=False) + "\n"
     _refuse_wrong_unit(text + metrics, page.statement.unit)
@@ -123,20 +130,22 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         "study": page.study,
         "statement": page.statement,
         "title": page.study.title or page.study.name,
-        "toy": page.facts.get("cohort") == "toy",
+        "toy": page.statement.made.cohort == "toy",
+        "made": page.statement.made,
         "promise": _promise(page.statement, numbers),
         "release": _release(page, numbers),
         "sites": [_site(site, page.statement, numbers) for site in page.statement.sites],
         "histories": _histories(page.statement.sites, numbers),
         "budget": Markup(figures.budget_svg(_budget_groups(page.statement.sites))),
         "scores": [numbers.score(score) for score in page.scores],
+        "expected": _expected(page, numbers),
         "sources": sorted({score.source for score in page.scores}),
         "forest": Markup(figures.forest_svg(page.scores, labels=len(page.study.labels.names))),
         "labels": _labels(page, numbers),
         "paper": paper,
         "strips": paper.has_strips(page.windows),
         "coherence": _coherence(page, numbers),
-        "checks": _checks(page.statement, numbers),
+        "checks": _checks(page, numbers),
         "composes": page.statement.composes.rstrip(". "),
         "overlap": page.statement.overlap.rstrip(". "),
         "facts": page.facts | {"study": page.study.name, "study digest": page.study.digest},
@@ -148,7 +157,17 @@ def _promise(statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
     epsilon, delta = statement.epsilon, statement.delta
     if not statement.is_private:
         epsilon = math.inf
-    tpr = figures.largest_tpr(FALSE_POSITIVES, epsilon=epsilon, delta=delta)
+    allowed = figures.largest_tpr(FALSE_POSITIVES, epsilon=epsilon, delta=delta)
+    told = dict(zip(_TOLD, _recognised(statement, _TOLD), strict=True))
+    for rate, reached in told.items():
+        numbers.promise(
+            figures.percent(reached),
+            name=f"largest true-positive rate at {100 * rate:g} % false-positive rate, these mechanisms",
+            value=reached,
+            about="of any attacker who asks whether a unit took part; from the privacy loss distribution",
+            direction=-1,
+        )
+    tpr = told[FALSE_POSITIVES]
     times = math.exp(min(epsilon, 700.0)) if math.isfinite(epsilon) else math.inf
     return {
         "private": statement.is_private,
@@ -169,15 +188,58 @@ def _promise(statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
             about="largest factor by which the probability of any outcome changes, up to delta",
             direction=-1,
         ),
-        "tpr": numbers.promise(
-            figures.percent(tpr),
+        "tpr": figures.percent(tpr),
+        "allowed": numbers.promise(
+            figures.percent(allowed),
             name="largest true-positive rate at 1 % false-positive rate",
-            value=tpr,
+            value=allowed,
             about="of any attacker who asks whether a unit took part; follows from epsilon and delta",
             direction=-1,
         ),
         "loose": tpr > 0.5,
-        "figure": Markup(figures.promise_svg(epsilon=epsilon, delta=delta, unit=statement.unit)),
+        "figure": Markup(
+            figures.promise_svg(
+                epsilon=epsilon,
+                delta=delta,
+                unit=statement.unit,
+                recognised=_recognised(statement, figures.FALSE_POSITIVE_RATES),
+            )
+        ),
+    }
+
+
+def _recognised(statement: PrivacyStatement, rates: Sequence[float]) -> tuple[float, ...]:
+    """Return the trade-off curve of the mechanisms: the worst site's and group's, at each rate."""
+    histories = {history for site in statement.sites for history in (site.events, site.held_out)}
+    curves = [largest_true_positives(history, false_positives=rates) for history in histories]
+    return tuple(max(points) for points in zip(rates, *curves, strict=True))
+
+
+def _expected(page: ReportPage, numbers: Numbers) -> dict[str, Any] | None:
+    """Return how well the plan could have measured good windows, where a private score says nothing."""
+    labels = len(page.study.labels.names)
+    silent = any(score.source == "private sum" and says_nothing(score, labels=labels) for score in page.scores)
+    asked = [event for site in page.statement.sites for event in site.held_out if event.is_private]
+    if not silent or not asked:
+        return None
+    event = asked[-1]
+    found = expected_interval(
+        page.study,
+        noise_multiplier=event.noise_multiplier,
+        sites=len(page.statement.sites),
+        noise_shares=event.noise_shares,
+    )
+
+    def told(shown: str, name: str, value: float) -> Markup:
+        return numbers.promise(shown, name=name, value=value, about="from public facts")
+
+    return {
+        "empty": found.says_nothing,
+        "units": told(f"{found.units}", "held-out units declared", found.units),
+        "noise": told(f"{found.noise_std:.2f}", "noise on every count of a score", found.noise_std),
+        "auroc": told(f"{SUPPOSED:.2f}", "AUROC supposed", SUPPOSED),
+        "low": told(f"{found.low:.2f}", "interval to be expected, low", found.low),
+        "high": told(f"{found.high:.2f}", "interval to be expected, high", found.high),
     }
 
 
@@ -328,8 +390,9 @@ def _coherence(page: ReportPage, numbers: Numbers) -> Markup | None:
     )
 
 
-def _checks(statement: PrivacyStatement, numbers: Numbers) -> list[dict[str, Any]]:
+def _checks(page: ReportPage, numbers: Numbers) -> list[dict[str, Any]]:
     """Return what was looked at, what was taken on trust and what nobody looked at, in that order."""
+    statement, looked = page.statement, COPIES in page.facts
     sites = [site for site in statement.sites if math.isfinite(site.epsilon) and site.epsilon > 0]
     apart = max((abs(site.epsilon_second / site.epsilon - 1) for site in sites), default=math.inf)
     agreement = numbers.promise(
@@ -339,15 +402,19 @@ def _checks(statement: PrivacyStatement, numbers: Numbers) -> list[dict[str, Any
         about=f"{statement.accountant} and {statement.second_accountant}, over all sites",
         direction=-1,
     )
+    waves = any(score.name == WAVES for score in page.scores)
     heads = all(re.fullmatch("[0-9a-f]{64}", site.ledger_head) for site in statement.sites)
     return [
         {"key": "headline", "status": "checked"},
         {"key": "sources", "status": "checked"},
         {"key": "accountants", "status": "checked" if apart <= _AGREEMENT else "failed", "value": agreement},
         {"key": "ledgers", "status": "checked" if heads and statement.sites else "failed"},
+        {"key": "templates", "status": "checked" if waves else "not checked"},
+        *([{"key": "copies", "status": "checked"}] if looked else []),
         {"key": "signature", "status": "yours"},
         {"key": "tuning", "status": "assumed"},
         {"key": "overlap", "status": "assumed"},
+        *([] if looked else [{"key": "copies", "status": "not checked"}]),
         {"key": "attacks", "status": "not checked"},
         {"key": "audit", "status": "not checked"},
         {"key": "subgroups", "status": "not checked"},

@@ -138,6 +138,16 @@ class Generator:
             pieces=pieces,
         )
 
+    def released(self, *, progress: StepProgress | None = None) -> SyntheticStream:
+        """Stream what the study releases: its windows a label, its windows a subject, its seed."""
+        plan = self.study.release
+        return self.stream(
+            per_label=plan.windows_per_label,
+            seed=f"release {plan.draw_seed}",
+            windows_per_subject=plan.windows_per_subject,
+            progress=progress,
+        )
+
     def _parts(self, family: Family, shape: Shape, *, untrained: bool) -> nn.ModuleDict:
         parts = family.build(shape, self.anchor)
         if not untrained:

@@ -111,10 +111,13 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 @pytest.fixture
 def without_heads() -> Callable[[PrivacyStatement], PrivacyStatement]:
-    """Return a function that takes out of a statement what belongs to one ledger."""
+    """Return a function that takes out of a statement what belongs to one ledger, engine or draw of noise."""
 
     def strip(statement: PrivacyStatement) -> PrivacyStatement:
-        return replace(statement, sites=tuple(replace(site, ledger_head="") for site in statement.sites))
+        sites = tuple(replace(site, ledger_head="") for site in statement.sites)
+        made = replace(statement.made, engine="in-process", windows="0" * 64)
+        assumes = statement.assumes.replace(f"engine {statement.made.engine} ", "engine in-process ")
+        return replace(statement, sites=sites, made=made, assumes=assumes)
 
     return strip
 

@@ -139,7 +139,7 @@ def test_the_statement_is_the_one_of_a_run_in_process(
     in_process_statement: Callable[[], PrivacyStatement],
     without_heads: Callable[[PrivacyStatement], PrivacyStatement],
 ) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     coordinate(run, LoopGrid(simulated(run)))
 
@@ -147,7 +147,7 @@ def test_the_statement_is_the_one_of_a_run_in_process(
 
 
 def test_a_node_in_a_hospital_speaks_for_its_own_folder(make_run: MakeRun) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
     nodes = {
         number: _context({"site-folder": str(run.site(name))}, {}) for number, name in [(7, "west"), (8, "east")]
     }
@@ -157,7 +157,7 @@ def test_a_node_in_a_hospital_speaks_for_its_own_folder(make_run: MakeRun) -> No
 
 @pytest.mark.parametrize("fault", [silent, raising, garbage, empty])
 def test_a_site_that_fails_an_order_is_left_out_and_the_others_finish(make_run: MakeRun, fault: Answer) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     coordinate(run, LoopGrid(simulated(run), faults={11: only_orders(fault)}))
 
@@ -165,7 +165,7 @@ def test_a_site_that_fails_an_order_is_left_out_and_the_others_finish(make_run: 
 
 
 def test_with_too_few_sites_the_run_is_refused_and_says_why_in_a_file(make_run: MakeRun) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
     faults = {10: only_orders(raising), 12: only_orders(garbage)}
 
     with pytest.raises(RefusedError):
@@ -180,7 +180,7 @@ def test_with_too_few_sites_the_run_is_refused_and_says_why_in_a_file(make_run: 
 def test_no_text_of_a_node_error_reaches_the_run_folder(
     make_run: MakeRun, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     with pytest.raises(RefusedError):
         coordinate(run, LoopGrid(simulated(run), faults={node: only_orders(raising) for node in (10, 11)}))
@@ -190,7 +190,7 @@ def test_no_text_of_a_node_error_reaches_the_run_folder(
 
 @pytest.mark.parametrize("fault", [raising, empty])
 def test_a_node_that_cannot_say_its_name_is_not_waited_for(make_run: MakeRun, clock: Clock, fault: Answer) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     found = gather(LoopGrid(simulated(run), faults={11: fault}), wanted=run.facts().sites)
 
@@ -198,7 +198,7 @@ def test_a_node_that_cannot_say_its_name_is_not_waited_for(make_run: MakeRun, cl
 
 
 def test_a_silent_node_is_waited_for_until_the_deadline(make_run: MakeRun, clock: Clock) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     found = gather(LoopGrid(simulated(run), faults={11: silent}), wanted=run.facts().sites)
 
@@ -206,14 +206,14 @@ def test_a_silent_node_is_waited_for_until_the_deadline(make_run: MakeRun, clock
 
 
 def test_a_name_that_two_nodes_claim_belongs_to_neither(make_run: MakeRun) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
     nodes = simulated(run)
 
     assert gather(LoopGrid({**nodes, 99: nodes[11]}), wanted=run.facts().sites) == ("east", "west")
 
 
 def test_a_stranger_takes_no_place(make_run: MakeRun) -> None:
-    run = make_run("grid")
+    run = make_run("simulation")
 
     assert gather(LoopGrid(simulated(run)), wanted=("north",)) == ("north",)
 

@@ -30,13 +30,15 @@ class Fake:
     def shape(self) -> Shape:
         return shape_of(self.study)
 
-    def draw(self, *, per_label: int, seed: str, untrained: bool = False) -> SyntheticWindows:
+    def draw(
+        self, *, per_label: int, seed: str, windows_per_subject: int = 1, untrained: bool = False
+    ) -> SyntheticWindows:
         self.asked.append((seed, untrained, per_label))
         labels = np.repeat(np.arange(3), 20)
         return SyntheticWindows(
             signal=noise(labels, seed=len(seed)),
             labels=labels,
-            subjects=np.arange(60),
+            subjects=np.arange(60) // windows_per_subject,
             label_names=self.study.labels.names,
             channels=("Cz",),
             sfreq=100.0,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedsynth.errors import StatementError
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.lower_bound import gaussian_delta, least_epsilon
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 
@@ -69,6 +70,7 @@ GOOD = PrivacyStatement(
     composes="this run only",
     overlap="assumed none",
     assumes="each site's own code",
+    made=Making(0, "in-process", "toy", "1" * 64),
     sites=(SiteStatement("north", 2.1, 2.1, 1e-5, "0" * 64, (EVENT,), ()),),
 )
 

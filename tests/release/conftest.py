@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsynth.errors import RefusedError
 from fedsynth.evaluation.score import Score
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.attestation import Attestation, write_signed
 from fedsynth.release.build import build_release
 from fedsynth.release.manifest import build_manifest
 from fedsynth.release.signature import Envelope, load_private_key, make_key
-from fedsynth.study import Study, parse_study
+from fedsynth.study import Modality, Study, parse_study
+from fedsynth.synthesis.archive import archive_digest, bounded, write_npz
 from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 
 STUDY_TEXT = """name = "small"
@@ -71,8 +75,15 @@ def ledger_lengths() -> dict[str, int]:
     return dict(LEDGERS)
 
 
+def digest_of(windows: SyntheticWindows, *, range_uv: float = 500.0, modality: Modality = "eeg") -> str:
+    """Return the digest of the archive that a release of these windows holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_npz(Path(folder) / "a.npz", windows=bounded(stream_of(windows), modality=modality, range_uv=range_uv))
+        return archive_digest(Path(folder) / "a.npz")
+
+
 @pytest.fixture(scope="session")
-def statement() -> PrivacyStatement:
+def statement(windows: SyntheticWindows) -> PrivacyStatement:
     event = Mechanism("anchor", noise_multiplier=2.0, sampling_probability=1.0, steps=1, clipping_norm=1.0)
     return PrivacyStatement(
         epsilon=3.5,
@@ -85,6 +96,7 @@ def statement() -> PrivacyStatement:
         composes="this run only",
         overlap="assumed none",
         assumes="the code at the sites",
+        made=Making(0, "in-process", "recordings", digest_of(windows)),
         sites=tuple(
             SiteStatement(site, 3.5, 3.5, 1e-5, ledger_head=digit * 64, events=(event,), held_out=())
             for site, digit in [("east", "a"), ("north", "b")]
@@ -109,8 +121,9 @@ def windows() -> SyntheticWindows:
 
 
 @pytest.fixture(scope="session")
-def scores() -> tuple[Score, ...]:
-    return (Score("seizure AUROC", 0.9, 0.85, 0.95, 1, "private sum", "trained on synthetic, tested on held-out"),)
+def scores(statement: PrivacyStatement) -> tuple[Score, ...]:
+    about = "trained on synthetic, tested on held-out"
+    return (Score("seizure AUROC", 0.9, 0.85, 0.95, 1, "private sum", about, statement.made.windows),)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +141,7 @@ def build(
     scores: tuple[Score, ...],
     signing_key: Path,
 ) -> Callable[..., Path]:
-    """Build a release, with any argument exchanged."""
+    """Build a release, with any argument exchanged; statement and scores follow the windows, or `of`."""
 
     def run(out: Path, **exchanged: Any) -> Path:
         arguments: dict[str, Any] = {
@@ -142,6 +155,18 @@ def build(
             "signing_key": signing_key,
         }
         arguments |= exchanged
+        try:
+            digest = digest_of(
+                arguments["windows"],
+                range_uv=arguments["study"].signal.range_uv,
+                modality=arguments["study"].signal.modality,
+            )
+        except RefusedError:  # the release must say so itself
+            digest = "0" * 64
+        digest = arguments.pop("of", digest)
+        made = replace(arguments["statement"].made, windows=digest)
+        arguments["statement"] = replace(arguments["statement"], made=made)
+        arguments["scores"] = tuple(replace(score, windows=digest) for score in arguments["scores"])
         arguments["windows"] = stream_of(arguments["windows"])
         build_release(out, **arguments)
         return out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedsynth.evaluation.score import Score
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.report.page import ReportPage
@@ -81,7 +82,7 @@ def make_toy_page() -> ReportPage:
     )
     return ReportPage(
         study=study,
-        statement=_statement("subject", sites=("north", "east", "south", "west")),
+        statement=_statement("subject", sites=("north", "east", "south", "west"), cohort="toy"),
         scores=(
             _score("AUROC, train on synthetic, test on real (epilepsy)", 0.913, 0.861, 0.965, +1),
             _score("AUROC, train on real at one site, test on real (epilepsy)", 0.842, 0.761, 0.923, +1),
@@ -193,7 +194,7 @@ def _score(name: str, value: float, low: float, high: float, direction: int) -> 
     return Score(name, value, low, high, direction, "private sum", "held-out fifth of every site")
 
 
-def _statement(unit: str, *, sites: tuple[str, ...]) -> PrivacyStatement:
+def _statement(unit: str, *, sites: tuple[str, ...], cohort: str = "recordings") -> PrivacyStatement:
     events = (
         Mechanism("class counts and feature means", 2.113, 1.0, 1, 1.0),
         Mechanism("second moments of features", 3.422, 1.0, 1, 1.5),
@@ -212,6 +213,7 @@ def _statement(unit: str, *, sites: tuple[str, ...]) -> PrivacyStatement:
         composes="this run only; the ledgers began empty",
         overlap="sites are assumed to hold different people",
         assumes="the code at the sites",
+        made=Making(60, "in-process", cohort, "c" * 64),
         sites=tuple(
             SiteStatement(site, 7.9942, 8.0063, 1e-5, f"{k + 1:x}f0e9d8c7b6a5948" * 4, events, held_out)
             for k, site in enumerate(sites)

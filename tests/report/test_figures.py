@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from fedsynth.evaluation.evidence import chance_level
 from fedsynth.evaluation.score import Score
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report import figures, traces
@@ -69,7 +70,7 @@ def test_shares_without_noise_do_not_divide_by_zero() -> None:
     ],
 )
 def test_chance_is_known_by_the_name_of_a_score(name: str, chance: float | None) -> None:
-    assert figures.chance_level(_score(name), labels=5) == chance
+    assert chance_level(_score(name), labels=5) == chance
 
 
 def test_every_figure_is_small_closed_and_says_what_it_shows(
@@ -179,16 +180,22 @@ def test_a_forest_without_comparable_scores_is_empty() -> None:
 
 
 def test_a_readers_matplotlib_settings_do_not_change_a_figure() -> None:
-    before = figures.promise_svg(epsilon=8.0, delta=1e-5, unit="subject")
+    before = promise(epsilon=8.0)
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path"}):
-        after = figures.promise_svg(epsilon=8.0, delta=1e-5, unit="subject")
+        after = promise(epsilon=8.0)
 
     assert after == before
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0, 3.0, 20.0, math.inf])
 def test_any_epsilon_can_be_drawn(epsilon: float) -> None:
-    assert figures.promise_svg(epsilon=epsilon, delta=1e-5, unit="window").startswith("<svg")
+    assert promise(epsilon=epsilon, unit="window").startswith("<svg")
+
+
+def promise(*, epsilon: float, unit: str = "subject") -> str:
+    """Draw a promise that its mechanisms come up to."""
+    recognised = [figures.largest_tpr(rate, epsilon=epsilon, delta=1e-5) for rate in figures.FALSE_POSITIVE_RATES]
+    return figures.promise_svg(epsilon=epsilon, delta=1e-5, unit=unit, recognised=recognised)
 
 
 def _score(name: str) -> Score:
@@ -198,7 +205,7 @@ def _score(name: str) -> Score:
 def _figures(page: ReportPage) -> list[str]:
     statement = page.statement
     return [
-        figures.promise_svg(epsilon=statement.epsilon, delta=statement.delta, unit=statement.unit),
+        promise(epsilon=statement.epsilon, unit=statement.unit),
         figures.forest_svg(page.scores, labels=len(page.study.labels.names)),
         figures.budget_svg([("north", statement.sites[0].events), ("held out", statement.sites[0].held_out)]),
         *figures.spectrum_svgs(page.windows, lowest=1.0, highest=44.0, name="spectrum"),

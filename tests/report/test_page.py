@@ -93,9 +93,8 @@ def test_metrics_say_where_each_number_comes_from(report: Written) -> None:
     by_name = {metric["name"]: metric for metric in metrics}
 
     assert {metric["source"] for metric in metrics} <= SOURCES
-    assert all(
-        list(metric) == ["name", "value", "low", "high", "direction", "source", "about"] for metric in metrics
-    )
+    fields = ["name", "value", "low", "high", "direction", "source", "about", "windows", "says_nothing"]
+    assert all(list(metric) == fields for metric in metrics)
     assert len(by_name) == len(metrics)
     assert by_name["epsilon"]["source"] == "accountant"
     assert by_name["epsilon"]["value"] == 7.9942

@@ -9,12 +9,14 @@
 The keys are made of known bytes. They sign nothing but these files.
 """
 
+import hashlib
 import shutil
 import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.release.attestation import Attestation, LedgerPoint, write_signed
@@ -24,10 +26,11 @@ from fedsynth.source_code import Code
 
 PUBLISHER, HOSPITAL, FORGER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2, 3))
 README = "# Three numbers\n\nA release of nothing, to test what verifies releases.\n"
+ARCHIVE = b"in place of an archive of windows"
 NUMBERS = "window,microvolts\n0,1.5\n1,-2.25\n2,0.0\n"
 
 
-def statement() -> PrivacyStatement:
+def statement(*, windows: str) -> PrivacyStatement:
     """A promise that holds: one sum at sigma 4 costs less than epsilon 1.5 at delta 1e-5."""
     event = Mechanism("anchor", noise_multiplier=4.0, sampling_probability=1.0, steps=1, clipping_norm=1.0)
     return PrivacyStatement(
@@ -41,6 +44,7 @@ def statement() -> PrivacyStatement:
         composes="this run only",
         overlap="assumed none",
         assumes="nothing: the numbers are made up",
+        made=Making(0, "in-process", "toy", windows),
         sites=tuple(
             SiteStatement(site, 1.5, 1.5, 1e-5, ledger_head=digit * 64, events=(event,), held_out=())
             for site, digit in (("east", "a"), ("west", "b"))
@@ -51,11 +55,13 @@ def statement() -> PrivacyStatement:
 def make(folder: Path) -> None:
     """Write `release/`, `publisher.pub` and `variants/`."""
     release, variants = folder / "release", folder / "variants"
-    for part in (release / "data", release / "privacy", variants):
+    for part in (release / "data/ml", release / "privacy", release / "report", variants):
         part.mkdir(parents=True)
     (release / "README.md").write_text(README)
     (release / "data/windows.csv").write_text(NUMBERS)
-    promise = statement()
+    (release / "data/ml/windows.npz").write_bytes(ARCHIVE)
+    (release / "report/metrics.json").write_text("[]\n")
+    promise = statement(windows=hashlib.sha256(ARCHIVE).hexdigest())
     (release / "privacy/statement.json").write_text(promise.to_json())
     attestation = Attestation(
         files=build_manifest(release),

@@ -12,9 +12,10 @@ import pytest
 from bids_validator import BIDSValidator
 
 from fedsynth.errors import RefusedError
-from fedsynth.release.writers.dataset import MOST_SUBJECTS, bounded, read_npz, subjects, write_dataset, write_npz
+from fedsynth.release.writers.dataset import MOST_SUBJECTS, subjects, write_dataset
 from fedsynth.release.writers.edf import physical_bound, record_duration
 from fedsynth.study import Study
+from fedsynth.synthesis.archive import bounded, read_npz, write_npz
 from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 
 
