@@ -292,6 +292,7 @@ def test_it_works_without_assertions(release: Path, study_file: Path, level: str
     assert run("verify", "/nowhere", python=(level,)).returncode == 4
 
 
+@pytest.mark.slow
 def test_a_run_is_its_owners_alone_under_any_umask_and_into_any_folder(
     recordings: Path, study_file: Path, tmp_path: Path
 ) -> None:
@@ -463,6 +464,7 @@ def test_a_release_without_room_is_refused_before_it_is_drawn(  # type: ignore[n
     assert not (tmp_path / "release").exists()
 
 
+@pytest.mark.slow
 def test_a_release_fills_an_empty_folder_and_the_one_it_is_called_from(
     finished: Path, release: Path, tmp_path: Path
 ) -> None:
