@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedsynth.source_code import code_in_use
 from fedsynth.study import parse_study
 
 
@@ -235,5 +236,5 @@ def test_a_run_is_not_released_by_other_code_than_its_sites_approved(  # type: i
     done = fedsynth("release", run_copy, "--out", tmp_path / "release")
 
     assert done.code == 1
-    assert "the sites approved the code 0.1.0 (000000000000)" in done.err
+    assert f"the sites approved the code {code_in_use().version} (000000000000)" in done.err
     assert not (tmp_path / "release").exists()
