@@ -44,7 +44,11 @@ ESTIMATORS = [
     pytest.param(HIGH_NOISE, id="moments, high noise"),
     pytest.param(VERY_LOW_NOISE, id="moments, four components"),
     pytest.param(MeanEmbedding(frequencies=128, steps=60), id="mean embedding"),
-    pytest.param(MeanEmbedding(frequencies=64, steps=150, components=2), id="mean embedding, two components"),
+    pytest.param(
+        MeanEmbedding(frequencies=64, steps=150, components=2),
+        id="mean embedding, two components",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(PrivateEvolution(population=24), id="private evolution"),
 ]
 
