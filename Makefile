@@ -32,7 +32,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not long and not engines"
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest -q -m "slow and not long and not engines"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not long and not engines"
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest -q -m long
