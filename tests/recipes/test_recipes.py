@@ -197,8 +197,10 @@ def test_mypy_lists_what_must_know_of_a_modality(tree: Path, tiny_text: str, myp
 
     assert stopped.returncode != 0
     assert "unreachable, but got: 'emg'" in stopped.stderr
-    assert sorted(listed) == sorted(step.file for step in rest if '+        case "' in step.text)
-    assert len(listed) == 8
+    assert sorted(listed) == sorted(
+        step.file for step in rest if re.search(r'^\+ +case "', step.text, re.MULTILINE)
+    )
+    assert len(listed) == 9
     assert "anchor" in checked
 
 
