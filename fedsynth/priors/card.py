@@ -36,7 +36,7 @@ Small generators of single waveforms, for the families `vae-ldm`, `diffwave`, `t
 `docs/priors.md` says how they are used.
 
 - **Data:** simulated EEG (`fedsynth.modalities.eeg.simulator`) and simulated ECG noise
-(`fedsynth.modalities.ecg.simulator`),
+  (`fedsynth.modalities.ecg.simulator`),
   drawn from public seeds while training. No recording, and nothing fitted to one, was involved; using these weights
   costs no epsilon.
 - **Seeds:** `public_seed("source", family, modality)` for initial weights, `torch_generator("pretraining", family,
