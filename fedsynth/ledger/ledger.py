@@ -238,6 +238,7 @@ class Ledger:
         delta: float,
         unit: str,
         while_there: Path,
+        moves_to: Path | None = None,
     ) -> None:
         """Set aside what an approved plan will cost, so that none of its steps is refused for want of epsilon.
 
@@ -251,12 +252,13 @@ class Ledger:
             delta: of the promise.
             unit: the unit that `cap` is per.
             while_there: the approval's file.
+            moves_to: where that file will be, if the folder it is in is renamed; either place keeps it.
 
         Raises:
             BudgetError: the cap would be exceeded; nothing was reserved.
             LedgerError: the disk refused.
         """
-        place = str(while_there.resolve())
+        place = "\n".join(str(path.resolve()) for path in (while_there, moves_to) if path is not None)
         # An approval that is given anew replaces the old one.
         replaced = self._query("SELECT nonce FROM reservations WHERE while_there = ?", place)
         nonces = frozenset(nonce for nonce, _, _ in requests) | {str(nonce) for (nonce,) in replaced}
@@ -358,7 +360,7 @@ class Ledger:
         for nonce, people, body, place, seal in rows:
             if not hmac.compare_digest(seal, mac(self._key, "reservation", nonce, people, body, place)):
                 raise LedgerError("a reservation was edited or is of another ledger; the site is frozen")
-            if self._fresh().find(nonce) is None and Path(place).exists():
+            if self._fresh().find(nonce) is None and any(Path(one).exists() for one in place.split("\n")):
                 yield nonce, people, Mechanism.from_json(json.loads(body))
 
     def _reserved_by_others(self, tokens: Iterable[str], *, own: frozenset[str]) -> list[Mechanism]:

@@ -157,7 +157,8 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
         make_site(run.site(name), _policy(name, what, study), one, study=study)
     roster = {name: make_identity(run.site(name)) for name in held} if plan.is_aggregate else {}
     for index, name in enumerate(held):
-        approve(run.site(name), run=name_of_run, plan=plan, roster=roster)
+        there = RunFolder(what.out).site(name)
+        approve(run.site(name), run=name_of_run, plan=plan, roster=roster, moves_to=there)
         progress("approvals", index + 1, len(held))
     facts = RunFacts(
         run=name_of_run,

@@ -35,7 +35,14 @@ class Approval:
     roster: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] | None = None) -> None:
+def approve(
+    folder: Path,
+    *,
+    run: str,
+    plan: Plan,
+    roster: Mapping[str, bytes] | None = None,
+    moves_to: Path | None = None,
+) -> None:
     """Approve a plan for one run.
 
     Args:
@@ -43,6 +50,7 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
         run: the name of the run.
         plan: what is asked for; the site computes its own from the study and compares.
         roster: every site's public key, where the study asks for secure aggregation.
+        moves_to: where the site's folder will be, if it is still being prepared elsewhere.
 
     Raises:
         ConsentError: the policy forbids it, or the plan is not what its study leads to here; the message names
@@ -69,7 +77,9 @@ def approve(folder: Path, *, run: str, plan: Plan, roster: Mapping[str, bytes] |
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
         mark = ledger.mark()
         place = folder / "approved" / f"{run_file(run)}.json"
-        _reserve(ledger, plan, holdings.tokens, run=run, cap=cap_of(policy, plan), while_there=place)
+        later = None if moves_to is None else moves_to / place.relative_to(folder)
+        cap = cap_of(policy, plan)
+        _reserve(ledger, plan, holdings.tokens, run=run, cap=cap, while_there=place, moves_to=later)
     place.parent.mkdir(exist_ok=True)
     keys = {site: key.hex() for site, key in (roster or {}).items()}
     body = json.dumps({"plan": plan.to_json(), "mark": mark, "roster": keys})
@@ -89,6 +99,7 @@ def _reserve(
     run: str,
     cap: float,
     while_there: Path,
+    moves_to: Path | None,
 ) -> None:
     privacy = plan.study.privacy
     ledger.reserve(
@@ -100,6 +111,7 @@ def _reserve(
         delta=privacy.delta,
         unit=privacy.unit,
         while_there=while_there,
+        moves_to=moves_to,
     )
 
 

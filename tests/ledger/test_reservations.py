@@ -120,3 +120,24 @@ def test_an_edited_reservation_freezes_the_ledger(tmp_path: Path, approval: Path
 
         with pytest.raises(LedgerError, match="a reservation was edited"):
             reserve(ledger, approval.with_name("second.json"), "second", 4)
+
+
+def test_an_approval_whose_folder_is_renamed_keeps_what_it_reserved(tmp_path: Path) -> None:
+    """A rehearsal approves in a folder that is renamed when it is whole."""
+    staging, final = tmp_path / "staging", tmp_path / "run"
+    staging.mkdir()
+    (staging / "approved.json").touch()
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.reserve(
+            sums("first", 3),
+            cap=4.0,
+            delta=1e-5,
+            unit="subject",
+            while_there=staging / "approved.json",
+            moves_to=final / "approved.json",
+        )
+        staging.rename(final)
+        with pytest.raises(BudgetError, match="or reserved by an approved plan"):
+            reserve(ledger, tmp_path / "another.json", "second", 2)
+        (final / "approved.json").unlink()
+        reserve(ledger, tmp_path / "another.json", "second", 2)
