@@ -44,6 +44,9 @@ SUMS, SIGNATURE, ENVELOPE = "integrity/SHA256SUMS", "integrity/SHA256SUMS.sig", 
 STATEMENT = "privacy/statement.json"
 METRICS, ARCHIVE = "report/metrics.json", "data/ml/windows.npz"
 OF_WINDOWS = ("private sum", "synthetic")
+UNITS = ("window", "recording", "subject")
+LARGEST_EPSILON, LEAST_NOISE = 20.0, 0.25  # beyond them nothing is private
+AGREEMENT = 1e-3  # to which accountants agree with closed forms
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 TIME_PARTS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 LARGEST = 64 * 1024**2  # bytes of a file that is read into memory
@@ -290,7 +293,9 @@ def check_statement(folder: Path, listed: dict[str, str], said: dict) -> None:
         shown_promise = {name: body[name] for name in promise}
         heads = sorted((site["site"], site["ledger_head"]) for site in body["sites"])
         numbers = [float(body["epsilon"]), *(float(site["epsilon"]) for site in body["sites"])]
-    except (KeyError, TypeError, ValueError) as error:
+        if all(map(math.isfinite, numbers)):
+            check_figures(body)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ReleaseError(f"malformed: {STATEMENT} is not a privacy statement") from error
     if shown_promise != promise:
         raise ReleaseError(f"the statement is not the signed promise: {STATEMENT} says something else")
@@ -299,6 +304,83 @@ def check_statement(folder: Path, listed: dict[str, str], said: dict) -> None:
     if not all(map(math.isfinite, numbers)):
         raise ReleaseError("the release promises no privacy: epsilon is not finite")
     check_binding(folder, listed, body)
+
+
+def check_figures(body: dict) -> None:
+    """Refuse a promise that its own events contradict.
+
+    A closed form says how much delta the events need at the epsilon that is promised; what it leaves out would only
+    add. An accountant (`fedsynth verify`, where one is installed) adds everything up.
+    """
+    epsilon, delta, unit, sites = float(body["epsilon"]), float(body["delta"]), body["unit"], body["sites"]
+    if not sites:
+        contradicts("it names no site, so that nobody spent anything")
+    if not 0 < delta < 1 or not epsilon >= 0:
+        contradicts(f"epsilon {epsilon:g} at delta {delta:g} is no promise")
+    for site in sites:
+        groups = [read_event(event) for event in site["events"]], [read_event(e) for e in site["held_out_events"]]
+        if float(site["delta"]) != delta:
+            contradicts("a site's delta is not the statement's")
+        if not any(groups):
+            contradicts("a site spent epsilon and lists no event")
+        if {event["unit"] for events in groups for event in events} != {unit}:
+            contradicts(f"it promises per {shown(str(unit))}, and events were bounded per another unit")
+        for promised in (float(site["epsilon"]), float(site["epsilon_second"])):
+            if (
+                not promised >= 0
+                or max(delta_needed(events, promised / (1 - AGREEMENT)) for events in groups) > delta
+            ):
+                contradicts(f"a site's epsilon is {promised:.4g}, and its own events cost more")
+        if min(event["noise_multiplier"] for events in groups for event in events) < LEAST_NOISE:
+            contradicts("one of a site's events adds noise that hides nobody")
+    if epsilon != max(float(site["epsilon"]) for site in sites):
+        contradicts(f"it promises epsilon {epsilon:g}, which is not the largest of its sites'")
+    if epsilon > LARGEST_EPSILON:
+        contradicts(f"epsilon {epsilon:g} is more than {LARGEST_EPSILON:g}, which nothing private is")
+
+
+def contradicts(how: str) -> None:
+    raise ReleaseError(f"the statement contradicts itself: {how}")
+
+
+def read_event(raw: dict) -> dict:
+    """Return an event of a site, with its numbers as numbers: `steps` noisy sums, each with its own drawing."""
+    names = ("noise_multiplier", "sampling_probability", "clipping_norm")
+    event = {**raw, **{name: float(raw[name]) for name in names}}
+    sigma, q, clip = (event[name] for name in names)
+    steps, shares = event["steps"], event["noise_shares"]
+    counts = all(type(number) is int and number >= 1 for number in (steps, shares)) and "purpose" in raw
+    silent, loud = sigma == 0 and clip > 0, 0 < sigma < math.inf and 0 < clip < math.inf
+    known = event["group"] in ("train", "held-out") and event["unit"] in UNITS
+    if not (counts and 0 < q <= 1 and known and (loud or (silent and shares == 1))):
+        raise ValueError("no private sum is like that")
+    return event
+
+
+def delta_needed(events: list, epsilon: float) -> float:
+    """Return the delta at which the events cost at least this epsilon, by two closed forms.
+
+    Sums over everybody are one Gaussian mechanism together (Balle and Wang 2018, theorem 8). Of sums over some who
+    are drawn, the dearest alone (Balle, Barthe and Gaboardi 2018, theorem 2).
+    """
+    if any(event["noise_multiplier"] == 0 for event in events):
+        return 1.0
+    if not events or epsilon > 700:  # such an epsilon is refused anyway
+        return 0.0
+    squares, found = 0.0, [0.0]
+    for event in events:
+        mu, q = min(1 / event["noise_multiplier"], 1e6), event["sampling_probability"]
+        if q == 1:
+            squares += float(event["steps"]) * mu * mu
+        else:
+            found.append(q * gaussian_delta(mu, math.log1p(math.expm1(epsilon) / q)))
+    return max(gaussian_delta(math.sqrt(squares), epsilon) if squares else 0.0, *found)
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """Return delta at `epsilon` of a sum that one person moves by `mu` standard deviations of its noise."""
+    above, below = (math.erfc((epsilon / mu + sign * mu / 2) / math.sqrt(2)) / 2 for sign in (-1, 1))
+    return above - math.exp(epsilon) * below if below > 0 else above
 
 
 def check_binding(folder: Path, listed: dict[str, str], statement: dict) -> None:

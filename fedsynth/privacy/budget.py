@@ -11,10 +11,8 @@ from functools import partial
 
 from fedsynth.errors import PrivacyError
 from fedsynth.privacy.accountant import least_noise
-from fedsynth.privacy.mechanism import Group, Mechanism
+from fedsynth.privacy.mechanism import LEAST_NOISE_MULTIPLIER, Group, Mechanism
 
-LEAST_NOISE_MULTIPLIER = 0.25
-"""Of a single private sum: below it, whoever is drawn stands out of the noise by more than four deviations."""
 _LOTTERY = 10  # times delta
 
 

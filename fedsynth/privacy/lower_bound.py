@@ -13,6 +13,7 @@ from fedsynth.privacy.mechanism import Mechanism
 _LARGEST = 1e4
 _ROUNDS = 80
 _EXP_FITS = 700.0  # of a float's exponential
+_LARGEST_MU = 1e6  # sensitivity in standard deviations of the noise; above it nothing is lower for being cut off
 
 
 def least_epsilon(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
@@ -27,8 +28,10 @@ def least_epsilon(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
     """
     if not all(mechanism.is_private for mechanism in mechanisms):
         return math.inf
-    whole = sum(item.steps / item.noise_multiplier**2 for item in mechanisms if item.sampling_probability == 1)
-    sampled = {(1 / item.noise_multiplier, item.sampling_probability) for item in mechanisms}
+    mus = [min(1 / item.noise_multiplier, _LARGEST_MU) for item in mechanisms]
+    pairs = list(zip(mechanisms, mus, strict=True))
+    whole = sum(float(item.steps) * mu * mu for item, mu in pairs if item.sampling_probability == 1)
+    sampled = {(mu, item.sampling_probability) for item, mu in pairs}
     curves = [partial(_sampled_delta, mu, q) for mu, q in sampled if q < 1]
     if whole:
         curves.append(partial(gaussian_delta, math.sqrt(whole)))

@@ -11,6 +11,8 @@ from fedsynth.errors import PrivacyError
 Group = Literal["train", "held-out"]
 UNITS = ("window", "recording", "subject")
 """Privacy units, finest first; what was promised per window promises nothing per subject."""
+LEAST_NOISE_MULTIPLIER = 0.25
+"""Of a single private sum: below it, whoever is drawn stands out of the noise by more than four deviations."""
 
 
 @dataclass(frozen=True)

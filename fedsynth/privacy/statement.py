@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsynth.errors import RunError, StatementError
+from fedsynth.errors import PrivacyError, RunError, StatementError
 from fedsynth.privacy.lower_bound import least_epsilon
 from fedsynth.privacy.making import Making
-from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.mechanism import LEAST_NOISE_MULTIPLIER, Mechanism
 
 LARGEST_EPSILON = 20.0
 """Beyond it nothing is called private: e^20 is half a billion."""
@@ -53,6 +53,12 @@ class SiteStatement:
                     f"a site's {named} is {epsilon:.4g}, and its own events cost at least {least:.4g} at delta "
                     f"{delta:g}"
                 )
+        quietest = min(event.noise_multiplier for event in (*self.events, *self.held_out))
+        if quietest < LEAST_NOISE_MULTIPLIER:
+            raise StatementError(
+                f"one of a site's events adds noise of {quietest:.3g} of what one {unit} may contribute, and "
+                f"{LEAST_NOISE_MULTIPLIER:g} is the least that hides anybody"
+            )
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class PrivacyStatement:
                 made=_made(raw),
                 sites=tuple(_site_from_json(site) for site in raw["sites"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, PrivacyError) as error:
             raise RunError(f"the privacy statement cannot be read ({error!r})") from error
         if statement.is_private:
             statement.check()

@@ -6,7 +6,8 @@ import pytest
 
 from fedsynth.errors import PrivacyError, StudyError
 from fedsynth.plan import plan_of
-from fedsynth.privacy.budget import LEAST_NOISE_MULTIPLIER, SumRequest, share_budget
+from fedsynth.privacy.budget import SumRequest, share_budget
+from fedsynth.privacy.mechanism import LEAST_NOISE_MULTIPLIER
 from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.study import parse_study
 
