@@ -149,6 +149,8 @@ def publish(
 def verify(folder: Path | str, key: Path | str | None = None, *, seen: Path | str | None = None) -> "Verified":
     """Check that a release is, file by file, what its publisher signed. Needs no network and no other package.
 
+    Where an accountant is installed, the promise's events are priced again.
+
     Args:
         folder: the release.
         key: the publisher's public key, from somewhere else than the release.
@@ -157,9 +159,10 @@ def verify(folder: Path | str, key: Path | str | None = None, *, seen: Path | st
     Raises:
         VerificationError: with the cause.
     """
+    from fedsynth.privacy import repricing
     from fedsynth.release.verify import verify_release
 
-    return verify_release(Path(folder), key=_path(key), seen=_path(seen))
+    return verify_release(Path(folder), key=_path(key), seen=_path(seen), reprice=repricing.installed())
 
 
 def load_release(folder: Path | str) -> "Release":
@@ -171,9 +174,10 @@ def load_release(folder: Path | str) -> "Release":
     Raises:
         ReleaseError: the folder is no release.
     """
+    from fedsynth.privacy import repricing
     from fedsynth.release import load
 
-    return load.load_release(folder)
+    return load.load_release(folder, reprice=repricing.installed())
 
 
 def evaluate(

@@ -23,17 +23,19 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
     """Check every file of a release, its signatures and its ledger heads. Needs no network and no torch."""
+    from fedsynth.privacy import repricing
     from fedsynth.release.verify import verify_release
 
-    verified = verify_release(release, key=key, seen=seen)
+    verified = verify_release(release, key=key, seen=seen, reprice=repricing.installed())
     if as_json:
-        body = asdict(verified) | {"made": verified.made.as_json()}
+        body = asdict(verified) | {"made": verified.made.as_json(), "priced": verified.priced}
         sys.stdout.write(json.dumps(body, indent=2, default=str) + "\n")
         return
     made = verified.made
     lines = [
         f"{release}: verified, {verified.files} files, signed by {verified.fingerprint}",
         verified.promise,
+        f"Epsilon held against the events behind it: {verified.priced}.",
         f"How it was made: {made.training}; {made.setting}; {made.people}.",
     ]
     if not verified.pinned:

@@ -183,6 +183,22 @@ class PrivacyStatement:
             raise RunError("the run holds no privacy statement; it did not finish") from error
 
 
+@dataclass(frozen=True)
+class Repriced:
+    """What the events of a statement cost by accountants that are installed here, the largest site's each.
+
+    `epsilon_second` is None where the second accountant is not installed.
+    """
+
+    epsilon: float
+    epsilon_second: float | None
+
+    def __str__(self) -> str:
+        """Say it with three decimals."""
+        second = "" if self.epsilon_second is None else f", and {_up(self.epsilon_second)} by the second accountant"
+        return f"repriced: {_up(self.epsilon)}{second}"
+
+
 def _up(value: float) -> str:
     """Write with three decimals, rounded up: a promise is never printed stronger than it is."""
     return f"{math.ceil(value * 1000) / 1000:.3f}"

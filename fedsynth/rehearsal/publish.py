@@ -11,6 +11,7 @@ from fedsynth.errors import LedgerError, PrivacyError, RefusedError, Verificatio
 from fedsynth.places import check_space, claimed, is_vacant, masked, place_for
 from fedsynth.plan import Plan, gradient_steps_of
 from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.repricing import reprice
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.progress import Progress
 from fedsynth.release.build import build_release
@@ -218,6 +219,7 @@ def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
         raise LedgerError("the statement does not cover the sites of the run; nothing was released")
     if statement.is_private:
         statement.check()
+        reprice(statement)
     if (statement.unit, statement.delta, statement.trust) != (asked.unit, asked.delta, asked.trust):
         raise LedgerError("the statement's unit, delta or trust is not the study's; nothing was released")
     if not statement.is_private:

@@ -3,7 +3,7 @@
 import html
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from fedsynth.evaluation.score import Metric
 from fedsynth.montage import scalp_position
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.release.binding import ARCHIVE
-from fedsynth.release.verify import STATEMENT, Verified, verify_release
+from fedsynth.release.verify import STATEMENT, Reprice, Verified, verify_release
 
 if TYPE_CHECKING:
     import mne
@@ -34,6 +34,7 @@ class Release:
     """
 
     folder: Path
+    reprice: Reprice | None = field(default=None, compare=False)
 
     @cached_property
     def X(self) -> NDArray[np.float32]:  # noqa: N802  # the name in the archive, and scikit-learn's
@@ -121,6 +122,7 @@ class Release:
             self.folder,
             key=None if key is None else Path(key),
             seen=None if seen is None else Path(seen),
+            reprice=self.reprice,
         )
 
     def to_epochs(self) -> "mne.EpochsArray":
@@ -213,8 +215,12 @@ class Release:
             raise ReleaseError(f"{self.folder}: {name} cannot be read ({type(error).__name__})") from error
 
 
-def load_release(folder: Path | str) -> Release:
+def load_release(folder: Path | str, *, reprice: Reprice | None = None) -> Release:
     """Open a release; nothing is verified and no array is read yet.
+
+    Args:
+        folder: the release.
+        reprice: adds its events up by an accountant when it is verified, where one is installed.
 
     Raises:
         ReleaseError: the folder holds no archive of windows or no statement.
@@ -223,4 +229,4 @@ def load_release(folder: Path | str) -> Release:
     missing = [name for name in (WINDOWS, STATEMENT) if not (place / name).is_file()]
     if missing:
         raise ReleaseError(f"{place} is no release: it has no {' and no '.join(missing)}")
-    return Release(place)
+    return Release(place, reprice)

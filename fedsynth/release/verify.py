@@ -12,13 +12,13 @@ count as links: another name outside could change the content after it was verif
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedsynth.errors import ReaderFileError, RunError, StatementError, VerificationError
 from fedsynth.privacy.making import Making
-from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.privacy.statement import PrivacyStatement, Repriced
 from fedsynth.release.allowed_signers import Signer, parse_signers
 from fedsynth.release.attestation import Attestation, LedgerPoint
 from fedsynth.release.binding import check_binding
@@ -41,6 +41,9 @@ from fedsynth.release.signature import NAMESPACE, Envelope, PublicKey, parse_ssh
 STATEMENT = "privacy/statement.json"
 METRICS = "report/metrics.json"
 
+Reprice = Callable[[PrivacyStatement], Repriced]
+"""Prices a statement's events again; raises StatementError where one is below what they cost."""
+
 _NAMED = 5
 _LARGEST_KEY_FILE = 1024**2
 """Bytes; some ten thousand keys."""
@@ -52,7 +55,8 @@ class Verified:
 
     `fingerprint` is the signing key's, as OpenSSH prints it. `pinned` tells whether the reader brought that key;
     without it the files are as somebody signed them, and who that was is not known. `promise` is the privacy
-    promise as a sentence, `made` how the windows were made.
+    promise as a sentence, `made` how the windows were made. `repriced` is what the promise's events cost by
+    accountants that are installed here, None where closed forms alone bounded it from below.
     """
 
     fingerprint: str
@@ -70,9 +74,17 @@ class Verified:
     promise: str
     made: Making
     ledgers: tuple[LedgerPoint, ...]
+    repriced: Repriced | None = None
+
+    @property
+    def priced(self) -> str:
+        """Say how epsilon was held against its events."""
+        return "lower bound only: no accountant is installed here" if self.repriced is None else str(self.repriced)
 
 
-def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None = None) -> Verified:
+def verify_release(
+    folder: Path, *, key: Path | None = None, seen: Path | None = None, reprice: Reprice | None = None
+) -> Verified:
     """Check that a release is, file by file, what its publisher signed.
 
     (0) Read what the reader brings: who may sign, and what was seen.
@@ -83,7 +95,8 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
     (5) The signed statement is, too; it names that key, and whoever must countersign did.
     (6) `SHA256SUMS` and the signed statement name the same files and digests.
     (7) The folder holds those files with those digests, and nothing else.
-    (8) The readable privacy statement is the signed promise.
+    (8) The readable privacy statement is the signed promise, and not less than what its events cost: at least, by
+    closed forms, or all together, by `reprice`.
     (9) No ledger is older than one seen before; what this release shows is remembered.
 
     Args:
@@ -92,6 +105,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
             file as OpenSSH defines it, in which the identity is `fedsynth-release`, and so is the namespace.
             Without it the key in the release is used, and the answer is not `pinned`.
         seen: a JSON file, outside the release, in which the ledgers of verified releases are remembered.
+        reprice: adds events up by an accountant, where one is installed (`fedsynth.privacy.repricing`).
 
     Raises:
         VerificationError: with the cause: a folder or integrity file that is missing or malformed; a wrong key;
@@ -121,6 +135,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         )
     # (8)
     statement = _check_statement(folder, attestation=attestation)
+    repriced = None if reprice is None else _reprice(statement, reprice)
     check_binding(statement, metrics=_metrics(folder, attestation), files=attestation.files)
     # (9)
     if seen is not None:
@@ -141,6 +156,7 @@ def verify_release(folder: Path, *, key: Path | None = None, seen: Path | None =
         promise=statement.sentence(),
         made=statement.made,
         ledgers=attestation.ledgers,
+        repriced=repriced,
     )
 
 
@@ -277,7 +293,7 @@ def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatem
         statement = PrivacyStatement.from_json(data.decode("utf-8"))
         heads = sorted((str(site.site), str(site.ledger_head)) for site in statement.sites)
     except StatementError as error:
-        raise VerificationError(f"the statement contradicts itself: {shown(str(error))}") from error
+        raise _contradiction(error) from error
     except (RunError, AttributeError, OverflowError) as error:
         raise VerificationError(f"malformed: {STATEMENT} is not a privacy statement: {error}") from error
     said = (statement.epsilon, statement.delta, statement.unit, statement.adjacency, statement.trust)
@@ -293,3 +309,14 @@ def _check_statement(folder: Path, *, attestation: Attestation) -> PrivacyStatem
     if not (statement.is_private and math.isfinite(attestation.epsilon)):
         raise VerificationError("the release promises no privacy: epsilon is not finite")
     return statement
+
+
+def _reprice(statement: PrivacyStatement, reprice: Reprice) -> Repriced:
+    try:
+        return reprice(statement)
+    except StatementError as error:
+        raise _contradiction(error) from error
+
+
+def _contradiction(error: StatementError) -> VerificationError:
+    return VerificationError(f"the statement contradicts itself: {shown(str(error))}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsynth.privacy import repricing
 from fedsynth.release import verify as release_verify
 
 VECTORS = Path(__file__).resolve().parents[1] / "release/vectors"
@@ -51,6 +52,37 @@ def test_the_answer_as_json_is_the_release(fedsynth) -> None:  # type: ignore[no
 
     said = json.loads(done.out)
     assert (done.code, said["pinned"], said["epsilon"], said["files"]) == (0, True, 1.5, 5)
+
+
+def test_it_says_whether_epsilon_was_repriced(fedsynth, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    assert "repriced: 0.927, and 0.928 by the second accountant." in fedsynth("verify", RELEASE).out
+    assert json.loads(fedsynth("verify", RELEASE, "--json").out)["repriced"]["epsilon"] == pytest.approx(
+        0.927, abs=1e-3
+    )
+
+    monkeypatch.setattr(repricing, "installed", lambda: None)
+    assert "lower bound only: no accountant is installed here." in fedsynth("verify", RELEASE).out
+    said = json.loads(fedsynth("verify", RELEASE, "--json").out)
+    assert (said["repriced"], said["priced"]) == (None, "lower bound only: no accountant is installed here")
+
+
+def test_half_of_what_sampled_events_cost_is_refused_where_an_accountant_is_installed(  # type: ignore[no-untyped-def]
+    fedsynth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RELEASE, tmp_path / "release")
+    files = {"privacy/statement.json": "json", "integrity/release.dsse.json": "dsse.json"}
+    files |= {"integrity/SHA256SUMS": "sums", "integrity/SHA256SUMS.sig": "sig"}
+    for file, ending in files.items():
+        half = VECTORS / f"variants/says-half-of-its-many-sampled-events.{ending}"
+        shutil.copyfile(half, tmp_path / "release" / file)
+
+    done = fedsynth("verify", tmp_path / "release", "--key", KEY)
+
+    assert done.code == 4
+    assert "contradicts itself" in done.err
+    assert "by dp_accounting PLD, and its own events cost" in done.err
+    monkeypatch.setattr(repricing, "installed", lambda: None)
+    assert fedsynth("verify", tmp_path / "release", "--key", KEY).code == 0
 
 
 def test_a_key_file_that_is_none_is_bad_input_and_a_wrong_key_does_not_verify(fedsynth) -> None:  # type: ignore[no-untyped-def]

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsynth.errors import ReaderFileError, VerificationError
+from fedsynth.privacy.repricing import installed
 from fedsynth.release.allowed_signers import matches, parse_signers
 from fedsynth.release.manifest import UNCOVERED
 from fedsynth.release.signature import NAMESPACE
@@ -127,6 +128,14 @@ def test_verify_says_of_each_vector_what_the_table_says(row: dict[str, Any], vec
             verify_release(vector, key=key)
         assert caught.value.exit_code == 4
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("row", [row for row in TAMPERINGS if row.values[0].get("repriced")])
+def test_with_an_accountant_verify_refuses_what_no_closed_form_sees(row: dict[str, Any], vector: Path) -> None:
+    key = tampered(row, vector)
+
+    with pytest.raises(VerificationError, match=row["repriced"]):
+        verify_release(vector, key=key, reprice=installed())
 
 
 @pytest.mark.parametrize("row", TAMPERINGS)

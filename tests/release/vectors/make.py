@@ -124,8 +124,12 @@ CONTRADICTIONS: dict[str, Callable[[Body], None]] = {
     "an-event-that-is-none": everywhere(sampling_probability=1.5),
     "half-a-step": everywhere(steps=1.5),
     "an-event-of-nobody": everywhere(group="others"),
+    # No closed form knows; an accountant finds twice as much.
+    "half-of-its-many-sampled-events": both(
+        everywhere(noise_multiplier=1.0, sampling_probability=0.05, steps=400), promised(3.35)
+    ),
 }
-"""What is done to the statement before everybody signs it."""
+"""What is done to the statement before everybody signs it; `tamperings.json` says who must notice."""
 
 
 def make_contradiction(release: Path, name: str, change: Callable[[Body], None], *, variants: Path) -> None:
