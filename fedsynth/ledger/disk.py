@@ -21,14 +21,16 @@ from fedsynth.errors import LedgerError
 DATABASE, KEY, HEAD, LOCK = "ledger.sqlite", "ledger.key", "ledger.head", "ledger.lock"
 PATIENCE = 60.0
 """Seconds to wait for another process."""
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charges (
     number INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, study TEXT NOT NULL, people TEXT NOT NULL,
     mechanism TEXT NOT NULL, link TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS people (people TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (people, token));
 CREATE TABLE IF NOT EXISTS replies (nonce TEXT PRIMARY KEY REFERENCES charges(nonce), reply BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS opened (number INTEGER PRIMARY KEY REFERENCES charges(number));
+DROP TABLE IF EXISTS opened;
+CREATE TABLE IF NOT EXISTS openings (
+    opening TEXT PRIMARY KEY, number INTEGER NOT NULL REFERENCES charges(number));
 CREATE TABLE IF NOT EXISTS marks (mark TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS reservations (
     nonce TEXT PRIMARY KEY, people TEXT NOT NULL, mechanism TEXT NOT NULL, while_there TEXT NOT NULL,
@@ -38,8 +40,8 @@ CREATE TRIGGER IF NOT EXISTS charges_stay BEFORE DELETE ON charges BEGIN SELECT 
 CREATE TRIGGER IF NOT EXISTS people_keep BEFORE UPDATE ON people BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS people_stay BEFORE DELETE ON people BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS replies_keep BEFORE UPDATE ON replies BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS opened_keep BEFORE UPDATE ON opened BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS opened_stay BEFORE DELETE ON opened BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS openings_keep BEFORE UPDATE ON openings BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS openings_stay BEFORE DELETE ON openings BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS marks_keep BEFORE UPDATE ON marks BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS reservations_keep BEFORE UPDATE ON reservations
     BEGIN SELECT RAISE(ABORT, 'append only'); END;

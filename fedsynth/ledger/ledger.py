@@ -33,20 +33,21 @@ _COLUMNS = "number, nonce, study, people, mechanism, link"
 class Ticket:
     """Proof that a charge was written; holdings open for nothing else, and once.
 
-    `seal` is an HMAC under the ledger's key, 64 hexadecimal digits: whoever holds that key can tell a ticket from
-    an imitation without the ledger. That it opens once, only `Ledger.redeem` can tell.
+    No two tickets have one `opening`, 32 hexadecimal digits. `seal` is an HMAC under the ledger's key, 64 of them:
+    whoever holds that key can tell a ticket from an imitation without the ledger. That it opens once, only
+    `Ledger.redeem` can tell.
     """
 
     nonce: str
     number: int
     mechanism: Mechanism
+    opening: str
     seal: str
 
     def is_sealed_by(self, key: bytes) -> bool:
         """Whether a ledger with this key gave the ticket for this very nonce, line and mechanism."""
-        return hmac.compare_digest(
-            self.seal.encode(), _seal_of(key, self.nonce, self.number, self.mechanism).encode()
-        )
+        right = _seal_of(key, self.nonce, self.number, self.mechanism, self.opening)
+        return hmac.compare_digest(self.seal.encode(), right.encode())
 
 
 class Ledger:
@@ -196,6 +197,9 @@ class Ledger:
         Check and charge are one exclusive transaction. The line is on the disk before the head names it, and the
         head before the ticket exists; so a crash can only over-count.
 
+        A charge whose answer was never kept is opened again, under the same line: an answer is kept before it
+        leaves, so that nobody has seen anything of it.
+
         Args:
             mechanism: what will be done.
             nonce: the order's; the same one is never charged twice.
@@ -206,7 +210,7 @@ class Ledger:
             unit: the unit that `cap` is per.
 
         Raises:
-            BudgetError: the cap would be exceeded, or the nonce was charged before.
+            BudgetError: the cap would be exceeded; or the nonce was answered before, or charged for something else.
             LedgerError: the ledger changed under our feet, or the disk refused. The charge may stand then; no data
                 was opened.
         """
@@ -214,21 +218,20 @@ class Ledger:
         with self._writing("the charge could not be written, and no data was opened"):
             with self._transaction():
                 self._compare_head()
-                if self._fresh().find(nonce) is not None:
-                    raise BudgetError(
-                        "this order was charged before and its answer is gone; there are no refunds. "
-                        "Begin a new run"
-                    )
-                if not self._is_reserved(nonce, people=people, mechanism=mechanism):
-                    self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
-                self._name_people(people, tokens)
-                row = self._chain.next_row(nonce=nonce, study=study, people=people, mechanism=mechanism)
-                self._db.execute(f"INSERT INTO charges ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+                charged = self._fresh().find(nonce)
+                if charged is not None:
+                    self._refuse_to_reopen(charged, study=study, people=people, mechanism=mechanism)
+                else:
+                    if not self._is_reserved(nonce, people=people, mechanism=mechanism):
+                        self.afford([mechanism], tokens=tokens, cap=cap, delta=delta, unit=unit)
+                    self._name_people(people, tokens)
+                    row = self._chain.next_row(nonce=nonce, study=study, people=people, mechanism=mechanism)
+                    self._db.execute(f"INSERT INTO charges ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
             with self._transaction():
                 chain = self._fresh()
                 disk.write_head(self._head_file, disk.Head(len(chain.lines), chain.head), like=self._folder)
-        number = row[0]
-        return Ticket(nonce, number, mechanism, seal=_seal_of(self._key, nonce, number, mechanism))
+        number, opening = row[0] if charged is None else charged.number, secrets.token_hex(16)
+        return Ticket(nonce, number, mechanism, opening, _seal_of(self._key, nonce, number, mechanism, opening))
 
     def reserve(
         self,
@@ -287,24 +290,27 @@ class Ledger:
             real = charge is not None and (charge.number, charge.mechanism) == (ticket.number, ticket.mechanism)
             if charge is None or not real or not ticket.is_sealed_by(self._key):
                 raise LedgerError("this ticket is for no charge of this ledger; no data was opened")
-            if self._db.execute("SELECT 1 FROM opened WHERE number = ?", (charge.number,)).fetchone():
+            if self._db.execute("SELECT 1 FROM openings WHERE opening = ?", (ticket.opening,)).fetchone():
                 raise LedgerError(f"the ticket of line {charge.number} was used before; no data was opened")
-            self._db.execute("INSERT INTO opened VALUES (?)", (charge.number,))
+            self._db.execute("INSERT INTO openings VALUES (?, ?)", (ticket.opening, charge.number))
         return charge
 
-    def keep_reply(self, nonce: str, reply: bytes) -> None:
-        """Keep the answer to a charged order, so that a retry returns the same bytes.
+    def keep_reply(self, nonce: str, reply: bytes) -> bytes:
+        """Keep the answer to a charged order, and return the one that may be sent: the first that was kept.
+
+        Of two computations for one order, in whatever processes, the first to come here is the answer to both.
 
         Raises:
-            LedgerError: nothing was charged for it, it was answered before, or the disk refused; nothing may be
-                sent then.
+            LedgerError: nothing was charged for it, or the disk refused; nothing may be sent then.
         """
         with self._writing("the answer could not be kept, and must not be sent"), self._transaction():
             if self._fresh().find(nonce) is None:
                 raise LedgerError("this order was never charged; nothing was kept, and nothing may be sent")
-            if self._db.execute("SELECT 1 FROM replies WHERE nonce = ?", (nonce,)).fetchone():
-                raise LedgerError("this order was answered before; the first answer stays, and only it may be sent")
+            first = self.reply(nonce)
+            if first is not None:
+                return first
             self._db.execute("INSERT INTO replies VALUES (?, ?)", (nonce, self._reply_seal(nonce, reply) + reply))
+        return reply
 
     def reply(self, nonce: str) -> bytes | None:
         """Return the answer kept for `nonce`, or None.
@@ -336,7 +342,7 @@ class Ledger:
         return bool(self._query("SELECT 1 FROM marks WHERE mark = ?", mark))
 
     def answered(self) -> frozenset[str]:
-        """Return the nonces whose answer is kept; a charge without one was cut short, and stays a charge."""
+        """Return the nonces whose answer is kept; a charge without one was cut short, and may be opened again."""
         return frozenset(str(nonce) for (nonce,) in self._query("SELECT nonce FROM replies"))
 
     def verify(self) -> None:
@@ -348,6 +354,17 @@ class Ledger:
         with self._writing("the ledger cannot be read"):
             self._chain = self._read()
             self._compare_head()
+
+    def _refuse_to_reopen(self, charged: Charge, *, study: str, people: str, mechanism: Mechanism) -> None:
+        """Refuse a second ticket for a line that was answered, or that is about something else.
+
+        Raises:
+            BudgetError: it was, or is.
+        """
+        if (charged.study, charged.people, charged.mechanism) != (study, people, mechanism):
+            raise BudgetError("this order was charged before, for something else; nothing was charged or opened")
+        if self._db.execute("SELECT 1 FROM replies WHERE nonce = ?", (charged.nonce,)).fetchone():
+            raise BudgetError("this order was charged before and answered; only the answer kept may be sent again")
 
     def _name_people(self, people: str, tokens: Iterable[str]) -> None:
         """Write whom a set of people consists of, once."""
@@ -480,5 +497,5 @@ def token(key: bytes, kind: str, what: str) -> str:
     return hmac.new(key, f"{kind}\x1f{what}".encode(), hashlib.sha256).hexdigest()
 
 
-def _seal_of(key: bytes, nonce: str, number: int, mechanism: Mechanism) -> str:
-    return mac(key, "ticket", nonce, number, json.dumps(mechanism.as_json(), sort_keys=True)).hex()
+def _seal_of(key: bytes, nonce: str, number: int, mechanism: Mechanism, opening: str) -> str:
+    return mac(key, "ticket", nonce, number, json.dumps(mechanism.as_json(), sort_keys=True), opening).hex()

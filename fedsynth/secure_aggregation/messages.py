@@ -192,7 +192,7 @@ class SiteState:
         shares_request, shares_reply: digest of the cohort's keys, and the answer for a retry.
         delivered: digest of the sealed shares that were opened.
         step: the step begun last, or -1; the remaining fields are about it.
-        masked: digest of the masked vector.
+        masked: the masked vector as it was sent first, for a retry; kept until the step is unmasked.
         survivors: the list that was signed, or nothing.
         unmask_request, unmask_reply: digest of the request, and the answer for a retry.
     """
@@ -243,19 +243,19 @@ class SiteState:
             shares_reply=reader.blob("shares_reply"),
             delivered=reader.blob("delivered"),
             step=reader.number("step", least=-1, most=session.steps - 1),
-            masked=reader.blob("masked"),
             survivors=reader.names("survivors"),
             unmask_request=reader.blob("unmask_request"),
             unmask_reply=reader.blob("unmask_reply"),
         )
-        reader.end()
+        state.masked = bytes(reader.end(payload=reader.number("masked", least=0, most=_LARGEST_STATE)))
         return state
 
     def to_bytes(self) -> bytes:
         """Write the state, with the site's name and its session."""
-        names = [item.name for item in fields(self) if item.name != "session"]
+        names = [item.name for item in fields(self) if item.name not in ("session", "masked")]
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return pack_message("state", self.session, context=self.session.context, steps=self.session.steps, **facts)
+        facts |= {"context": self.session.context, "steps": self.session.steps, "masked": len(self.masked)}
+        return pack_message("state", self.session, payload=self.masked, **facts)
 
     def deal(self, peers: Mapping[str, KeySet]) -> dict[str, bytes]:
         """Share every secret in the cohort; keep this site's own shares, and return the peers' under seal."""

@@ -137,7 +137,8 @@ class SecureSite:
     def mask(self, step: int, values: Vector, data: bytes) -> bytes:
         """Return `values` under the masks of one step; open the peers' shares when they come for the first time.
 
-        Earlier steps are forgotten. Refused for a step that is over, and for other values than the first.
+        Earlier steps are forgotten. Refused for a step that is over, and for other values than the first: whoever
+        cannot make those again asks `masked` before.
 
         Args:
             step: in range(steps); never below a step begun before.
@@ -158,14 +159,21 @@ class SecureSite:
             add_keystream(masked, key, sign=sign)
         payload = masked.astype("<u8", copy=False).tobytes()
         reply = pack_message("masked", self._session, payload=payload, site=state.me, step=step, size=size)
-        digest = hashlib.sha256(reply).digest()
-        if step == state.step and digest != state.masked:
+        if step == state.step and reply != state.masked:
             raise self._refusal(f"to mask a second vector at step {step}", "two would show their difference")
         if step > state.step:
             state.forget(step)
-            state.step, state.masked = step, digest
+            state.step, state.masked = step, reply
             state.survivors, state.unmask_request, state.unmask_reply = (), b"", b""
         return reply
+
+    def masked(self, step: int, size: int) -> bytes | None:
+        """Return what `mask` returned first for this step and size, or None where it was not asked, or is over."""
+        state = self._state
+        if step != state.step or not state.masked:
+            return None
+        reader = MessageReader(state.masked, kind="masked", session=self._session, sender="this site", step=step)
+        return state.masked if reader.number("size", least=1, most=LARGEST_VECTOR) == size else None
 
     def agree(self, step: int, data: bytes) -> bytes:
         """Sign the list of survivors of a step, once.
@@ -212,7 +220,7 @@ class SecureSite:
         seeds = {site: state.shares_of(site, step)[0] for site in survivors}
         keys = {site: state.shares_of(site, step)[1] for site in set(state.held) - set(survivors)}
         reply = pack_message("revealed", self._session, site=state.me, step=step, seeds=seeds, keys=keys)
-        state.unmask_request, state.unmask_reply = digest, reply
+        state.unmask_request, state.unmask_reply, state.masked = digest, reply, b""
         state.forget(step + 1)
         return reply
 

@@ -72,17 +72,23 @@ class SecureSumParticipant:
         Raises:
             ConsentError: keys and shares were not exchanged.
             WireError: a request that is not for this step and `size` words.
-            PrivacyError: a vector was masked for this step already.
+            PrivacyError: the step is over.
         """
         step, data = order.step, message_in(order.tensors)
-        # A trial on a copy of the state, which is thrown away: refuse before anything is charged.
-        self._load().mask(step, np.zeros(size, dtype=np.uint64), data)
+        trial = self._load()
+        if trial.masked(step, size) is None:
+            # On a copy of the state, which is thrown away: refuse before anything is charged.
+            trial.mask(step, np.zeros(size, dtype=np.uint64), data)
 
         def masked(total: LatticeSum) -> dict[str, Tensor]:
             with self._alone():
                 site = self._load()
-                reply = site.mask(step, total.values.view(np.uint64), data)
-                self._save(site)
+                # A crash, or another process, may have come between this and the answer that was to be kept: the
+                # vector of a step is masked once, and that one is the answer whoever asks.
+                reply = site.masked(step, size)
+                if reply is None:
+                    reply = site.mask(step, total.values.view(np.uint64), data)
+                    self._save(site)
             return as_tensors(reply)
 
         return masked

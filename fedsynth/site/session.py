@@ -1,8 +1,9 @@
 """A site's session: order bytes in, update bytes out, and nothing else leaves.
 
 For every step of an approved plan, in this order: kill switch, approval, ledger charge, data opened, private sum,
-answer kept. A retry of a step returns the same bytes and charges nothing. What is refused is refused with one
-word; the reason stays in the site's own log.
+answer kept. A retry of a step returns the same bytes and charges nothing; where a crash came before an answer was
+kept, the step is computed again under its charge. What is refused is refused with one word; the reason stays in the
+site's own log.
 """
 
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedsynth.errors import ConsentError, FedsynthError
+from fedsynth.errors import BudgetError, ConsentError, FedsynthError
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.noise import NoiseSource, system_noise
@@ -105,15 +106,21 @@ class SiteSession:
         plain = replace(order, tensors=without_message(order.tensors)) if is_aggregate else order
         work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress)
         mask = secure_sums.mask(order, size=work.size) if is_aggregate else None
-        ticket = ledger.charge(
-            step.mechanism,
-            nonce=nonce,
-            study=plan.digest,
-            tokens=holdings.tokens[step.mechanism.group],
-            cap=cap_of(policy, plan),
-            delta=plan.study.privacy.delta,
-            unit=plan.study.privacy.unit,
-        )
+        try:
+            ticket = ledger.charge(
+                step.mechanism,
+                nonce=nonce,
+                study=plan.digest,
+                tokens=holdings.tokens[step.mechanism.group],
+                cap=cap_of(policy, plan),
+                delta=plan.study.privacy.delta,
+                unit=plan.study.privacy.unit,
+            )
+        except BudgetError:
+            kept = ledger.reply(nonce)  # another process may have answered it meanwhile
+            if kept is None:
+                raise
+            return kept
         allowance = Allowance(ticket.mechanism, noise=self._noise, observe=self._observe)
         answer = work.run(holdings.open(ticket, ledger=ledger), allowance)
         if isinstance(answer, PrivateSum):
@@ -122,8 +129,7 @@ class SiteSession:
         else:
             tensors = answer
         reply = Update(tensors, ledger_head=ledger.head, ledger_length=len(ledger)).to_bytes()
-        ledger.keep_reply(nonce, reply)
-        return reply
+        return ledger.keep_reply(nonce, reply)
 
 
 def _statement(ledger: Ledger, holdings: Holdings) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.errors import BudgetError, LedgerError
+from fedsynth.errors import LedgerError
 from fedsynth.ledger import disk as ledger_disk
 from fedsynth.ledger.ledger import Ledger, Ticket
 from fedsynth.privacy.mechanism import Mechanism
@@ -136,8 +136,8 @@ def test_after_an_error_of_the_disk_the_ledger_must_be_opened_again(
     # The line was on the disk when its head failed: it counts, and no ticket was ever had for it.
     with Ledger(tmp_path) as again:
         assert [line.nonce for line in again.charges()] == ["one", "two"]
-        with pytest.raises(BudgetError, match="charged before"):
-            charge(again, "two")
+        assert again.redeem(charge(again, "two")).number == 2
+        assert len(again) == 2
         charge(again, "three")
 
 
@@ -174,7 +174,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     link = hmac.new(key, line.encode(), hashlib.sha256).hexdigest()
     rewritten(
         tmp_path,
-        "DROP TABLE opened",
+        "DROP TABLE openings",
         "DROP TABLE marks",
         f"INSERT INTO people VALUES ('{people}', 'anna')",
         f"INSERT INTO charges VALUES (1, 'one', 's', '{people}', '{body}', '{link}')",

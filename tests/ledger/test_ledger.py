@@ -34,9 +34,9 @@ def test_a_charge_outlives_the_process(tmp_path: Path) -> None:
 def test_the_same_nonce_is_never_charged_twice(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         charge(ledger, "one")
-        with pytest.raises(BudgetError, match="charged before"):
-            charge(ledger, "one")
+        charge(ledger, "one")
         assert len(ledger) == 1
+        assert ledger.history([ANNA]) == (SUM,)
 
 
 def test_what_would_exceed_the_cap_is_refused_and_not_charged(tmp_path: Path) -> None:
@@ -81,10 +81,9 @@ def test_a_reply_is_kept_and_cannot_be_replaced(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         charge(ledger, "one")
         assert ledger.reply("one") is None
-        ledger.keep_reply("one", b"bytes")
+        assert ledger.keep_reply("one", b"bytes") == b"bytes"
         assert ledger.reply("one") == b"bytes"
-        with pytest.raises(LedgerError, match="answered before"):
-            ledger.keep_reply("one", b"other")
+        assert ledger.keep_reply("one", b"other") == b"bytes"
         assert ledger.reply("one") == b"bytes"
 
 
@@ -177,8 +176,7 @@ def test_a_second_connection_sees_what_the_first_one_charged(tmp_path: Path) -> 
     with Ledger(tmp_path) as first, Ledger(tmp_path) as second:
         charge(first, "one")
         assert (len(second), second.head) == (1, first.head)
-        with pytest.raises(BudgetError, match="charged before"):
-            charge(second, "one")
+        assert charge(second, "one").number == 1
         assert charge(second, "two").number == 2
         assert first.history([ANNA]) == (SUM, SUM)
 

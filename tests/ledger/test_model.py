@@ -33,8 +33,7 @@ class LedgerModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="fedsynth-model-"))
         self.lines: list[tuple[str, str, frozenset[str], int]] = []
-        self.tickets: dict[str, Ticket] = {}
-        self.used: set[str] = set()
+        self.tickets: dict[Ticket, bool] = {}  # whether it was used
         self.replies: dict[str, bytes] = {}
 
     @initialize()
@@ -49,7 +48,9 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(nonce=st.sampled_from("abcdefgh"), people=groups, cost=st.integers(1, 4), study=st.sampled_from("st"))
     def charge(self, nonce: str, people: frozenset[str], cost: int, study: str) -> None:
-        allowed = nonce not in [line[0] for line in self.lines] and self.cost(people) + cost <= CAP
+        before = [line for line in self.lines if line[0] == nonce]
+        again = before == [(nonce, study, people, cost)] and nonce not in self.replies
+        allowed = again or (not before and self.cost(people) + cost <= CAP)
         try:
             ticket = self.ledger.charge(
                 Mechanism("sum", 2.0, 1.0, cost, 1.0),
@@ -64,29 +65,30 @@ class LedgerModel(RuleBasedStateMachine):
             assert not allowed
             return
         assert allowed
-        self.lines.append((nonce, study, people, cost))
-        assert ticket.number == len(self.lines)
-        self.tickets[nonce] = ticket
+        if not again:
+            self.lines.append((nonce, study, people, cost))
+        assert ticket.number == 1 + [line[0] for line in self.lines].index(nonce)
+        assert ticket not in self.tickets
+        self.tickets[ticket] = False
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data())
     def redeem(self, data: st.DataObject) -> None:
-        nonce = data.draw(st.sampled_from(sorted(self.tickets)))
-        if nonce in self.used:
+        ticket = data.draw(st.sampled_from([*self.tickets]))
+        if self.tickets[ticket]:
             with pytest.raises(LedgerError, match="used before"):
-                self.ledger.redeem(self.tickets[nonce])
+                self.ledger.redeem(ticket)
         else:
-            assert self.ledger.redeem(self.tickets[nonce]).nonce == nonce
-            self.used.add(nonce)
+            assert self.ledger.redeem(ticket).nonce == ticket.nonce
+            self.tickets[ticket] = True
 
     @rule(nonce=st.sampled_from("abcdefgh"), reply=st.binary(max_size=9))
     def answer(self, nonce: str, reply: bytes) -> None:
-        if nonce in self.replies or nonce not in [line[0] for line in self.lines]:
+        if nonce not in [line[0] for line in self.lines]:
             with pytest.raises(LedgerError):
                 self.ledger.keep_reply(nonce, reply)
         else:
-            self.ledger.keep_reply(nonce, reply)
-            self.replies[nonce] = reply
+            assert self.ledger.keep_reply(nonce, reply) == self.replies.setdefault(nonce, reply)
 
     @rule(closed=st.booleans())
     def reopen(self, closed: bool) -> None:

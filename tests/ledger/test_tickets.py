@@ -1,5 +1,6 @@
 """Tickets: real only when their line is in the ledger, and good for one opening."""
 
+import json
 import signal
 import sqlite3
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.errors import LedgerError
+from fedsynth.errors import BudgetError, LedgerError
 from fedsynth.ledger.ledger import Ledger, Ticket
 from fedsynth.privacy.mechanism import Mechanism
 
@@ -58,6 +59,67 @@ def test_one_ticket_does_not_use_up_another(ledger: Ledger) -> None:
     assert ledger.redeem(first).nonce == "one"
 
 
+def test_a_charge_without_an_answer_is_opened_again_under_its_line(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.redeem(charge(ledger, "one"))
+    head = ledger.head
+
+    with Ledger(tmp_path / "ledger") as again:
+        ticket = charge(again, "one")
+
+        assert again.redeem(ticket).number == 1
+        assert (len(again), again.head) == (1, head)
+        with pytest.raises(LedgerError, match="used before"):
+            again.redeem(ticket)
+
+
+def test_two_tickets_of_one_line_open_once_each(ledger: Ledger) -> None:
+    first, second = charge(ledger, "one"), charge(ledger, "one")
+
+    assert ledger.redeem(second) == ledger.redeem(first)
+    for ticket in (first, second):
+        with pytest.raises(LedgerError, match="used before"):
+            ledger.redeem(ticket)
+
+
+def test_a_charge_that_was_answered_is_never_opened_again(ledger: Ledger) -> None:
+    charge(ledger, "one")
+    ledger.keep_reply("one", b"bytes")
+
+    with pytest.raises(BudgetError, match="charged before and answered"):
+        charge(ledger, "one")
+
+
+OTHERS = [
+    pytest.param({"mechanism": replace(SUM, noise_multiplier=0.1)}, id="less noise"),
+    pytest.param({"mechanism": replace(SUM, purpose="another")}, id="another purpose"),
+    pytest.param({"tokens": ["anna", "bert"]}, id="other people"),
+    pytest.param({"study": "t"}, id="another study"),
+]
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_charge_is_opened_again_for_the_very_same_only(ledger: Ledger, change: dict[str, object]) -> None:
+    charge(ledger, "one")
+    same = {"nonce": "one", "study": "s", "tokens": ["anna"], "cap": 100, "delta": 1e-5, "unit": "subject"}
+
+    with pytest.raises(BudgetError, match="charged before, for something else"):
+        ledger.charge(**{"mechanism": SUM, **same, **change})  # type: ignore[arg-type]
+    assert len(ledger) == 1
+
+
+def test_a_charge_that_is_opened_again_brings_its_head_up_to_date(ledger: Ledger, tmp_path: Path) -> None:
+    """A crash between line and head leaves a head behind; no ticket may exist without it."""
+    charge(ledger, "zero")
+    before = (tmp_path / "ledger" / "ledger.head").read_bytes()
+    charge(ledger, "one")
+    (tmp_path / "ledger" / "ledger.head").write_bytes(before)
+
+    with Ledger(tmp_path / "ledger") as again:
+        charge(again, "one")
+
+    assert json.loads((tmp_path / "ledger" / "ledger.head").read_text())["number"] == 2
+
+
 def test_a_request_to_end_is_not_lost_while_the_ledger_waits_for_another(ledger: Ledger, tmp_path: Path) -> None:
     def end(*_: object) -> None:
         raise SystemExit(143)
@@ -90,6 +152,7 @@ FORGERIES = [
     pytest.param({"nonce": "none"}, id="an order that was not charged"),
     pytest.param({"number": 2}, id="another line"),
     pytest.param({"number": 0}, id="no line"),
+    pytest.param({"opening": "0" * 32}, id="another opening"),
     pytest.param({"seal": "0" * 64}, id="no seal"),
     pytest.param({"seal": ""}, id="an empty seal"),
 ]
@@ -121,12 +184,12 @@ def test_a_ticket_is_told_from_an_imitation_by_the_key_alone(ledger: Ledger) -> 
 
     assert ticket.is_sealed_by(ledger.key)
     assert not ticket.is_sealed_by(bytes(32))
-    assert not Ticket("one", 1, SUM, seal="é" * 64).is_sealed_by(ledger.key)
+    assert not Ticket("one", 1, SUM, "0" * 32, seal="é" * 64).is_sealed_by(ledger.key)
 
 
 def test_lines_of_tickets_that_were_used_cannot_be_removed_through_sql(ledger: Ledger) -> None:
     ledger.redeem(charge(ledger, "one"))
 
-    for statement in ("DELETE FROM opened", "UPDATE opened SET number = 2"):
+    for statement in ("DELETE FROM openings", "UPDATE openings SET number = 2"):
         with pytest.raises(Exception, match="append only"):
             ledger._db.execute(statement)

@@ -43,9 +43,10 @@ def told(place: Path) -> list[str]:
 def violations(place: Path, heard: Sequence[str], *, cap: float = 1000.0) -> list[str]:
     """Return what is wrong with a ledger, given what was heard of it; nothing may be.
 
-    It opens and its chain holds; whoever had a ticket or sent bytes was charged; an order has one ticket and one
-    answer, and a retry gives that answer and no ticket; the head elsewhere is not behind any ticket, so that a
-    backup restored now would be noticed; nobody is above the cap; and the next charge works.
+    It opens and its chain holds; whoever had a ticket or sent bytes was charged, once; an order has one answer, and
+    a retry gives that answer and no ticket; an order without an answer is opened again and charged no more; the
+    head elsewhere is not behind any ticket, so that a backup restored now would be noticed; nobody is above the
+    cap; and the next charge works.
     """
     try:
         head = read_head(place / "elsewhere" / "head") or Head(0, "")
@@ -69,10 +70,9 @@ def violations(place: Path, heard: Sequence[str], *, cap: float = 1000.0) -> lis
 def _wrong(ledger: Ledger, heard: list[list[str]], *, cap: float) -> list[str]:
     charges = ledger.charges()
     nonces = Counter(charge.nonce for charge in charges)
-    tickets = Counter(words[1] for words in heard if words[0] == "ticket")
+    tickets = {words[1] for words in heard if words[0] == "ticket"}
     answers = {tuple(words[1:3]) for words in heard if words[0] in ("sent", "kept")}
     found = [f"{nonce} was charged {n} times" for nonce, n in nonces.items() if n > 1]
-    found += [f"{nonce} had {n} tickets" for nonce, n in tickets.items() if n > 1]
     found += [f"the charge of {nonce} is lost" for nonce in {*tickets, *(one[0] for one in answers)} - {*nonces}]
     found += [f"{n} different answers to {one}" for one, n in Counter(one[0] for one in answers).items() if n > 1]
     for nonce, digest in answers:
@@ -82,12 +82,16 @@ def _wrong(ledger: Ledger, heard: list[list[str]], *, cap: float) -> list[str]:
     for charge in charges:
         if sum(one.mechanism.steps for one in ledger.charges_touching(charge)) > cap:
             found.append(f"line {charge.number} is above the cap")
-    for nonce in [*nonces][-2:]:
+    for charge in charges[-2:]:
         try:
-            _charge(ledger, nonce, people=["anna", "bert"])
-            found.append(f"{nonce} was charged again")
+            _charge(ledger, charge.nonce, people=sorted(ledger._chain.tokens(charge.people)))
+            if ledger.reply(charge.nonce) is not None:
+                found.append(f"{charge.nonce} was opened again after its answer")
         except BudgetError:
-            pass
+            if ledger.reply(charge.nonce) is None:
+                found.append(f"{charge.nonce} was charged for nothing")
+    if len(ledger) != len(charges):
+        found.append("an order that was opened again was charged again")
     return found
 
 

@@ -78,7 +78,7 @@ def main() -> None:
         tell("ticket", nonce)
         ledger.redeem(ticket)
         reply = os.urandom(args.bytes)
-        ledger.keep_reply(nonce, reply)
+        reply = ledger.keep_reply(nonce, reply)
         tell("sent", nonce, hashlib.sha256(reply).hexdigest())
 
     @contextmanager
@@ -119,7 +119,11 @@ def main() -> None:
             ledger = ledger or opened()
             answer(ledger, nonce)
         except BudgetError:
-            tell("spent", nonce)
+            kept = ledger.reply(nonce) if ledger is not None else None
+            if kept is not None:  # another answered it meanwhile
+                tell("kept", nonce, hashlib.sha256(kept).hexdigest())
+            else:
+                tell("spent", nonce)
         except LedgerError as error:
             tell("failed", nonce, str(error).split("\n")[0])
             if ledger is not None:

@@ -53,12 +53,14 @@ def at_once(place: Path, *workers: list[str]) -> list[str]:
     return told(place)
 
 
-def test_of_many_processes_with_one_order_exactly_one_has_a_ticket(place: Path) -> None:
+def test_of_many_processes_with_one_order_all_send_one_answer_and_one_charge_stands(place: Path) -> None:
     heard = at_once(make_place(place / "site"), *[["--nonces", "a,b,c"]] * 6)
 
     words = Counter(tuple(line.split()[:2]) for line in heard)
-    assert [words["ticket", nonce] for nonce in "abc"] == [1, 1, 1]
-    assert [words["sent", nonce] + words["kept", nonce] + words["spent", nonce] for nonce in "abc"] == [6, 6, 6]
+    assert min(words["ticket", nonce] for nonce in "abc") >= 1
+    assert [words["sent", nonce] + words["kept", nonce] for nonce in "abc"] == [6, 6, 6]
+    with open_ledger(place / "site") as ledger:
+        assert sorted(charge.nonce for charge in ledger.charges()) == ["a", "b", "c"]
     assert violations(place / "site", heard) == []
 
 
