@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
+from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.secure_aggregation.server import SecureServer
 
 STAGES = ("keys", "shares", "sum", "agree", "unmask")
 CONTEXT = "benchmark"

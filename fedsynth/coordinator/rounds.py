@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from fedsynth.coordinator.aggregation import Total, add_sums, aggregate, within_reach
+from fedsynth.coordinator.checkpoint import Checkpoint, Heard
+from fedsynth.coordinator.run_state import RunState
 from fedsynth.coordinator.secure_sums import SecureSums
 from fedsynth.coordinator.statement import (
     assumptions,
@@ -21,7 +23,7 @@ from fedsynth.coordinator.statement import (
     spent_already,
 )
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
+from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, RunError, WireError
 from fedsynth.evaluation.classifier import train_classifier, windows_to_train_on
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
@@ -29,11 +31,11 @@ from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step, gradient_steps_of, secure_cohort_of
 from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
 from fedsynth.privacy.making import Making
-from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.progress import Progress
-from fedsynth.synthesis.archive import draw_archive
+from fedsynth.synthesis.archive import archive_digest, draw_archive
 from fedsynth.synthesis.generator import Generator, at_prior, untrained
+from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import STATEMENT_STEP, Order
@@ -61,8 +63,9 @@ def run_plan(
     engine: str = "in-process",
     cohort: str = "recordings",
     archive: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Result:
-    """Carry out a plan.
+    """Carry out a plan, or go on with it where a checkpoint was left.
 
     A site that refuses or does not answer is left out from then on; with fewer than the study's `least_sites`
     the run ends. What was charged stays charged.
@@ -77,15 +80,23 @@ def run_plan(
         engine: what carries the messages, and `cohort` whose recordings they are about; for the statement.
         cohort: see `engine`.
         archive: where the windows to be released are drawn to, and scored; without it they are not kept.
+        checkpoint: what was kept of this run, and where it is kept after every exchange; goes with `archive`.
 
     Raises:
         RefusedError: too few sites are left.
         PrivacyError: a site that contributed does not confirm what it was charged.
+        RunError: the disk refused to keep what was reached, or what was kept is of another run.
     """
     made = Making(gradient_steps_of(plan), engine, cohort, windows="0" * 64)  # refused before anybody is charged
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as nowhere:
-        running = _Run(plan, run, transport, progress, roster or {}, archive or Path(nowhere) / "windows.npz")
-        return running.finish(composes, made)
+        place = archive or Path(nowhere) / "windows.npz"
+        running = _Run(plan, run, transport, progress, roster or {}, place, checkpoint)
+        try:
+            return running.finish(composes, made)
+        except FedsynthError:
+            if checkpoint:
+                checkpoint.forget_last_answers()
+            raise
 
 
 class _Run:
@@ -99,8 +110,11 @@ class _Run:
         progress: Progress | None,
         roster: Mapping[str, bytes],
         archive: Path,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.archive, self.windows = archive, ""
+        self.checkpoint, self.step = checkpoint, 0
+        self.classifier: Mapping[str, Tensor] = {}
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
         self.study, self.shape = plan.study, plan.shape
@@ -109,7 +123,7 @@ class _Run:
         self.generator = at_prior(self.study)
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
-        self.done: dict[str, list[Mechanism]] = {}
+        self.done: dict[str, list[int]] = {}  # numbers of steps
         self.secure_cohort = secure_cohort_of(self.study, roster)
         self.secure_sums = (
             SecureSums(plan, run=run, secure_cohort=self.secure_cohort, exchange=self._exchange)
@@ -119,19 +133,66 @@ class _Run:
         self.trainer: Trainer | None = None
 
     def finish(self, composes: str, made: Making) -> Result:
-        self._enough(len(self.alive), {})
+        is_set_up = self._go_on()
         work: dict[str, Callable[[int, Step], None]] = {
             "anchor": self._anchor,
             "train": self._train,
             "gradient": self._gradient,
             "assess": self._assess,
         }
-        if self.secure_sums:
+        if self.secure_sums and not is_set_up:
             self.secure_sums.set_up(self.alive)
-        for number, step in enumerate(self.plan.steps):
+            self._keep(is_set_up=True)
+        for number, step in enumerate(self.plan.steps[self.step :], start=self.step):
             work[step.kind](number, step)
+            self.step, self.classifier = number + 1, {}
+            self._keep(is_set_up=True)
         statement, lengths = self._statement(composes, replace(made, windows=self.windows))
         return Result(self.generator, self.scores, statement, lengths)
+
+    def _go_on(self) -> bool:
+        """Take over what was kept of this run, or keep its beginning; return whether keys were exchanged before."""
+        if self.checkpoint is None or self.checkpoint.state is None:
+            self._enough(len(self.alive), {})
+            self._keep(is_set_up=False)
+            return False
+        state = RunState.from_bytes(self.checkpoint.state)
+        self.step, self.alive, self.units = state.step, list(state.alive), dict(state.units)
+        self.done = {site: list(steps) for site, steps in state.done.items()}
+        self.scores, self.windows, self.classifier = state.scores, state.windows, state.classifier
+        self.generator = Generator.from_tensors(self.study, state.generator)
+        if state.training:
+            phase = self.plan.phase(self.plan.steps[state.step])
+            first = next(s for s in self.plan.steps if s.kind == "gradient" and self.plan.phase(s) == phase)
+            self.trainer = self._new_trainer(first, phase)
+            self.trainer.go_on(state.trainer)
+        if self.secure_sums and state.secure:
+            self.secure_sums.go_on(state.secure)
+        torch.set_rng_state(state.random)
+        return bool(state.secure)
+
+    def _keep(self, *, is_set_up: bool) -> None:
+        """Keep the state between two steps."""
+        if self.checkpoint is None:
+            return
+        following = self.plan.steps[self.step : self.step + 1]
+        trainer = self.trainer if following and following[0].kind == "gradient" else None
+        training = trainer is not None and trainer.phase == self.plan.phase(following[0])
+        state = RunState(
+            step=self.step,
+            alive=tuple(self.alive),
+            units=self.units,
+            done={site: tuple(steps) for site, steps in self.done.items()},
+            generator=self.generator.tensors(),
+            random=torch.get_rng_state(),
+            trainer=trainer.optimizers() if trainer and training else {},
+            training=training,
+            windows=self.windows,
+            classifier=self.classifier,
+            scores=self.scores,
+            secure=self.secure_sums.to_bytes() if self.secure_sums and is_set_up else b"",
+        )
+        self.checkpoint.keep_state(state.to_bytes(), step=self.step)
 
     def _anchor(self, number: int, step: Step) -> None:
         before, size = self.generator.anchor, self.estimator.statistic_size(self.shape, step=step.index)
@@ -195,19 +256,19 @@ class _Run:
         return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
-        # What is scored is what is released: these windows are drawn once, here, and named by their digest.
-        drawn, self.windows = draw_archive(
-            self.archive, self.generator, progress=partial(self.tell, "drawing windows")
-        )
-        windows = windows_to_train_on(drawn, shape=self.shape)
-        classifier = train_classifier(
-            windows.signal,
-            windows.labels,
-            shape=self.shape,
-            seed=0,
-            progress=partial(self.tell, "classifier on synthetic windows"),
-        )
-        total = self._sum(number, step, classifier.state_dict(), size=tally_size(self.shape.n_labels))
+        if not self.classifier:
+            windows = windows_to_train_on(self._draw(), shape=self.shape)
+            self.classifier = train_classifier(
+                windows.signal,
+                windows.labels,
+                shape=self.shape,
+                seed=0,
+                progress=partial(self.tell, "classifier on synthetic windows"),
+            ).state_dict()
+            self._keep(is_set_up=True)  # the sites score these very windows
+        elif not self.archive.exists() or archive_digest(self.archive) != self.windows:
+            self._draw()
+        total = self._sum(number, step, self.classifier, size=tally_size(self.shape.n_labels))
         scores = scores_of(
             total.values,
             label_names=self.study.labels.names,
@@ -217,12 +278,27 @@ class _Run:
         )
         self.scores = tuple(replace(score, windows=self.windows) for score in scores)
 
+    def _draw(self) -> SyntheticStream:
+        """Draw what is scored and released: once, here, and named by its digest.
+
+        Raises:
+            RunError: windows that were drawn before, scored and lost come out differently now.
+        """
+        drawn, digest = draw_archive(self.archive, self.generator, progress=partial(self.tell, "drawing windows"))
+        if self.windows not in ("", digest):
+            raise RunError(
+                f"the windows in {self.archive} are lost, and drawn again they are not those that the sites were "
+                "asked about (other threads or libraries). Put them back, or begin a new run"
+            )
+        self.windows = digest
+        return drawn
+
     def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
         updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
             # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
-            if not confirms(updates.get(site), done):
+            if not confirms(updates.get(site), [self.plan.steps[step].mechanism for step in done]):
                 raise PrivacyError(
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"
@@ -253,7 +329,7 @@ class _Run:
         if self.secure_sums:
             total = self.secure_sums.sum(number, step.mechanism, tensors, size=size)
             for site in total.sites:
-                self.done.setdefault(site, []).append(step.mechanism)
+                self.done.setdefault(site, []).append(number)
             self._enough(len(total.sites), {})
             return total
         wanted = {"sum": torch.zeros(size, dtype=torch.float64)}
@@ -282,7 +358,7 @@ class _Run:
             except WireError as error:
                 refusals[site] = str(error)
         for site in answers:
-            self.done.setdefault(site, []).append(step.mechanism)
+            self.done.setdefault(site, []).append(number)
         self._keep_alive(answers, refusals)
         return {site: answers[site] for site in self.alive}
 
@@ -291,10 +367,16 @@ class _Run:
         self._enough(len(self.alive), refusals)
 
     def _exchange(self, orders: Mapping[str, bytes], what: str) -> dict[str, Update]:
+        """Ask the sites, or hear what they answered before a crash; keep it before anything follows from it."""
         updates: dict[str, Update] = {}
         if what:
             self.tell(f"{what}, sites", 0, len(orders))
-        for site, data in self.transport.exchange(orders):
+        before = self.checkpoint.next_heard() if self.checkpoint else None
+        there = set(self.transport.sites())  # whoever is away now may have been there before a crash
+        asked = {site: order for site, order in orders.items() if site in there}
+        heard: dict[str, bytes] = {}
+        for site, data in before.answers.items() if before else self.transport.exchange(asked):
+            heard[site] = data
             try:
                 updates[site] = Update.from_bytes(data)
             except (FedsynthError, ValueError, OverflowError, RecursionError) as error:
@@ -302,6 +384,10 @@ class _Run:
                 updates[site] = Update(refused=type(error).__name__)
             if what:
                 self.tell(f"{what}, sites", len(updates), len(orders))
+        if before:
+            torch.set_rng_state(torch.frombuffer(bytearray(before.random), dtype=torch.uint8))
+        elif self.checkpoint:
+            self.checkpoint.keep(Heard(heard, torch.get_rng_state().numpy().tobytes()))
         return updates
 
     def _enough(self, left: int, refusals: Mapping[str, str]) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedsynth.coordinator.rounds import run_plan
+from fedsynth.coordinator.checkpoint import Checkpoint, keep_file, only_one
+from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RunError
-from fedsynth.evaluation.score import Score, dump_scores, load_scores
+from fedsynth.evaluation.score import Score, load_scores, scores_text
 from fedsynth.plan import Plan
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.progress import Progress
@@ -153,33 +154,60 @@ class RunFolder:
             raise RunError(f"{self.path} does not say how long the ledgers were") from error
 
 
-def coordinate(folder: Path, *, transport: Transport, progress: Progress | None = None) -> None:
+def coordinate(
+    folder: Path, *, transport: Transport, progress: Progress | None = None, key: bytes | None = None
+) -> None:
     """Carry out the plan in a run's folder, and write what comes out; every engine's coordinator is this.
 
-    A failure is also left in `failure.json`, for engines whose coordinator is another process.
+    A run that was interrupted goes on from its checkpoint, and one that is finished is left as it is. A failure is
+    also left in `failure.json`, for engines whose coordinator is another process.
+
+    Args:
+        folder: the run's.
+        transport: reaches the sites.
+        progress: called with (what, done, all).
+        key: of the checkpoint, 32 bytes; without one the run makes its own, beside it.
 
     Raises:
         FedsynthError: as `run_plan`.
+        RefusedError: another process carries out this run.
     """
     run = RunFolder(folder)
     facts, plan = run.facts(), run.plan()
     try:
-        result = run_plan(
-            plan,
-            run=facts.run,
-            transport=transport,
-            composes=facts.composes,
-            progress=progress,
-            roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
-            engine=facts.engine,
-            cohort=facts.cohort,
-            archive=run.archive,
-        )
+        with only_one(folder):
+            checkpoint = Checkpoint(folder, run=facts.run, plan=plan.digest, key=key)
+            if not run.finished:
+                result = run_plan(
+                    plan,
+                    run=facts.run,
+                    transport=transport,
+                    composes=facts.composes,
+                    progress=progress,
+                    roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
+                    engine=facts.engine,
+                    cohort=facts.cohort,
+                    archive=run.archive,
+                    checkpoint=checkpoint,
+                )
+                _write(run, result)
+            checkpoint.remove()
     except FedsynthError as error:
         body = {"kind": type(error).__name__, "said": str(error)}
         (folder / "failure.json").write_text(json.dumps(body), encoding="utf-8")
         raise
-    (folder / "generator.safetensors").write_bytes(pack(result.generator.tensors()))
-    (folder / "ledgers.json").write_text(json.dumps(dict(result.ledger_lengths)), encoding="ascii")
-    dump_scores(list(result.scores), folder / "scores.json")
-    (folder / "statement.json").write_text(result.statement.to_json(), encoding="utf-8")
+
+
+def _write(run: RunFolder, result: Result) -> None:
+    """Write what came out; the statement, which makes the run finished, comes last.
+
+    Raises:
+        RunError: the disk refused.
+    """
+    for name, data in (
+        ("generator.safetensors", pack(result.generator.tensors())),
+        ("ledgers.json", json.dumps(dict(result.ledger_lengths)).encode("ascii")),
+        ("scores.json", scores_text(result.scores).encode()),
+        ("statement.json", result.statement.to_json().encode()),
+    ):
+        keep_file(run.path / name, data)

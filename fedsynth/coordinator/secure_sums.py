@@ -17,8 +17,8 @@ from fedsynth.errors import RefusedError, WireError
 from fedsynth.plan import Plan, context_of
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.private_sum import LatticeSum, lattice_step
-from fedsynth.secure_aggregation.protocol import SecureServer
 from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.secure_aggregation.server import SecureServer
 from fedsynth.wire.message import as_tensors, message_in
 from fedsynth.wire.order import SETUP_STEP, Order
 from fedsynth.wire.update import Update
@@ -39,9 +39,22 @@ class SecureSums:
             secure_cohort: the sites and their public keys; the sites hold their own copy and check.
             exchange: sends orders by site and returns updates by site; takes what to tell the user.
         """
-        self._run, self._plan, self._exchange = run, plan.digest, exchange
+        self._run, self._plan, self._exchange, self._secure_cohort = run, plan.digest, exchange, secure_cohort
         self._server = SecureServer(secure_cohort, context_of(run=run, plan=plan.digest), len(plan.steps))
         self._said: dict[str, str] = {}
+
+    def to_bytes(self) -> bytes:
+        """Write what the steps to come need; between two steps only."""
+        return self._server.to_bytes()
+
+    def go_on(self, data: bytes) -> None:
+        """Continue from what `to_bytes` wrote.
+
+        Raises:
+            WireError: it is damaged.
+            PrivacyError: it belongs to another cohort.
+        """
+        self._server = SecureServer.from_bytes(data, cohort=self._secure_cohort)
 
     def set_up(self, sites: list[str]) -> None:
         """Exchange keys and shares for all steps.

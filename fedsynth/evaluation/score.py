@@ -1,6 +1,7 @@
 """A score: a number with an interval, a direction and a source."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,8 +52,15 @@ class Metric:
 
 
 def dump_scores(scores: list[Score], path: Path) -> None:
-    """Write scores as JSON."""
-    path.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
+    """Write scores as JSON; a file that is there is replaced as a whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(scores_text(scores), encoding="utf-8")
+    partial.replace(path)
+
+
+def scores_text(scores: Iterable[Score]) -> str:
+    """Return scores as JSON."""
+    return json.dumps([asdict(score) for score in scores], indent=2) + "\n"
 
 
 def load_scores(path: Path) -> list[Score]:

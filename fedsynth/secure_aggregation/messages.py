@@ -1,9 +1,9 @@
 """The messages of a secure sum and the state between them: from fields to canonical bytes, and back.
 
 A message is three parts: the line `fedsynth secure sum v1`, one line of canonical JSON, and a payload, which only
-masked vectors have (little-endian uint64). Byte fields are base64. The JSON must be exactly what this module would
-write again, so no key stands twice and nothing is said in two ways. Every message names its kind and the digest of
-its session:
+masked vectors have (little-endian uint64), and the state of a site that has sent one. Byte fields are base64. The
+JSON must be exactly what this module would write again, so no key stands twice and nothing is said in two ways.
+Every message names its kind and the digest of its session:
 
     keys        site:         site, keys
     cohort      coordinator:  keys by site
@@ -15,6 +15,7 @@ its session:
     unmask      coordinator:  step, survivors, signatures by site
     revealed    site:         site, step, seeds by survivor, keys by site that dropped out
     state       never sent:   what a site keeps between two messages
+    server      never sent:   what the coordinator keeps between two steps
 """
 
 import base64
@@ -133,8 +134,8 @@ class MessageReader:
         """Take bytes, of one size where one is given."""
         return self._bytes(name, self._take(name), size)
 
-    def blobs(self, name: str, *, size: int) -> dict[str, bytes]:
-        """Take bytes by name, all of one size."""
+    def blobs(self, name: str, *, size: int | None) -> dict[str, bytes]:
+        """Take bytes by name, all of one size where one is given."""
         value = self._take(name)
         if not isinstance(value, dict):
             raise self.error(f"needs {name} by site")

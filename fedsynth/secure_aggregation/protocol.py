@@ -2,7 +2,8 @@
 
 The protocol is Bonawitz et al. 2017 (doi:10.1145/3133956.3133982), figure 4, in its variant for a malicious
 server, over integers modulo 2^64. Keys and shares for all steps are exchanged once; a step then takes three
-exchanges. Everything is a pure state machine over bytes; whoever calls it moves and keeps them.
+exchanges. Everything is a pure state machine over bytes; whoever calls it moves and keeps them. The coordinator's
+side is `fedsynth.secure_aggregation.server`, the sites' is here.
 
     coordinator                        site
                                        keys()
@@ -19,17 +20,15 @@ stop one by false shares; it cannot see behind it.
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.errors import PrivacyError, RefusedError, WireError
+from fedsynth.errors import PrivacyError
 from fedsynth.secure_aggregation.messages import (
     LARGEST_VECTOR,
     MessageReader,
     SiteState,
-    StepRecord,
     Vector,
     add_keystream,
     pack_message,
@@ -44,7 +43,7 @@ from fedsynth.secure_aggregation.roster import (
     signer,
     slices,
 )
-from fedsynth.secure_aggregation.shamir import SHARE_BYTES, sealed_size
+from fedsynth.secure_aggregation.shamir import sealed_size
 
 
 class SecureSite:
@@ -251,163 +250,3 @@ class SecureSite:
             raise self._refusal(f"to sum with {len(sealed)} peers", f"it takes {least} whose keys it has verified")
         state.open(sealed)
         state.delivered = digest
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedTotal:
-    """The sum of one step modulo 2^64, shape (size,), uint64, and the sites whose vectors it holds."""
-
-    step: int
-    survivors: tuple[str, ...]
-    values: Vector
-
-
-class SecureServer:
-    """The coordinator's side of a session: it collects replies, and keeps no secret.
-
-    `receive` refuses what does not validate and leaves everything as it was, so that the site concerned counts as
-    dropped out unless a better reply follows. Each `ask_...` ends the stage before it and returns the requests of
-    the next by site, the same when called again. With too few replies, or out of turn, it raises RefusedError;
-    more may then still come, or `ask_sum` give the step up for a later one.
-    """
-
-    def __init__(self, cohort: SecureCohort, context: str, steps: int) -> None:
-        """Begin to collect keys."""
-        self._session, self._circle = Session(cohort, context, steps), cohort
-        self._stage, self._seen = "keys", dict[str, bytes]()  # the kind that is awaited, and who sent it
-        self._keys: dict[str, KeySet] = {}
-        self._sealed: dict[str, dict[str, bytes]] = {}
-        self._delivered: set[str] = set()
-        self._record = StepRecord(-1, np.zeros(0, np.uint64))
-
-    def receive(self, site: str, data: bytes) -> None:
-        """Take one site's reply to the stage that is open; the same bytes may come again.
-
-        Args:
-            site: whom the transport names as the sender.
-            data: its reply.
-
-        Raises:
-            WireError: it does not validate, or is a second and different one; names the site.
-        """
-        if site not in self._circle.roster:
-            raise WireError(f"a message came from {site[:64]!r}, whom the roster does not name; it was left aside")
-        digest = hashlib.sha256(data).digest()
-        if self._seen.get(site) == digest:
-            return
-        step = self._record.step if self._record.step >= 0 else None
-        reader = MessageReader(data, kind=self._stage, session=self._session, sender=site, step=step)
-        if reader.text("site") != site or site in self._seen:
-            raise reader.error("names another site, or differs from its reply before")
-        takes = {"keys": self._take_keys, "shares": self._take_shares, "masked": self._take_masked}
-        takes |= {"agreement": self._take_agreement, "revealed": self._take_revealed}
-        takes[self._stage](site, reader)
-        self._seen[site] = digest
-
-    def ask_shares(self) -> dict[str, bytes]:
-        """End the stage of keys; return the requests: everybody's keys."""
-        self._advance("keys", "shares", self._circle.least_survivors)
-        request = pack_message("cohort", self._session, keys={site: keys.blob for site, keys in self._keys.items()})
-        return dict.fromkeys(sorted(self._keys), request)
-
-    def ask_sum(self, step: int, size: int) -> dict[str, bytes]:
-        """Open a step, giving up one that is under way; return the requests, with shares not yet delivered."""
-        record = self._record
-        if not (self._stage == "masked" and (step, size) == (record.step, len(record.values))):
-            if not record.step < step < self._session.steps or not 1 <= size <= LARGEST_VECTOR:
-                raise RefusedError(
-                    f"step {step} with {size} words cannot follow step {record.step}: steps go upwards to "
-                    f"{self._session.steps - 1}, with 1 to {LARGEST_VECTOR} words"
-                )
-            if record.step < 0:
-                self._advance("shares", "masked", self._circle.least_survivors)
-            self._stage, self._seen = "masked", {}
-            self._record = StepRecord(step, np.zeros(size, np.uint64), members=tuple(sorted(self._sealed)))
-        requests = {}
-        for site in self._record.members:
-            due = self._sealed if site not in self._delivered else {}
-            sealed = {dealer: shares[site] for dealer, shares in due.items() if dealer != site}
-            requests[site] = pack_message("sum", self._session, step=step, size=size, sealed=sealed)
-        return requests
-
-    def ask_agree(self, step: int) -> dict[str, bytes]:
-        """End the sum of a step; return the requests to sign who survived."""
-        survivors = self._advance("masked", "agreement", self._circle.least_survivors, step=step)
-        self._record.survivors = survivors or self._record.survivors
-        request = pack_message("agree", self._session, step=step, survivors=self._record.survivors)
-        return dict.fromkeys(self._record.survivors, request)
-
-    def ask_unmask(self, step: int) -> dict[str, bytes]:
-        """End the agreement; return the requests, to those who signed, to unmask the sum."""
-        self._advance("agreement", "revealed", self._circle.threshold, step=step)
-        survivors, signatures = self._record.survivors, dict(sorted(self._record.signatures.items()))
-        request = pack_message("unmask", self._session, step=step, survivors=survivors, signatures=signatures)
-        return dict.fromkeys(signatures, request)
-
-    def total(self, step: int) -> OpenedTotal:
-        """Rebuild what the survivors revealed, and take the masks off the sum.
-
-        Raises:
-            RefusedError: too few of those who signed have answered.
-            WireError: the shares of a secret are false; names whose it is. More answers may help.
-        """
-        if self._stage != "revealed" or step != self._record.step or len(self._seen) < self._circle.threshold:
-            raise self._too_few(f"a total of step {step}", self._circle.threshold)
-        return OpenedTotal(step, self._record.survivors, self._record.unmasked(self._session, self._keys))
-
-    def _advance(self, stage: str, following: str, needed: int, *, step: int = -1) -> tuple[str, ...]:
-        """Go on to the following stage and return who replied; nobody when we are there already."""
-        if self._stage == following and step == self._record.step:
-            return ()
-        if self._stage != stage or step != self._record.step or len(self._seen) < needed:
-            raise self._too_few(f"to wait for {following!r}", needed)
-        replied, self._seen, self._stage = tuple(sorted(self._seen)), {}, following
-        return replied
-
-    def _too_few(self, what: str, needed: int) -> RefusedError:
-        return RefusedError(
-            f"{what} takes {needed} replies to the stage before it; {self._stage!r} is awaited now, at step "
-            f"{self._record.step}, and {len(self._seen)} came. Nothing was unmasked; wait, or leave this step"
-        )
-
-    def _take_keys(self, site: str, reader: MessageReader) -> None:
-        keys = KeySet.from_blob(reader.blob("keys", size=KeySet.size(self._session)))
-        reader.end()
-        try:
-            check_keys({site: keys}, session=self._session, beside=self._keys)
-        except PrivacyError as error:
-            raise reader.error(f"was refused: {error}") from error
-        self._keys[site] = keys
-
-    def _take_shares(self, site: str, reader: MessageReader) -> None:
-        sealed = reader.blobs("sealed", size=sealed_size(self._session))
-        reader.end()
-        if sealed.keys() != self._keys.keys() - {site}:
-            raise reader.error(f"has shares for {len(sealed)} sites, not for the {len(self._keys) - 1} others")
-        self._sealed[site] = sealed
-
-    def _take_masked(self, site: str, reader: MessageReader) -> None:
-        size = reader.number("size", least=1, most=LARGEST_VECTOR)
-        if size != len(self._record.values) or site not in self._record.members:
-            raise reader.error(f"has {size} words of {len(self._record.values)}, or no shares came before it")
-        self._record.values += np.frombuffer(reader.end(payload=8 * size), "<u8")
-        self._delivered.add(site)
-
-    def _take_agreement(self, site: str, reader: MessageReader) -> None:
-        signature = reader.blob("signature", size=SIGNATURE_BYTES)
-        reader.end()
-        statement = self._session.agreement(self._record.step, self._record.survivors)
-        if site not in self._record.survivors or not self._session.signed(site, signature, statement):
-            raise reader.error("has no signature of a survivor over the list that was sent")
-        self._record.signatures[site] = signature
-
-    def _take_revealed(self, site: str, reader: MessageReader) -> None:
-        record = self._record
-        seeds, keys = reader.blobs("seeds", size=SHARE_BYTES), reader.blobs("keys", size=SHARE_BYTES)
-        reader.end()
-        gone = set(record.members) - set(record.survivors)
-        if site not in record.signatures or (set(seeds), set(keys)) != (set(record.survivors), gone):
-            raise reader.error("does not reveal what was asked for")
-        for found, kept in ((seeds, record.seeds), (keys, record.keys)):
-            for owner, share in found.items():
-                kept.setdefault(owner, {})[self._circle.point(site)] = int.from_bytes(share, "big")

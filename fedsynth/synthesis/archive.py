@@ -4,6 +4,7 @@ The archive that a run draws is the one that is scored and released; its SHA-256
 """
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +33,8 @@ def draw_archive(
     drawn = generator.released(progress=progress)
     signal = generator.study.signal
     write_npz(path, windows=bounded(drawn, modality=signal.modality, range_uv=signal.range_uv))
+    with path.open("rb") as written:
+        os.fsync(written.fileno())  # sites are asked about these windows next
     return read_npz(path, windows=drawn), archive_digest(path)
 
 

@@ -4,11 +4,13 @@ Under trust in the site it runs at the site between two private sums; under secu
 coordinator. What it does to a sum is post-processing either way.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from fedsynth.errors import WireError
 from fedsynth.families.protocol import Family, Phase
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.mechanism import Mechanism
@@ -89,6 +91,35 @@ class Trainer:
                 self._public, flat(torch.autograd.grad(loss, self._public, allow_unused=True), self._public)
             )
             self._follower.step()
+
+    def optimizers(self) -> dict[str, Tensor]:
+        """Return what the optimizers remember, as named tensors; with the parts' own state a trainer goes on."""
+        tensors = {"taken": torch.tensor([self._taken])}
+        for role, optimizer in self._roles().items():
+            for number, memory in optimizer.state_dict()["state"].items():
+                tensors |= {f"{role}.{number}.{name}": torch.as_tensor(value) for name, value in memory.items()}
+        return tensors
+
+    def go_on(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `optimizers` returned.
+
+        Raises:
+            WireError: it is of another trainer.
+        """
+        memories: dict[str, dict[int, dict[str, Tensor]]] = {role: {} for role in self._roles()}
+        try:
+            for key, value in tensors.items():
+                if key != "taken":
+                    role, number, name = key.split(".", 2)
+                    memories[role].setdefault(int(number), {})[name] = value
+            self._taken = int(tensors["taken"][0])
+            for role, optimizer in self._roles().items():
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": memories[role]})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise WireError("what the optimizers remember is of another trainer") from error
+
+    def _roles(self) -> dict[str, torch.optim.Optimizer]:
+        return {"private": self._optimizer} | ({"public": self._follower} if self._follower else {})
 
     def _public_draw(self) -> tuple[Tensor, Tensor]:
         scale, device = self.scale, self._private[0].device

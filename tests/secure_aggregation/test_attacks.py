@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth.errors import PrivacyError, WireError
 from fedsynth.secure_aggregation.messages import pack_message
-from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
+from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import KeySet, SecureCohort, Session
+from fedsynth.secure_aggregation.server import SecureServer
 
 
 class Stage:

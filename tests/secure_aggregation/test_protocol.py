@@ -11,8 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, WireError
-from fedsynth.secure_aggregation.protocol import OpenedTotal, SecureServer, SecureSite
+from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
+from fedsynth.secure_aggregation.server import OpenedTotal, SecureServer
 
 Vector = npt.NDArray[np.uint64]
 STAGES = ("keys", "shares", "sum", "agree", "unmask")

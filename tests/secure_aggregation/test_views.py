@@ -17,8 +17,9 @@ from scipy import stats
 
 from fedsynth.errors import PrivacyError
 from fedsynth.secure_aggregation.messages import SiteState, add_keystream, pack_message
-from fedsynth.secure_aggregation.protocol import SecureServer, SecureSite
+from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import KeySet, SecureCohort, Session, exchange
+from fedsynth.secure_aggregation.server import SecureServer
 from fedsynth.secure_aggregation.shamir import join
 
 Vector = npt.NDArray[np.uint64]

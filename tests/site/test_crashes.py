@@ -21,7 +21,7 @@ from fedsynth.plan import Plan, context_of, plan_of, secure_cohort_of
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.recordings.recording import Recording
 from fedsynth.secure_aggregation.messages import SiteState
-from fedsynth.secure_aggregation.protocol import SecureServer
+from fedsynth.secure_aggregation.server import SecureServer
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.secure_sums import make_identity
