@@ -48,6 +48,12 @@ class MissingPackageError(FedsynthError):
     exit_code: ClassVar[int] = 2
 
 
+class MachineError(FedsynthError):
+    """This machine cannot do what was approved: memory, a device, an installation. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class WireError(FedsynthError):
     """A message between coordinator and site is malformed or too large. Exit code 2."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from fedsynth.errors import RunError
+from fedsynth.memory import memory_available
 from fedsynth.places import check_space, claimed, gigabytes, masked, place_for
 from fedsynth.recordings.readers.registry import READERS
 from fedsynth.study import Study
@@ -102,13 +103,6 @@ def memory_needed(study: Study, *, windows: int) -> int:
     return _ALWAYS + _BANK * study.windows.n_times + of_windows
 
 
-def memory_available() -> int | None:
-    """Return how many bytes of memory are free for this process, None where the system does not say."""
-    found = [_meminfo(), _left_in_group()]
-    known = [one for one in found if one is not None]
-    return min(known) if known else None
-
-
 def _fit(path: Path, study: Study) -> int:
     """Return how many windows the samples of an EDF file can fill; its channels may be more than the study's."""
     try:
@@ -117,25 +111,3 @@ def _fit(path: Path, study: Study) -> int:
         return study.windows.per_recording
     up, down = study.signal.resampling
     return int(samples * up / down / study.windows.n_times) + 1
-
-
-def _meminfo() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _left_in_group() -> int | None:
-    """Return what a container's limit leaves (cgroup v2)."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, used = (
-            (group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
-        )
-        return None if most == "max" else max(0, int(most) - int(used))
-    except (OSError, ValueError):
-        return None

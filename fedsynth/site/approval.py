@@ -17,7 +17,10 @@ from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of, secure_cohort_of
 from fedsynth.privacy.mechanism import Group
 from fedsynth.site.holdings import load_holdings
+from fedsynth.site.plan_probe import probe_plan
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
+from fedsynth.site.probe import check_memory
+from fedsynth.site.steps import choose_device
 from fedsynth.source_code import code_in_use
 from fedsynth.wire.order import Order
 
@@ -57,6 +60,8 @@ def approve(
             the field, for the site's own eyes.
         PrivacyError: the roster's keys are no keys, or two sites share one.
         BudgetError: the people of this site cannot afford it.
+        MachineError: this machine cannot do one of the steps even with made-up windows, or holds too few windows in
+            memory.
     """
     policy = load_policy(folder)
     holdings = load_holdings(folder / "holdings")
@@ -73,6 +78,8 @@ def approve(
             f"First difference: {next(_differences(plan, own))}"
         )
     _check_roster(roster or {}, plan, me=policy.name)
+    check_memory(holdings)
+    probe_plan(plan, device=choose_device(policy.device))
     with open_ledger(folder, policy) as ledger:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
         mark = ledger.mark()

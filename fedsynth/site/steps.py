@@ -1,9 +1,11 @@
-"""StepWork: what an order's step asks of the windows, checked before anything is charged.
+"""StepWork: what an order's step asks of the windows, checked and tried out before anything is charged.
 
-`prepare` looks at everything that came with an order and returns a function of the windows and of the allowance
-that the charge buys. What it returns is a private sum nobody has read yet, or parts trained by private sums.
+`prepare` looks at everything that came with an order, does it once with made-up windows, and returns a function of
+the windows and of the allowance that the charge buys. What that returns is a private sum nobody has read yet, or
+parts trained by private sums.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
-from fedsynth.errors import WireError
+from fedsynth.errors import MachineError, WireError
 from fedsynth.evaluation.classifier import Classifier, answer, classifier_plan
 from fedsynth.evaluation.private_scores import tallies, tally_size
 from fedsynth.families.protocol import Phase
@@ -21,13 +23,24 @@ from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.progress import Progress
 from fedsynth.recordings.recording import Windows
+from fedsynth.site.probe import probe
 from fedsynth.study import PrivacyUnit
-from fedsynth.training.private_gradient import Batch, choose_method, gradient_sum, is_checked, train
+from fedsynth.training.private_gradient import (
+    Batch,
+    GradientMethod,
+    choose_method,
+    gradient_rows,
+    gradient_sum,
+    is_checked,
+    log_zeros,
+    train,
+)
 from fedsynth.training.trainer import StepScale, Trainer, private_parameters
 from fedsynth.wire.arrays import check_like
 from fedsynth.wire.order import Order
 
 log = logging.getLogger("fedsynth.site")
+_PROBED: set[tuple[str, ...]] = set()  # gradients that this process has taken of made-up windows
 Answer = PrivateSum | dict[str, Tensor]
 
 
@@ -47,7 +60,7 @@ def prepare(
     device: torch.device,
     progress: Progress | None = None,
 ) -> StepWork:
-    """Check what came with the order; return what to do with the windows.
+    """Check what came with the order, try it on made-up windows, and return what to do with people's.
 
     Args:
         order: without messages of secure aggregation.
@@ -58,6 +71,7 @@ def prepare(
 
     Raises:
         WireError: tensors that are not what the step needs.
+        MachineError: made-up windows fail already.
     """
     if step.kind == "anchor":
         return _anchor(order, plan, step)
@@ -65,7 +79,7 @@ def prepare(
         return _train(order, plan, step, device=device, progress=progress)
     if step.kind == "gradient":
         return _gradient(order, plan, step, device=device)
-    return _assess(order, plan)
+    return _assess(order, plan, step)
 
 
 def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
@@ -79,7 +93,7 @@ def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
         return estimator.statistics(anchor, shape, signal=windows, labels=labels)
 
     size = estimator.statistic_size(shape, step=step.index)
-    return _sum_of_units(contribution, unit=plan.study.privacy.unit, size=size)
+    return _sum_of_units(contribution, plan=plan, step=step, size=size)
 
 
 def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> StepWork:
@@ -97,6 +111,7 @@ def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progre
         label_shares=rest["label_shares"],
     )
     name = step.mechanism.purpose
+    _probe_gradient(plan, step, parts, method=method, device=device, scale=scale)
 
     def work(windows: Windows, allowance: Allowance) -> dict[str, Tensor]:
         batch = _batch(windows, unit=study.privacy.unit, device=device)
@@ -114,6 +129,7 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
     method = choose_method(parts, phase=phase, study=plan.study)
     if any(not name.startswith("parts.") for name in order.tensors):
         raise WireError("the coordinator sent more than the parts that a gradient is taken of")
+    _probe_gradient(plan, step, parts, method=method, device=device)
 
     def work(windows: Windows, allowance: Allowance) -> PrivateSum:
         batch = _batch(windows, unit=plan.study.privacy.unit, device=device)
@@ -132,7 +148,44 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
     return StepWork(work, size=sum(parameter.numel() for parameter in private_parameters(parts, phase)))
 
 
-def _assess(order: Order, plan: Plan) -> StepWork:
+def _probe_gradient(
+    plan: Plan,
+    step: Step,
+    parts: nn.ModuleDict,
+    *,
+    method: GradientMethod,
+    device: torch.device,
+    scale: StepScale | None = None,
+) -> None:
+    """Take a gradient of made-up windows, once in a process for each phase, and with `scale` a step along nothing.
+
+    Raises:
+        MachineError: it fails.
+    """
+    study, phase = plan.study, plan.phase(step)
+    key = (plan.digest, phase.name, method, str(device))
+    if key in _PROBED:
+        return
+    tried = copy.deepcopy(parts)
+
+    def contribute(batch: Batch) -> Tensor:
+        rows = gradient_rows(plan.family, tried, phase=phase, shape=plan.shape, batch=batch, method=method)
+        if scale is not None:
+            with torch.random.fork_rng(devices=[]):
+                trainer = Trainer(
+                    plan.family, tried, phase=phase, shape=plan.shape, mechanism=step.mechanism, scale=scale
+                )
+                for _ in range(phase.private_steps):  # the last of them moves the public part too
+                    trainer.step(torch.zeros_like(rows[0]))
+        return rows
+
+    size = sum(parameter.numel() for parameter in private_parameters(parts, phase))
+    units = study.cohort.expected_units if method == "factored" else 1
+    probe(contribute, study=study, step=step, size=size, device=device, units=units)
+    _PROBED.add(key)
+
+
+def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
     study, shape = plan.study, plan.shape
     classifier = Classifier(len(shape.channels), shape.n_labels, plan=classifier_plan(shape))
     check_like(order.tensors, classifier.state_dict(), sender="the coordinator")
@@ -143,28 +196,41 @@ def _assess(order: Order, plan: Plan) -> StepWork:
         given = answer(classifier.eval(), windows.numpy())
         return tallies(given, labels.numpy(), positive=positive).mean(dim=0)
 
-    return _sum_of_units(contribution, unit=study.privacy.unit, size=tally_size(len(study.labels.names)))
+    return _sum_of_units(contribution, plan=plan, step=step, size=tally_size(len(study.labels.names)))
 
 
-def _sum_of_units(contribution: Callable[[Tensor, Tensor], Tensor], *, unit: PrivacyUnit, size: int) -> StepWork:
-    """Return the work of adding up what each unit contributes, shape (size,).
+def _sum_of_units(
+    contribution: Callable[[Tensor, Tensor], Tensor], *, plan: Plan, step: Step, size: int
+) -> StepWork:
+    """Return the work of adding up what each unit contributes, shape (size,), after trying it on a made-up unit.
 
     One unit at a time: kernels round a row differently in a batch of another size, so that evaluating people
     together would let one of them move what another contributes. A unit whose contribution fails counts as zero,
     because a failure that anybody can see would be an answer without noise.
     """
+    unit = plan.study.privacy.unit
+    probe(
+        lambda batch: contribution(batch.windows, batch.labels)[None],
+        study=plan.study,
+        step=step,
+        size=size,
+        device=torch.device("cpu"),
+    )
 
     def work(windows: Windows, allowance: Allowance) -> PrivateSum:
         batch = _batch(windows, unit=unit, device=torch.device("cpu"))
         rows = batch.rows()
-        step = allowance.step(n_units=len(rows), size=size)
-        for drawn in step.units:
+        taken = allowance.step(n_units=len(rows), size=size)
+        failed = 0
+        for drawn in taken.units:
             mine = rows[int(drawn)]
             try:
-                step.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
+                taken.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
             except Exception:
                 log.exception("a unit counts as zero")
-        return step.sum
+                failed += 1
+        log_zeros(failed, len(taken.units))
+        return taken.sum
 
     return StepWork(work, size=size)
 
@@ -198,7 +264,16 @@ def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"."""
+    """Return the device for "auto", "cpu" or "cuda".
+
+    Raises:
+        MachineError: CUDA is asked for and is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MachineError(
+            'site.toml asks for device = "cuda", and torch can use none here. Nothing was charged; '
+            'repair the driver, or write device = "auto"'
+        )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)

@@ -27,7 +27,8 @@ from fedsynth.training.trainer import Trainer, flat, private_parameters
 
 log = logging.getLogger("fedsynth.site")
 GradientMethod = Literal["loop", "factored"]
-_WINDOWS_AT_ONCE = 256
+WINDOWS_AT_ONCE = 256
+"""Taken together by book-keeping, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,42 @@ def gradient_sum(
     return step.sum
 
 
+def gradient_rows(
+    family: Family, parts: nn.ModuleDict, *, phase: Phase, shape: Shape, batch: Batch, method: GradientMethod
+) -> Tensor:
+    """Return the gradient of all of a made-up batch, shape (1, parameter); unlike for people, failures are raised.
+
+    With "factored" its units are one parcel, as large as any that people will be in.
+
+    Args:
+        family: the generator family.
+        parts: the gradient is taken with respect to `phase.private_part`.
+        phase: the one being trained.
+        shape: of the windows.
+        batch: made up.
+        method: as `gradient_sum` will use.
+    """
+    private = private_parameters(parts, phase)
+    loss_noise = LossNoise.of(private, width=family.example_noise_width(shape, phase))
+    if method == "factored":
+        rows = _factored_rows(family, parts, batch.rows(), phase=phase, batch=batch, loss_noise=loss_noise)
+        norms = rows.norms()
+        return rows.weighted_sum(1 / norms.clamp_min(1.0).to(batch.windows.dtype))[None]
+    windows = batch.windows
+    losses = family.example_loss(parts, phase, windows, batch.labels, loss_noise.draw(windows))
+    return flat(torch.autograd.grad(losses.mean(), private, allow_unused=True), private)[None]
+
+
+def log_zeros(failed: int, units: int) -> None:
+    """Tell the site, and nobody else, how many of the units that were drawn could not be computed."""
+    if failed == units > 0:
+        log.critical(
+            "all %d units that were drawn count as zero: the answer is noise, and was charged. Made-up windows had "
+            "passed the same step, so look for what failed since (disk, memory, GPU), or at the windows themselves",
+            units,
+        )
+
+
 @dataclass(frozen=True)
 class LossNoise:
     """What the losses of one step draw: standard normal numbers of which nothing is secret.
@@ -207,6 +244,7 @@ def _add_one_by_one(
     loss_noise: LossNoise,
 ) -> None:
     private = private_parameters(parts, phase)
+    failed = 0
     for mine in rows:
         try:
             windows = batch.windows[mine]
@@ -215,6 +253,8 @@ def _add_one_by_one(
         except Exception:
             # A failure that the coordinator could see would be an answer without noise: the unit counts as zero.
             log.exception("a unit counts as zero")
+            failed += 1
+    log_zeros(failed, len(rows))
 
 
 def _add_factored(
@@ -273,11 +313,11 @@ def _is_sound(rows_of: Callable[[list[Tensor]], UnwrittenRows], mine: Tensor) ->
 
 
 def _parcels(rows: list[Tensor]) -> list[list[Tensor]]:
-    """Part units into parcels of about `_WINDOWS_AT_ONCE` windows, so that memory stays bounded."""
+    """Part units into parcels of about `WINDOWS_AT_ONCE` windows, so that memory stays bounded."""
     parcels: list[list[Tensor]] = []
-    held = _WINDOWS_AT_ONCE
+    held = WINDOWS_AT_ONCE
     for mine in rows:
-        if held + len(mine) > _WINDOWS_AT_ONCE:
+        if held + len(mine) > WINDOWS_AT_ONCE:
             parcels.append([])
             held = 0
         parcels[-1].append(mine)

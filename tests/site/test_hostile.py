@@ -79,8 +79,9 @@ def test_a_classifier_that_overflows_learns_nothing_from_a_failure(
 def test_whatever_fails_after_the_charge_counts_as_zero(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(estimator_of(plan.study)), "statistics", lambda *_, **__: 1 / 0)
     folder = site(tmp_path / "a", make_people(12, seed=1), plan, make_site)
+    monkeypatch.setattr("fedsynth.site.steps.probe", lambda *_, **__: None)
+    monkeypatch.setattr(type(estimator_of(plan.study)), "statistics", lambda *_, **__: 1 / 0)
 
     assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == ""
 

@@ -1,0 +1,50 @@
+"""A plan's steps tried out on made-up windows, when a site approves it: nobody is charged for half a run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedsynth.evaluation.classifier import Classifier, classifier_plan
+from fedsynth.plan import Plan, Step
+from fedsynth.site.steps import prepare
+from fedsynth.synthesis.generator import at_prior
+from fedsynth.wire.order import Order
+
+_DONE: set[tuple[str, str]] = set()  # plans and devices of this process
+
+
+def probe_plan(plan: Plan, *, device: torch.device) -> None:
+    """Try every kind of a plan's steps on made-up windows, from the public prior on; once in a process.
+
+    Raises:
+        MachineError: one of them fails.
+    """
+    key = (plan.digest, str(device))
+    if key in _DONE:
+        return
+    for order, step in _first_of_each(plan):
+        prepare(order, plan, step, device=device)
+    _DONE.add(key)
+
+
+def _first_of_each(plan: Plan) -> Iterator[tuple[Order, Step]]:
+    """Yield every sum and every phase's first step, with an order as it is where nothing has been learned."""
+    prior, seen = plan.estimator.prior(plan.shape), set()
+    for number, step in enumerate(plan.steps):
+        tensors: Mapping[str, Tensor] = {}
+        if step.kind == "anchor":
+            tensors = replace(prior, done=step.index).tensors()
+        elif step.kind == "assess":
+            tensors = Classifier(
+                len(plan.shape.channels), plan.shape.n_labels, plan=classifier_plan(plan.shape)
+            ).state_dict()
+        elif plan.phase(step).name not in seen:
+            seen.add(plan.phase(step).name)
+            tensors = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}
+            if step.kind == "train":
+                shares = torch.full((plan.shape.n_labels,), 1 / plan.shape.n_labels)
+                tensors = {**tensors, "label_shares": shares, "seen_units": torch.ones(1)}
+        if tensors:
+            yield Order("", plan.digest, number, tensors), step
