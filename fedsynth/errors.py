@@ -18,6 +18,16 @@ class RefusedError(FedsynthError):
     """Somebody who may say no said no: a site's policy, a quorum, an existing folder."""
 
 
+class FederationError(RefusedError):
+    """A party, a key or a signed file is not what a federation's authority vouches for, or not any more."""
+
+
+class FederationFileError(FedsynthError):
+    """A file of a federation is missing or cannot be read. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class StudyError(FedsynthError):
     """The study file cannot be read as a study. Exit code 2."""
 

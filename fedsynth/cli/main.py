@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedsynth.cli import audit, check, rehearse, release, site, verify
+from fedsynth.cli import audit, check, federation, provision, rehearse, release, site, verify
 from fedsynth.cli.answer import answered, finish, steady_streams
 from fedsynth.cli.progress import silenced
 
@@ -67,12 +67,20 @@ def _fedsynth(
         context.fail("give a command")
 
 
-for _verb in (check.check, rehearse.rehearse, release.release, verify.verify, audit.audit):
+for _verb in (
+    check.check,
+    rehearse.rehearse,
+    release.release,
+    verify.verify,
+    audit.audit,
+    provision.provision,
+):
     app.command()(_quietable(_verb))
-for _info in site.app.registered_commands:
-    if _info.callback is not None:
-        _info.callback = _quietable(_info.callback)
-app.add_typer(site.app, name="site")
+for _name, _group in (("site", site.app), ("federation", federation.app)):
+    for _info in _group.registered_commands:
+        if _info.callback is not None:
+            _info.callback = _quietable(_info.callback)
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsynth.cli import hospital
+
 if TYPE_CHECKING:
     from fedsynth.ledger.chain import Charge
     from fedsynth.ledger.ledger import Ledger
     from fedsynth.privacy.mechanism import Mechanism
 
-app = typer.Typer(help="A hospital's own side: its ledger.", no_args_is_help=True)
+app = typer.Typer(help="A hospital's own side: its keys, what it approves, its ledger.", no_args_is_help=True)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class _Account:
 @app.callback()
 def _site() -> None:
     """Group the verbs of a site."""
+
+
+for _verb in (hospital.init, hospital.request, hospital.approver):
+    app.command()(_verb)
 
 
 @app.command()

@@ -4,9 +4,9 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fedsynth.errors import ConsentError, RefusedError, StudyError
 from fedsynth.privacy.mechanism import Group
@@ -27,7 +27,9 @@ class Policy(BaseModel):
     trust it gives, and `least_dishonest` how many other sites may work against it under trust `aggregate`.
     `device` is "auto" (CUDA where there is one), "cpu" or "cuda".
     `allow_batched` allows studies that take the gradients of many units at once, for which the coordinator must be
-    trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered.
+    trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered. With
+    `signed_approvals` an approval counts only under the site's signature, and with `approvers`, names and Ed25519
+    public keys of people in 64 hexadecimal digits, only under theirs too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -46,6 +48,20 @@ class Policy(BaseModel):
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
     kill_switch: str = "STOP"
+    signed_approvals: bool = False
+    approvers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
+
+    @field_validator("approvers")
+    @classmethod
+    def _are_different_people(cls, approvers: Mapping[str, str]) -> Mapping[str, str]:
+        if len(set(approvers.values())) != len(approvers):
+            raise ValueError("two approvers have one key; each person makes a key of their own")
+        return approvers
+
+    @property
+    def needs_signatures(self) -> bool:
+        """Whether an approval counts only under signatures."""
+        return self.signed_approvals or bool(self.approvers)
 
     def to_toml(self) -> str:
         """Return the text of a `site.toml` that says what is set here, and nothing that keeps to its default.

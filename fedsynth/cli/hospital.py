@@ -1,0 +1,68 @@
+"""`fedsynth site init`, `request` and `approver`: a hospital's own folder and the keys that it makes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Site = Annotated[Path, typer.Argument(help="the site's folder")]
+
+
+def init(
+    folder: Site,
+    name: Annotated[str | None, typer.Option(help="the site's name, to begin a folder")] = None,
+    kit: Annotated[Path | None, typer.Option(help="the authority's kit, or a later notice, to take in")] = None,
+    authority: Annotated[
+        str | None, typer.Option(help="the authority's twelve words, as its people read them to you")
+    ] = None,
+) -> None:
+    """Begin a site's folder, with rules to be read and changed, or take a kit of the federation's authority in.
+
+    First --name, then `fedsynth site request`, and once the kit is there --kit. The authority's words are compared
+    the first time; without them no kit is taken in.
+    """
+    from fedsynth.cli.federation import ask_for_words
+    from fedsynth.errors import RunError
+    from fedsynth.site.folder import FEDERATION, make_site, take_kit
+
+    if (name is None) == (kit is None):
+        raise RunError("give --name to begin a site's folder, or --kit to take a kit in; nothing was done")
+    if name is not None:
+        make_site(folder, name=name)
+        sys.stdout.write(
+            f"{folder} is made. Read {folder / 'site.toml'} and set its limits, then make the request:\n"
+        )
+        sys.stdout.write(f"    fedsynth site request {folder} --out {name}.request.json\n")
+    if kit is not None:
+        roster = take_kit(folder, kit, words=authority or ask_for_words(folder / FEDERATION))
+        sys.stdout.write(f"Edition {roster.edition} of federation {roster.name}: {', '.join(roster.members)}\n")
+        sys.stdout.write(f"Next: fedsynth site preflight {folder}\n")
+
+
+def request(
+    folder: Site, out: Annotated[Path, typer.Option("--out", help="the file to send to the authority")]
+) -> None:
+    """Make this site's own keys and its request to be certified. The private keys stay in the site's folder."""
+    from fedsynth.cli.federation import say_words
+    from fedsynth.federation.files import write_new
+    from fedsynth.site.folder import request_membership
+
+    made, data = request_membership(folder)
+    write_new(out, data)
+    say_words(made.words, out=out)
+
+
+def approver(
+    name: Annotated[str, typer.Argument(help="the person's name, as site.toml shall have it")],
+    key: Annotated[Path, typer.Option(help="where the person's private key is to be; for that person alone")],
+) -> None:
+    """Make the key of a person who approves studies, and print the line for `[approvers]` in site.toml."""
+    from fedsynth.federation import keys
+    from fedsynth.federation.names import check_name
+    from fedsynth.toml import dumps
+
+    check_name(name)
+    keys.new_signing_key(key)
+    public = keys.load_signing_key(key, what="the approver's key").public_key().public_bytes_raw()
+    sys.stdout.write(f"The line for [approvers] in site.toml:\n\n{dumps({name: public.hex()})}")
