@@ -1,17 +1,16 @@
-"""The plan that sites approve: the study, every private step with its noise, and the code version, as a digest."""
+"""The plan that sites approve: the study, every private step with its noise, and the code version, as a digest.
+
+What a plan says can be read without torch; what it takes to carry it out is loaded when it is asked for.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fedsynth.anchors.estimator import Estimator, estimator_of
 from fedsynth.errors import RunError
-from fedsynth.evaluation.private_scores import tally_bound
-from fedsynth.families.protocol import Family, Phase
-from fedsynth.families.registry import family_of
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.budget import SumRequest, share_budget
@@ -19,6 +18,10 @@ from fedsynth.privacy.mechanism import Group, Mechanism
 from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Study, canonical
+
+if TYPE_CHECKING:
+    from fedsynth.anchors.estimator import Estimator
+    from fedsynth.families.protocol import Family, Phase
 
 StepKind = Literal["anchor", "train", "gradient", "assess"]
 
@@ -50,13 +53,17 @@ class Plan:
         return shape_of(self.study)
 
     @cached_property
-    def family(self) -> Family:
+    def family(self) -> "Family":
         """Return the family that the study names."""
+        from fedsynth.families.registry import family_of
+
         return family_of(self.study.family)
 
     @cached_property
-    def estimator(self) -> Estimator:
+    def estimator(self) -> "Estimator":
         """Return the estimator of the anchor."""
+        from fedsynth.anchors.estimator import estimator_of
+
         return estimator_of(self.study)
 
     @property
@@ -64,7 +71,7 @@ class Plan:
         """Whether sites add shares and the coordinator sees totals alone."""
         return self.study.privacy.trust == "aggregate"
 
-    def phase(self, step: Step) -> Phase:
+    def phase(self, step: Step) -> "Phase":
         """Return which of the family's phases a "train" or "gradient" step belongs to."""
         return self.family.phases[step.index // _steps_of_a_phase(self.study)]
 
@@ -113,6 +120,10 @@ def plan_of(study: Study) -> Plan:
         StudyError: an unknown family or option.
         PrivacyError: no noise reaches epsilon.
     """
+    from fedsynth.anchors.estimator import estimator_of
+    from fedsynth.evaluation.private_scores import tally_bound
+    from fedsynth.families.registry import family_of
+
     known = _PLANS.get(study.digest)
     if known is not None:
         return known

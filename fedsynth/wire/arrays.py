@@ -8,8 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fedsynth.errors import WireError
-
-LARGEST_BYTES = 512 * 2**20
+from fedsynth.wire.packed import LARGEST_BYTES
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:

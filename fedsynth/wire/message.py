@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.errors import WireError
-
-MESSAGE = "message"
+from fedsynth.wire.packed import MESSAGE
 
 
 def as_tensors(data: bytes) -> dict[str, Tensor]:

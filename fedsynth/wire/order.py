@@ -1,13 +1,18 @@
-"""An order: what the coordinator asks a site to do, as bytes."""
+"""An order: what the coordinator asks a site to do, as bytes.
+
+A site first reads what an order names, with its tensors still packed: that takes neither torch nor their memory.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fedsynth.errors import WireError
-from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.packed import packed_message, unpack_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATEMENT_STEP = -1
 """The step number of an order that opens no data and asks for the site's ledger lines on this study."""
@@ -30,11 +35,13 @@ class Order:
     run: str
     plan: str
     step: int
-    tensors: Mapping[str, Tensor]
+    tensors: "Mapping[str, Tensor]"
     stage: str = ""
 
     def to_bytes(self) -> bytes:
         """Write the order."""
+        from fedsynth.wire.arrays import pack  # it loads torch
+
         header = {"run": self.run, "plan": self.plan, "step": self.step, "stage": self.stage}
         return seal(header, pack(self.tensors))
 
@@ -45,17 +52,43 @@ class Order:
         Raises:
             WireError: malformed, a field too many, or a stage that nobody knows.
         """
-        header, payload = unseal(data)
+        from fedsynth.wire.arrays import unpack  # it loads torch
+
+        order = PackedOrder.from_bytes(data)
+        return cls(order.run, order.plan, order.step, unpack(order.packed), order.stage)
+
+
+@dataclass(frozen=True)
+class PackedOrder:
+    """An order whose tensors are still the bytes that came."""
+
+    run: str
+    plan: str
+    step: int
+    stage: str
+    packed: bytes
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "PackedOrder":
+        """Read what an order names.
+
+        Raises:
+            WireError: malformed, too large, a field too many, or a stage that nobody knows.
+        """
+        header, packed = unseal(data)
         odd = sorted(set(header) ^ {"run", "plan", "step", "stage"})
         if odd or type(header["step"]) is not int:
             named = ", ".join(repr(name[:40]) for name in odd[:5]) or "step is no whole number"
             raise WireError(f"an order must hold run, plan, step, stage and nothing else: {named}")
         if header["stage"] not in STAGES:
             raise WireError(f"an order names a stage that is none of the {len(STAGES)} known")
-        return cls(
-            run=str(header["run"]),
-            plan=str(header["plan"]),
-            step=header["step"],
-            tensors=unpack(payload),
-            stage=header["stage"],
-        )
+        unpack_arrays(packed)  # what is malformed is refused even where its tensors are not used
+        return cls(str(header["run"]), str(header["plan"]), header["step"], header["stage"], packed)
+
+    def message(self) -> bytes:
+        """Return the message of secure aggregation that came with the order.
+
+        Raises:
+            WireError: there is none.
+        """
+        return packed_message(self.packed)

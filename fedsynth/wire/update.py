@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedsynth.errors import WireError
 from fedsynth.privacy.mechanism import Mechanism
-from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.packed import pack_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FIELDS = {"refused", "ledger_head", "ledger_length", "train_history", "held_out_history"}
 _MOST_EVENTS = 200_000
@@ -26,15 +27,19 @@ class Update:
     a statement; on the wire, steps that differ in their number alone are one entry.
     """
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
     refused: str = ""
     ledger_head: str = ""
     ledger_length: int = 0
     train_history: tuple[Mechanism, ...] = ()
     held_out_history: tuple[Mechanism, ...] = ()
 
-    def to_bytes(self) -> bytes:
-        """Write the update."""
+    def to_bytes(self, packed: bytes | None = None) -> bytes:
+        """Write the update.
+
+        Args:
+            packed: the tensors, where they are packed already and `tensors` is empty.
+        """
         header = {
             "refused": self.refused,
             "ledger_head": self.ledger_head,
@@ -42,7 +47,7 @@ class Update:
             "train_history": _joined(self.train_history),
             "held_out_history": _joined(self.held_out_history),
         }
-        return seal(header, pack(self.tensors))
+        return seal(header, _pack(self.tensors) if packed is None else packed)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Update":
@@ -55,6 +60,8 @@ class Update:
         if set(header) != _FIELDS:
             raise WireError("an update has fields that are missing or unknown")
         try:
+            from fedsynth.wire.arrays import unpack  # it loads torch
+
             return cls(
                 tensors=unpack(payload),
                 refused=str(header["refused"]),
@@ -65,6 +72,14 @@ class Update:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WireError("an update's header cannot be read") from error
+
+
+def _pack(tensors: "Mapping[str, Tensor]") -> bytes:
+    if not tensors:
+        return pack_arrays({})
+    from fedsynth.wire.arrays import pack  # it loads torch
+
+    return pack(tensors)
 
 
 def _joined(history: Sequence[Mechanism]) -> list[dict[str, Any]]:
