@@ -1,7 +1,8 @@
 """Repricing: from a statement's events to what they cost by the accountants that are installed here.
 
 Closed forms (`fedsynth.privacy.lower_bound`) refuse what cannot be true. This adds everything up, with the
-accountant, the grid and the adjacency that the plan was priced with, so that the same events give the same number.
+accountant, the grid and the adjacency that the plan was priced with, so that the same events give the same
+number.
 Nothing that verifies a release imports it: whoever calls `verify_release` hands it in, where an accountant is there.
 """
 
@@ -18,8 +19,8 @@ RELATIVE_TOLERANCE = 1e-3
 """Of epsilon. The same code gives the same number; this leaves room for another version of an accountant's
 library, which may round or cut its tails elsewhere, and is no more than a plan leaves unspent of its target."""
 ABSOLUTE_TOLERANCE = {PLD: 1e-4, PRV: 1e-3}
-"""One interval of dp_accounting's grid; twice the least error that Opacus is asked for. They decide at epsilon = .01,
-where the two accountants differ by 5 % from each other: each is compared with itself and never with the other."""
+"""One interval of dp_accounting's grid; twice the least error that Opacus is asked for. They decide at epsilon
+.01, where the two accountants differ by 5 % from each other: each is compared with itself alone."""
 _MOST_KINDS = 256  # different sums of one site; each takes its own convolution
 _MOST_LOSS = 1000.0  # mean privacy loss; epsilon 20 leaves far less, and a grid that holds more fills the memory
 _ACCOUNTANTS = {PLD: "dp_accounting", PRV: "opacus"}

@@ -22,7 +22,7 @@ from fedsynth.site.policy import Policy, check_people, check_plan, check_studies
 from fedsynth.site.probe import check_memory
 from fedsynth.site.steps import choose_device
 from fedsynth.source_code import code_in_use
-from fedsynth.wire.order import Order
+from fedsynth.wire.order import PackedOrder
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _reserve(
     )
 
 
-def approval_for(folder: Path, order: Order) -> Approval:
+def approval_for(folder: Path, order: PackedOrder) -> Approval:
     """Return what this site approved for the order's run.
 
     Raises:

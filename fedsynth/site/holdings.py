@@ -7,8 +7,10 @@ in parallel.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +44,10 @@ class Holdings:
                 "promise needs everybody in one group. Give both the name of one person, or leave one out"
             )
 
-    def open(self, ticket: Ticket, *, ledger: Ledger) -> Windows:
-        """Return the windows of the ticket's group, for a charge that was written; a ticket opens them once.
+    def open(self, ticket: Ticket, *, ledger: Ledger) -> BinaryIO:
+        """Open the windows of the ticket's group for reading, after a charge that was written; once for a ticket.
+
+        The file may be handed to a process that may open none itself: it can read this one, and no more.
 
         Raises:
             PrivacyError: no ticket, or one for other people.
@@ -54,11 +58,14 @@ class Holdings:
         group = ticket.mechanism.group
         if ledger.redeem(ticket).people != people_key(self.tokens[group]):
             raise PrivacyError("this ticket was charged to other people than those held here; nothing was opened")
-        return _read(self.folder / f"{group}.npz")
+        # Neither a link to another file nor the right to write is handed on.
+        place, flags = self.folder / f"{group}.npz", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(place, flags), "rb")
 
     def at_home(self, group: Group) -> Windows:
         """Return a group's windows without a charge, for the site's own eyes: no number of them may leave."""
-        return _read(self.folder / f"{group}.npz")
+        with (self.folder / f"{group}.npz").open("rb") as file:
+            return read_windows(file)
 
 
 def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: Study, key: bytes) -> Holdings:
@@ -162,14 +169,15 @@ def _write(path: Path, windows: Windows, rows: NDArray[np.bool_]) -> None:
     )
 
 
-def _read(path: Path) -> Windows:
-    with np.load(path, allow_pickle=False) as file:
+def read_windows(file: BinaryIO) -> Windows:
+    """Read the windows of an open file, as `keep` wrote them."""
+    with np.load(file, allow_pickle=False) as arrays:
         return Windows(
-            signal=file["signal"],
-            labels=file["labels"],
-            subjects=file["subjects"],
-            recordings=file["recordings"],
-            label_names=tuple(str(name) for name in file["label_names"]),
-            channels=tuple(str(name) for name in file["channels"]),
-            sfreq=float(file["sfreq"]),
+            signal=arrays["signal"],
+            labels=arrays["labels"],
+            subjects=arrays["subjects"],
+            recordings=arrays["recordings"],
+            label_names=tuple(str(name) for name in arrays["label_names"]),
+            channels=tuple(str(name) for name in arrays["channels"]),
+            sfreq=float(arrays["sfreq"]),
         )

@@ -1,4 +1,4 @@
-"""A site's side of secure aggregation, from messages in orders to messages in updates.
+"""A site's side of secure aggregation, from the messages in orders to those that answer them.
 
 The protocol is `fedsynth.secure_aggregation.protocol`; here its state is kept in the site's folder between two
 orders, on the disk before an answer leaves, and by one process at a time. A site that forgets what it said could be
@@ -12,19 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from torch import Tensor
+from numpy.typing import NDArray
 
 from fedsynth.errors import ConsentError, StudyError
 from fedsynth.ledger import disk as disk
 from fedsynth.plan import context_of, secure_cohort_of
-from fedsynth.privacy.private_sum import LatticeSum
 from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.site.approval import Approval, run_file
-from fedsynth.wire.message import as_tensors, message_in
-from fedsynth.wire.order import Order
+from fedsynth.wire.order import PackedOrder
 
-Mask = Callable[[LatticeSum], dict[str, Tensor]]
+Mask = Callable[[NDArray[np.int64]], bytes]
+"""Takes a sum in steps of its lattice, returns the message that hides it."""
 
 
 def make_identity(folder: Path) -> bytes:
@@ -40,14 +39,14 @@ def make_identity(folder: Path) -> bytes:
 class SecureSumParticipant:
     """Secure aggregation at one site for the run that an order belongs to."""
 
-    def __init__(self, folder: Path, *, order: Order, approval: Approval, me: str) -> None:
+    def __init__(self, folder: Path, *, order: PackedOrder, approval: Approval, me: str) -> None:
         """Take what was approved; nothing is read yet."""
         self._folder, self._me, self._approval = folder, me, approval
         self._context = context_of(run=order.run, plan=order.plan)
         self._states = folder / "secure"
         self._path = self._states / f"{run_file(self._context)}.state"
 
-    def set_up(self, order: Order) -> dict[str, Tensor]:
+    def set_up(self, order: PackedOrder) -> bytes:
         """Answer one of the two messages that open a run: this site's keys, or its shares.
 
         Raises:
@@ -62,11 +61,11 @@ class SecureSumParticipant:
                 reply = site.keys()
             else:
                 site = self._load()
-                reply = site.shares(message_in(order.tensors))
+                reply = site.shares(order.message())
             self._save(site)
-        return as_tensors(reply)
+        return reply
 
-    def mask(self, order: Order, *, size: int) -> Mask:
+    def mask(self, order: PackedOrder, *, size: int) -> Mask:
         """Check the request for a masked vector; return what turns a sum into one.
 
         Raises:
@@ -74,26 +73,26 @@ class SecureSumParticipant:
             WireError: a request that is not for this step and `size` words.
             PrivacyError: the step is over.
         """
-        step, data = order.step, message_in(order.tensors)
+        step, data = order.step, order.message()
         trial = self._load()
         if trial.masked(step, size) is None:
             # On a copy of the state, which is thrown away: refuse before anything is charged.
             trial.mask(step, np.zeros(size, dtype=np.uint64), data)
 
-        def masked(total: LatticeSum) -> dict[str, Tensor]:
+        def masked(values: NDArray[np.int64]) -> bytes:
             with self._alone():
                 site = self._load()
                 # A crash, or another process, may have come between this and the answer that was to be kept: the
                 # vector of a step is masked once, and that one is the answer whoever asks.
                 reply = site.masked(step, size)
                 if reply is None:
-                    reply = site.mask(step, total.values.view(np.uint64), data)
+                    reply = site.mask(step, values.view(np.uint64), data)
                     self._save(site)
-            return as_tensors(reply)
+            return reply
 
         return masked
 
-    def unmask(self, order: Order) -> dict[str, Tensor]:
+    def unmask(self, order: PackedOrder) -> bytes:
         """Sign the list of survivors of a step, or reveal the shares that open its total.
 
         Raises:
@@ -105,9 +104,9 @@ class SecureSumParticipant:
         with self._alone():
             site = self._load()
             answer = site.agree if order.stage == "agree" else site.unmask
-            reply = answer(order.step, message_in(order.tensors))
+            reply = answer(order.step, order.message())
             self._save(site)
-        return as_tensors(reply)
+        return reply
 
     def _circle(self) -> SecureCohort:
         secure_cohort = secure_cohort_of(self._approval.plan.study, self._approval.roster)

@@ -8,25 +8,24 @@ site's own log.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fedsynth.errors import BudgetError, ConsentError, FedsynthError
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.noise import NoiseSource, system_noise
-from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.progress import Progress
 from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, nonce_of, open_ledger
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
 from fedsynth.site.secure_sums import SecureSumParticipant
-from fedsynth.site.steps import choose_device, prepare
-from fedsynth.wire.message import without_message
-from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
+from fedsynth.site.worker import LATTICE, LocalWorker, Task, Worker, check_answer
+from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, PackedOrder
+from fedsynth.wire.packed import pack_arrays, pack_message
 from fedsynth.wire.update import Update
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("fedsynth.site")
 
@@ -40,7 +39,8 @@ class SiteSession:
         *,
         progress: Progress | None = None,
         noise: NoiseSource = system_noise,
-        observe: Callable[[Tensor], None] | None = None,
+        observe: "Callable[[Tensor], None] | None" = None,
+        worker: Worker | None = None,
     ) -> None:
         """Open the site's folder; nothing about people is read yet.
 
@@ -49,15 +49,15 @@ class SiteSession:
             progress: called with (what, done, all).
             noise: tests and audits only pass something else.
             observe: shown every noisy sum, for an audit.
+            worker: does the steps; by default this process, to which the three above belong.
         """
         self._folder = folder
-        self._progress = progress
-        self._noise, self._observe = noise, observe
+        self._worker = worker or LocalWorker(progress=progress, noise=noise, observe=observe)
 
     def handle(self, data: bytes) -> bytes:
         """Answer one order."""
         try:
-            return self._answer(Order.from_bytes(data))
+            return self._answer(PackedOrder.from_bytes(data))
         except FedsynthError as error:
             log.warning("refused: %s", error)
             return Update(refused=type(error).__name__).to_bytes()
@@ -65,7 +65,7 @@ class SiteSession:
             log.exception("an order failed")
             return Update(refused="InternalError").to_bytes()
 
-    def _answer(self, order: Order) -> bytes:
+    def _answer(self, order: PackedOrder) -> bytes:
         policy = load_policy(self._folder)
         check_switch(policy, self._folder)
         approval = approval_for(self._folder, order)
@@ -77,18 +77,18 @@ class SiteSession:
                 return _statement(ledger, holdings)
             secure_sums = SecureSumParticipant(self._folder, order=order, approval=approval, me=policy.name)
             if order.step == SETUP_STEP:
-                return Update(secure_sums.set_up(order)).to_bytes()
+                return Update().to_bytes(pack_message(secure_sums.set_up(order)))
             if not 0 <= order.step < len(approval.plan.steps):
                 raise ConsentError(
                     f"the approved plan has {len(approval.plan.steps)} steps; step {order.step} is none of them"
                 )
             if order.stage:
-                return Update(secure_sums.unmask(order)).to_bytes()
+                return Update().to_bytes(pack_message(secure_sums.unmask(order)))
             return self._step(order, approval, policy, ledger, holdings, secure_sums)
 
     def _step(
         self,
-        order: Order,
+        order: PackedOrder,
         approval: Approval,
         policy: Policy,
         ledger: Ledger,
@@ -102,33 +102,29 @@ class SiteSession:
         kept = ledger.reply(nonce)
         if kept is not None:
             return kept
-        is_aggregate = step.mechanism.noise_shares > 1
-        plain = replace(order, tensors=without_message(order.tensors)) if is_aggregate else order
-        work = prepare(plain, plan, step, device=choose_device(policy.device), progress=self._progress)
-        mask = secure_sums.mask(order, size=work.size) if is_aggregate else None
-        try:
-            ticket = ledger.charge(
-                step.mechanism,
-                nonce=nonce,
-                study=plan.digest,
-                tokens=holdings.tokens[step.mechanism.group],
-                cap=cap_of(policy, plan),
-                delta=plan.study.privacy.delta,
-                unit=plan.study.privacy.unit,
-            )
-        except BudgetError:
-            kept = ledger.reply(nonce)  # another process may have answered it meanwhile
-            if kept is None:
-                raise
-            return kept
-        allowance = Allowance(ticket.mechanism, noise=self._noise, observe=self._observe)
-        answer = work.run(holdings.open(ticket, ledger=ledger), allowance)
-        if isinstance(answer, PrivateSum):
-            # One share of the noise protects nobody: such a sum leaves under its mask or not at all.
-            tensors = mask(answer.read_lattice()) if mask else {"sum": answer.read()}
-        else:
-            tensors = answer
-        reply = Update(tensors, ledger_head=ledger.head, ledger_length=len(ledger)).to_bytes()
+        task = Task(order, plan, policy.device)
+        with self._worker.prepare(task) as work:
+            mask = secure_sums.mask(order, size=work.size) if step.mechanism.noise_shares > 1 else None
+            try:
+                ticket = ledger.charge(
+                    step.mechanism,
+                    nonce=nonce,
+                    study=plan.digest,
+                    tokens=holdings.tokens[step.mechanism.group],
+                    cap=cap_of(policy, plan),
+                    delta=plan.study.privacy.delta,
+                    unit=plan.study.privacy.unit,
+                )
+            except BudgetError:
+                kept = ledger.reply(nonce)  # another process may have answered it meanwhile
+                if kept is None:
+                    raise
+                return kept
+            with holdings.open(ticket, ledger=ledger) as windows:
+                answer = work.run(windows)
+        check_answer(answer, task, size=work.size)
+        packed = pack_message(mask(answer[LATTICE])) if mask else pack_arrays(answer)
+        reply = Update(ledger_head=ledger.head, ledger_length=len(ledger)).to_bytes(packed)
         return ledger.keep_reply(nonce, reply)
 
 

@@ -21,8 +21,9 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site import holdings as holdings_module
+from fedsynth.site import worker as worker_module
 from fedsynth.site.approval import approve
-from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings
+from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holdings, read_windows
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT_STEP, Order
@@ -72,8 +73,8 @@ def test_the_charge_is_written_before_the_data_is_opened(
     site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    read = holdings_module._read
-    monkeypatch.setattr(holdings_module, "_read", lambda path: (seen.append(lines(site)), read(path))[1])
+    read = worker_module.read_windows
+    monkeypatch.setattr(worker_module, "read_windows", lambda file: (seen.append(lines(site)), read(file))[1])
 
     ask(site, first_order(plan))
 
@@ -83,10 +84,10 @@ def test_the_charge_is_written_before_the_data_is_opened(
 def test_a_failure_after_the_charge_is_not_refunded(
     site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def burst(_: Path) -> None:
+    def burst(_: object) -> None:
         raise OSError("CANARY-1-3.npz cannot be read")
 
-    monkeypatch.setattr(holdings_module, "_read", burst)
+    monkeypatch.setattr(worker_module, "read_windows", burst)
     with caplog.at_level(logging.CRITICAL):
         answer = SiteSession(site).handle(first_order(plan).to_bytes())
 
@@ -132,7 +133,7 @@ def test_two_sites_with_the_same_people_and_one_torch_seed_answer_differently(
 def test_what_was_not_approved_is_refused_uncharged_and_unopened(
     site: Path, plan: Plan, changes: dict[str, object], refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdings_module, "_read", lambda _: pytest.fail("data was opened"))
+    monkeypatch.setattr(worker_module, "read_windows", lambda _: pytest.fail("data was opened"))
 
     update = ask(site, first_order(plan, **changes))
 
@@ -308,7 +309,8 @@ def test_holdings_open_once_for_a_ticket_of_their_own_people(site: Path) -> None
             holdings.open(None, ledger=ledger)  # type: ignore[arg-type]
 
         ticket = charged(ledger, holdings.tokens["train"])
-        assert len(holdings.open(ticket, ledger=ledger).labels) > 0
+        with holdings.open(ticket, ledger=ledger) as file:
+            assert len(read_windows(file).labels) > 0
         with pytest.raises(LedgerError, match="used before"):
             holdings.open(ticket, ledger=ledger)
 
