@@ -3,7 +3,7 @@
 Closed forms (`fedsynth.privacy.lower_bound`) refuse what cannot be true. This adds everything up, with the
 accountant, the grid and the adjacency that the plan was priced with, so that the same events give the same
 number.
-Nothing that verifies a release imports it: whoever calls `verify_release` hands it in, where an accountant is there.
+Nothing that verifies a release imports it: whoever calls `verify_release` hands it in, where there is one.
 """
 
 import importlib.util
