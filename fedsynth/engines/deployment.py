@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from fedsynth.coordinator.run_folder import RunFolder
-from fedsynth.engines.certificates import ServerFiles, make_node_key, make_server_files
+from fedsynth.engines.certificates import make_node_key, make_server_files
 from fedsynth.engines.flower import CONNECTION, connect, forget_failure, run_app, write_settings
-from fedsynth.engines.processes import LOOPBACK, Process, Processes, free_ports
+from fedsynth.engines.processes import LOOPBACK, Processes, free_ports
+from fedsynth.engines.superlink import superlink_command
 from fedsynth.progress import Progress
 
 
@@ -27,7 +28,7 @@ def carry_out(folder: Path, progress: Progress) -> None:
     with Processes(folder / "logs") as processes:
         files = make_server_files(processes.home)
         connect(processes.home, port=port, certificate=files.authority)
-        superlink = _start_superlink(processes, files, port=port)
+        superlink = processes.start_server("superlink", superlink_command(files, port=port), port=port)
         progress("sites registered", 0, len(sites))
         for index, (site, node_port) in enumerate(zip(sites, node_ports, strict=True)):
             home = processes.home / f"node-{index}"
@@ -44,13 +45,6 @@ def carry_out(folder: Path, progress: Progress) -> None:
             )
             progress("sites registered", index + 1, len(sites))
         run_app(processes, folder=folder, superlink=superlink, options=(), progress=progress)
-
-
-def _start_superlink(processes: Processes, files: ServerFiles, *, port: int) -> Process:
-    command = ["flower-superlink", "--host", LOOPBACK, "--port", str(port), "--enable-supernode-auth"]
-    command += ["--ssl-ca-certfile", str(files.authority)]
-    command += ["--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)]
-    return processes.start_server("superlink", command, port=port)
 
 
 def _start_supernode(

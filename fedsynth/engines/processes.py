@@ -3,19 +3,21 @@
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fedsynth.engines import tether
+from fedsynth.engines.guardian import Guardian
+from fedsynth.engines.relatives import GRACE_SECONDS, end_relatives
 from fedsynth.engines.termination import unwound
 from fedsynth.errors import RunError
 
@@ -31,7 +33,7 @@ _OFFLINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 _LONGEST_TEMP = 25
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = GRACE_SECONDS
 _START_SECONDS = 60.0
 
 
@@ -39,7 +41,9 @@ class Processes:
     """The processes of one run, their home and their logs; leaving the context ends them and removes the home.
 
     Flower and Ray detach some of their children, which leave every process group and may outlive their parents.
-    Each process therefore carries this run's mark in its environment, by which it is found again, by id.
+    Each process therefore carries this run's mark in its environment, by which it is found again, by id. Should
+    this process end without leaving the context, as by SIGKILL, a guardian of its own ends the others and removes
+    the home: keys are in it.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -51,6 +55,7 @@ class Processes:
         self._mark = secrets.token_hex(16)
         self._started: list[Process] = []
         self._restore = ExitStack()
+        self._guardian = Guardian(self.home, mark=f"{_MARK}={self._mark}")
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -67,6 +72,7 @@ class Processes:
                 self.stop()
             finally:
                 shutil.rmtree(self.home, ignore_errors=True)
+                self._guardian.dismiss()
 
     def start(
         self, log: str, command: Sequence[str], *, home: Path | None = None, extra: Mapping[str, str] | None = None
@@ -88,7 +94,7 @@ class Processes:
             raise RunError(f"{command[0]} is not installed beside this Python; nothing was started")
         with self._log(log).open("ab") as output:
             process = subprocess.Popen(
-                [program, *command[1:]],
+                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), program, *command[1:]],
                 cwd=self.home,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -107,6 +113,16 @@ class Processes:
         """
         if self.start(log, command).wait() != 0:
             raise RunError(f"`{' '.join(command[:2])}` failed; its last words are in {self._log(log)}")
+
+    def answer(self, log: str, command: Sequence[str]) -> str:
+        """Run a command to its end and return what it wrote, its words also going to its log.
+
+        Raises:
+            RunError: it failed.
+        """
+        before = self._log(log).stat().st_size if self._log(log).exists() else 0
+        self.run(log, command)
+        return self._log(log).read_bytes()[before:].decode("utf-8", errors="replace")
 
     def start_server(self, log: str, command: Sequence[str], *, port: int) -> Process:
         """Start a command and wait until it listens on a port.
@@ -138,31 +154,10 @@ class Processes:
 
     def stop(self) -> None:
         """End every process of this run, politely and then by force, and return when none is left."""
-        known: frozenset[_Identity] = frozenset()
-        asked: frozenset[_Identity] = frozenset()
-        ends = time.monotonic() + _GRACE_SECONDS
-        while known := self._running(known):
-            if time.monotonic() < ends:
-                _send(known - asked, signal.SIGTERM)
-                asked = known
-            else:
-                _send(known, signal.SIGKILL)
-            time.sleep(0.1)
+        own = [process.pid for process in self._started if process.poll() is None]
+        end_relatives(f"{_MARK}={self._mark}", own, grace_seconds=_GRACE_SECONDS)
         for process in self._started:
             process.wait()
-
-    def _running(self, known: Collection["_Identity"] = ()) -> frozenset["_Identity"]:
-        """Return the marked processes, their descendants, and those known before; all that still run.
-
-        Ray's workers overwrite their environment with a title, so the mark alone does not find them.
-        """
-        own = {process.pid for process in self._started if process.poll() is None}
-        table = _table(f"{_MARK}={self._mark}".encode())
-        family = own | {pid for pid, row in table.items() if row.marked}
-        while children := {pid for pid, row in table.items() if row.parent in family} - family:
-            family |= children
-        everyone = {_Identity(pid, row.began) for pid, row in table.items()}
-        return frozenset({one for one in everyone if one.pid in family or one in known})
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -189,42 +184,3 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind((LOOPBACK, 0))
         return [int(one.getsockname()[1]) for one in sockets]
-
-
-@dataclass(frozen=True)
-class _Identity:
-    """A process id and when that process began, in clock ticks: ids are used again."""
-
-    pid: int
-    began: int
-
-
-@dataclass(frozen=True)
-class _Row:
-    parent: int
-    began: int
-    marked: bool
-
-
-def _table(mark: bytes) -> dict[int, _Row]:
-    """Return every process that runs (proc(5)): its parent, and whether it carries the mark."""
-    table: dict[int, _Row] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
-            state, parent, *rest = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            if state not in "ZX":
-                table[int(folder.name)] = _Row(int(parent), int(rest[17]), mark in _environ(folder))
-    return table
-
-
-def _environ(folder: Path) -> list[bytes]:
-    try:
-        return (folder / "environ").read_bytes().split(b"\0")
-    except OSError:  # somebody else's process
-        return []
-
-
-def _send(processes: Collection[_Identity], number: signal.Signals) -> None:
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 import time
 import tomllib
@@ -57,6 +58,45 @@ def test_everything_ends_when_the_run_is_interrupted(tmp_path: Path, number: sig
 
     assert process.returncode is not None
     assert not processes.home.exists()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fedsynth.engines.processes import Processes
+with Processes(Path(sys.argv[1], "logs")) as processes:
+    children = [
+        processes.start("child", [sys.executable, "-c", "import time; time.sleep(600)"]),
+        processes.start("hider", [sys.executable, "-c", sys.argv[2], str(Path(sys.argv[1], "hidden"))]),
+    ]
+    while not Path(sys.argv[1], "hidden").exists() or not Path(sys.argv[1], "hidden").read_text():
+        time.sleep(0.05)
+    Path(sys.argv[1], "facts.new").write_text(f"{processes.home} {children[0].pid}")
+    Path(sys.argv[1], "facts.new").rename(Path(sys.argv[1], "facts"))
+    time.sleep(600)
+"""
+
+
+def test_nothing_stays_when_the_run_itself_is_killed(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), HIDER])
+    while not (tmp_path / "facts").exists():
+        assert holder.poll() is None
+        time.sleep(0.05)
+    home, child = (tmp_path / "facts").read_text().split()
+    hidden = (tmp_path / "hidden").read_text()
+    assert Path(home).is_dir()
+    assert Path("/proc", child).exists()
+    assert Path("/proc", hidden).exists()
+
+    holder.kill()
+    holder.wait()
+
+    ends = time.monotonic() + 10
+    while Path(home).exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not Path(home).exists()
+    assert _ended(Path("/proc", child))
+    assert _ended(Path("/proc", hidden))
 
 
 def test_a_failed_command_names_its_log(tmp_path: Path) -> None:
