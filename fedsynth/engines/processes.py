@@ -171,6 +171,8 @@ class Processes:
             _MARK: self._mark,
             "FLWR_HOME": str(home),
             "RAY_TMPDIR": str(self.home),
+            # What a killed process leaves behind goes with the home.
+            "TMPDIR": str(self.home),
             "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
             "NO_PROXY": direct,
             "no_proxy": direct,
