@@ -6,6 +6,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedsynth.coordinator.control import COORDINATOR, Controlled, ends_with_driver, held
 from fedsynth.coordinator.run_folder import RunFolder, coordinate
 from fedsynth.progress import Progress
 from server.transport import GridTransport
@@ -15,17 +16,22 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Carry out the plan in the folder `run`; `gather-seconds` and `round-seconds` bound the waiting."""
+    """Carry out the plan in the folder `run`; `gather-seconds` and `round-seconds` bound the waiting.
+
+    `nodes` is a JSON object in words, of the node that was registered for each site; empty where nodes are asked.
+    """
     folder = Path(str(context.run_config["run"]))
     progress = _writer(folder / "progress.jsonl")
-    transport = GridTransport(
-        grid,
-        wanted=RunFolder(folder).facts().sites,
-        gather_seconds=float(context.run_config.get("gather-seconds", 300)),
-        round_seconds=float(context.run_config.get("round-seconds", 1800)),
-        progress=progress,
-    )
-    coordinate(folder, transport=transport, progress=progress)
+    with held(folder, COORDINATOR, what="coordinates"), ends_with_driver(folder):
+        transport = GridTransport(
+            grid,
+            wanted=RunFolder(folder).facts().sites,
+            gather_seconds=float(context.run_config.get("gather-seconds", 300)),
+            round_seconds=float(context.run_config.get("round-seconds", 1800)),
+            progress=progress,
+            nodes=json.loads(str(context.run_config.get("nodes") or "null")),
+        )
+        coordinate(folder, transport=Controlled(transport, folder), progress=progress)
 
 
 def _writer(path: Path) -> Progress:

@@ -27,19 +27,26 @@ class GridTransport:
         gather_seconds: float,
         round_seconds: float,
         progress: Callable[[str, int, int], None],
+        nodes: Mapping[str, int] | None = None,
     ) -> None:
-        """Ask every node which site it speaks for, until all sites wanted are known or the time is over.
+        """Wait until the nodes of all sites wanted are connected, or the time is over.
 
         Args:
             grid: of a run that has begun.
             wanted: the names of the sites.
+            nodes: the node that speaks for each site, as it was registered with the site's key; without it every
+                node is asked which site it speaks for.
             gather_seconds: how long to wait for the nodes to connect and to say their names.
             round_seconds: how long to wait for the answers to one round of orders.
             progress: called with (what, done, all) while nodes connect.
         """
         self._grid = grid
         self._round_seconds = round_seconds
-        self._nodes = self._gather(wanted, gather_seconds, progress)
+        self._nodes = (
+            self._gather(wanted, gather_seconds, progress)
+            if nodes is None
+            else self._await({site: nodes[site] for site in wanted if site in nodes}, gather_seconds, progress)
+        )
 
     def sites(self) -> tuple[str, ...]:
         """Return the names of the sites that were found, in the order wanted."""
@@ -64,6 +71,21 @@ class GridTransport:
                 time.sleep(_POLL_SECONDS)
         for node in pending.values():
             log.warning("site %s did not answer within %g s", site_of[node], self._round_seconds)
+
+    def _await(
+        self, nodes: Mapping[str, int], seconds: float, progress: Callable[[str, int, int], None]
+    ) -> dict[str, int]:
+        ends = time.monotonic() + seconds
+        while True:
+            online = set(self._grid.get_node_ids())
+            found = {site: node for site, node in nodes.items() if node in online}
+            progress(_GATHERING, len(found), len(nodes))
+            if len(found) == len(nodes) or time.monotonic() >= ends:
+                break
+            time.sleep(_POLL_SECONDS)
+        for site in nodes.keys() - found.keys():
+            log.warning("site %s is absent: its node is not connected", site)
+        return found
 
     def _gather(
         self, wanted: Sequence[str], seconds: float, progress: Callable[[str, int, int], None]

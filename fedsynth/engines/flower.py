@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsynth import errors
+from fedsynth.coordinator.control import DRIVER, ask, held
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.processes import LOOPBACK, Process, Processes
 from fedsynth.errors import FedsynthError, RunError
@@ -29,6 +30,7 @@ clientapp = "client.app:app"
 
 [tool.flwr.app.config]
 run = ""
+nodes = ""
 gather-seconds = 300
 round-seconds = 1800
 """
@@ -69,7 +71,9 @@ def run_app(
         for what, done, total in next(news):
             progress(what, done, total)
 
-    processes.wait(processes.start("coordinator", command), needs=superlink, meanwhile=tell)
+    ask(folder, "run")
+    with held(folder, DRIVER, what="drives"):
+        processes.wait(processes.start("coordinator", command), needs=superlink, meanwhile=tell)
     _raise_failure(folder)
     if not RunFolder(folder).finished:
         raise RunError(

@@ -15,6 +15,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import app as client_app
+from fedsynth.coordinator.control import DRIVER, ask, held
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import RefusedError
 from fedsynth.privacy.statement import PrivacyStatement
@@ -107,7 +108,8 @@ def _context(node: dict[str, str | int], settings: dict[str, str]) -> Context:
 
 
 def coordinate(run: RunFolder, grid: LoopGrid) -> None:
-    server_app(grid, _context({}, {"run": str(run.path)}))
+    with held(run.path, DRIVER, what="drives"):
+        server_app(grid, _context({}, {"run": str(run.path)}))
 
 
 def silent(_message: Message, _context: Context) -> None:
@@ -132,6 +134,37 @@ def only_orders(fault: Answer) -> Answer:
     return lambda message, context: (
         client_app(message, context) if message.metadata.message_type == "query.site" else fault(message, context)
     )
+
+
+def test_a_registered_node_speaks_for_its_site_whatever_names_others_claim(make_run: MakeRun) -> None:
+    run = make_run("simulation")
+    nodes = simulated(run)
+    nodes[13] = nodes[10]  # a stranger's node that says it is the first site
+    settings = {"run": str(run.path), "nodes": json.dumps({"east": 10, "north": 11, "west": 12})}
+
+    with held(run.path, DRIVER, what="drives"):
+        server_app(LoopGrid(nodes), _context({}, settings))
+
+    assert [site.site for site in run.statement().sites] == ["east", "north", "west"]
+
+
+def test_a_registered_node_that_is_away_is_not_waited_for_beyond_the_deadline(make_run: MakeRun) -> None:
+    run = make_run("simulation")
+    nodes = {node: context for node, context in simulated(run).items() if node != 11}
+    settings = {"run": str(run.path), "nodes": json.dumps({"east": 10, "north": 11, "west": 12})}
+
+    with held(run.path, DRIVER, what="drives"):
+        server_app(LoopGrid(nodes), _context({}, settings))
+
+    assert [site.site for site in run.statement().sites] == ["east", "west"]
+
+
+def test_a_run_that_a_person_stops_ends_with_these_words(make_run: MakeRun) -> None:
+    run = make_run("simulation")
+    ask(run.path, "stop")
+
+    with pytest.raises(RefusedError, match="stopped by a person"):
+        coordinate(run, LoopGrid(simulated(run)))
 
 
 def test_the_statement_is_the_one_of_a_run_in_process(
