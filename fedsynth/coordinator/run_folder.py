@@ -1,11 +1,12 @@
 """A run's folder as the coordinator sees it: the plan going in, generator, scores and statement coming out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedsynth.coordinator.checkpoint import Checkpoint, keep_file, only_one
+from fedsynth.coordinator.checkpoint import FOLDER, Checkpoint, keep_file, only_one
 from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RunError
@@ -54,6 +55,11 @@ class RunFolder:
     def archive(self) -> Path:
         """Return where the windows stand that were drawn, scored and will be released."""
         return self.path / "windows.npz"
+
+    @property
+    def begun(self) -> bool:
+        """Whether sites were asked for anything."""
+        return any((self.path / FOLDER).glob("*")) or self.finished
 
     @property
     def finished(self) -> bool:
@@ -174,24 +180,30 @@ def coordinate(
     """
     run = RunFolder(folder)
     facts, plan = run.facts(), run.plan()
+    with failure_kept(folder), only_one(folder):
+        checkpoint = Checkpoint(folder, run=facts.run, plan=plan.digest, key=key)
+        if not run.finished:
+            result = run_plan(
+                plan,
+                run=facts.run,
+                transport=transport,
+                composes=facts.composes,
+                progress=progress,
+                roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
+                engine=facts.engine,
+                cohort=facts.cohort,
+                archive=run.archive,
+                checkpoint=checkpoint,
+            )
+            _write(run, result)
+        checkpoint.remove()
+
+
+@contextmanager
+def failure_kept(folder: Path) -> Iterator[None]:
+    """Leave a failure in `failure.json` of a run's folder too, for whoever started this process."""
     try:
-        with only_one(folder):
-            checkpoint = Checkpoint(folder, run=facts.run, plan=plan.digest, key=key)
-            if not run.finished:
-                result = run_plan(
-                    plan,
-                    run=facts.run,
-                    transport=transport,
-                    composes=facts.composes,
-                    progress=progress,
-                    roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
-                    engine=facts.engine,
-                    cohort=facts.cohort,
-                    archive=run.archive,
-                    checkpoint=checkpoint,
-                )
-                _write(run, result)
-            checkpoint.remove()
+        yield
     except FedsynthError as error:
         body = {"kind": type(error).__name__, "said": str(error)}
         (folder / "failure.json").write_text(json.dumps(body), encoding="utf-8")

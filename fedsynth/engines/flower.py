@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedsynth import errors
@@ -31,15 +31,16 @@ clientapp = "client.app:app"
 [tool.flwr.app.config]
 run = ""
 nodes = ""
-gather-seconds = 300
-round-seconds = 1800
+gather-seconds = 300.0
+round-seconds = 1800.0
+approval-seconds = 0.0
 """
 """Flower's part of this repository's pyproject.toml; it is not at hand where fedsynth is installed from a wheel."""
 
 
-def forget_failure(folder: Path) -> None:
-    """Forget an earlier failure in a run's folder."""
-    for name in ("failure.json", "progress.jsonl"):
+def forget_failure(folder: Path, *, progress: bool = True) -> None:
+    """Forget an earlier failure in a run's folder, and by default what was told of its progress."""
+    for name in ("failure.json", "progress.jsonl") if progress else ("failure.json",):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -65,7 +66,7 @@ def run_app(
     app = write_app(processes.home / "app")
     settings = write_settings(processes.home / "run.toml", {"run": folder})
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", str(settings), *options]
-    news = _news(folder / "progress.jsonl")
+    news = follow(folder / "progress.jsonl")
 
     def tell() -> None:
         for what, done, total in next(news):
@@ -74,7 +75,7 @@ def run_app(
     ask(folder, "run")
     with held(folder, DRIVER, what="drives"):
         processes.wait(processes.start("coordinator", command), needs=superlink, meanwhile=tell)
-    _raise_failure(folder)
+    raise_failure(folder)
     if not RunFolder(folder).finished:
         raise RunError(
             f"the coordinator's process ended without a result; its last words are in {processes.logs}. "
@@ -94,18 +95,21 @@ def write_app(folder: Path) -> Path:
     return folder
 
 
-def write_settings(file: Path, settings: dict[str, Path]) -> Path:
-    """Write paths as TOML, for Flower's `--run-config` and `--node-config`: any character may stand in them."""
-    file.write_text("".join(f"{name} = {_quoted(path)}\n" for name, path in settings.items()), encoding="utf-8")
+def write_settings(file: Path, settings: Mapping[str, Path | str | float]) -> Path:
+    """Write TOML for Flower's `--run-config` and `--node-config`: any character may stand in a text or path."""
+    text = "".join(
+        f"{name} = {value if isinstance(value, float) else _quoted(value)}\n" for name, value in settings.items()
+    )
+    file.write_text(text, encoding="utf-8")
     return file
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path | str) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _news(path: Path) -> Iterator[list[tuple[str, int, int]]]:
-    """Yield what was appended since the last time; an unfinished line waits for its end."""
+def follow(path: Path) -> Iterator[list[tuple[str, int, int]]]:
+    """Yield what was appended to a run's progress since the last time; an unfinished line waits for its end."""
     place = 0
     while True:
         lines: list[tuple[str, int, int]] = []
@@ -119,7 +123,12 @@ def _news(path: Path) -> Iterator[list[tuple[str, int, int]]]:
         yield lines
 
 
-def _raise_failure(folder: Path) -> None:
+def raise_failure(folder: Path) -> None:
+    """Raise what the coordinator left in a run's folder when it failed; nothing where it did not.
+
+    Raises:
+        FedsynthError: as the coordinator said.
+    """
     path = folder / "failure.json"
     if path.exists():
         failure = json.loads(path.read_text(encoding="utf-8"))

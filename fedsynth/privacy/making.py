@@ -21,9 +21,14 @@ ENGINES = {
     "deployment": Setting(
         "rehearsal: every site was a process on one machine, in Flower's deployment runtime", True, False
     ),
+    "federation": Setting(
+        "deployment: every site ran the code that it had installed, and its people approved the plan there",
+        False,
+        True,
+    ),
 }
 """What is true of each engine. `own_code`: every site runs code that it installed itself, and nothing that came
-from the coordinator's machine. With today's engines the coordinator's code runs at the sites (Flower ships
+from the coordinator's machine. In a rehearsal on Flower the coordinator's code runs at the sites (Flower ships
 `client/`), so nobody may be told that the coordinator need not behave."""
 
 COHORTS = {
