@@ -14,6 +14,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 log = logging.getLogger("fedsynth.site")
+_INTERNAL = "InternalError"  # as the session says it, which may be what could not be imported
 app = ClientApp()
 
 
@@ -32,8 +33,8 @@ def site(message: Message, context: Context) -> Message:
 
 @app.train("order")
 def order(message: Message, context: Context) -> Message:
-    """Answer one order with the site's update; a failure is one word."""
-    from fedsynth.wire.update import Update
+    """Answer one order with the site's update; a failure is the one word for every refusal."""
+    from fedsynth.wire.update import REFUSED, Update
 
     try:
         from fedsynth.site.session import SiteSession
@@ -41,8 +42,8 @@ def order(message: Message, context: Context) -> Message:
         _share_cores(context)
         update = SiteSession(_site_folder(context)).handle(_order_bytes(message))
     except Exception:  # whatever broke may name a file or a value: it stays here
-        log.exception("an order failed")
-        update = Update(refused="InternalError").to_bytes()
+        log.exception("%s: an order failed", _INTERNAL, extra={"kind": _INTERNAL})
+        update = Update(refused=REFUSED).to_bytes()
     return Message(RecordDict({"update": ConfigRecord({"bytes": update})}), reply_to=message)
 
 

@@ -287,14 +287,15 @@ def parse_attestation(payload: bytes) -> dict:
 def check_statement(folder: Path, listed: dict[str, str], said: dict) -> None:
     if STATEMENT not in listed:
         raise ReleaseError(f"malformed: the release carries no {STATEMENT}")
-    body = parse_json(read_file(folder, STATEMENT), STATEMENT)
-    promise = said["promise"]
+    body, promise = parse_json(read_file(folder, STATEMENT), STATEMENT), said["promise"]
     try:
         shown_promise = {name: body[name] for name in promise}
         heads = sorted((site["site"], site["ledger_head"]) for site in body["sites"])
         numbers = [float(body["epsilon"]), *(float(site["epsilon"]) for site in body["sites"])]
         if all(map(math.isfinite, numbers)):
             check_figures(body)
+        if not isinstance(body["excludes"], list) or {type(what) for what in body["excludes"]} != {str}:
+            raise ValueError("what the promise leaves out is not said")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ReleaseError(f"malformed: {STATEMENT} is not a privacy statement") from error
     if shown_promise != promise:

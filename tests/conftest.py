@@ -1,8 +1,11 @@
 """A tiny study, tiny recordings, and sites made of them: shared by the suites of site and coordinator."""
 
 import hashlib
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from fedsynth.ledger.ledger import Ledger
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site.holdings import Holdings, keep
+from fedsynth.site.identity import load_identity, make_identity
 from fedsynth.study import Study, parse_study
+from fedsynth.wire.update import Update
 
 torch.set_num_threads(1)  # tiny tensors, and tests that run beside others
 
@@ -88,9 +93,59 @@ def make_site(tiny: Study) -> Callable[..., Holdings]:
             policy += "\nlargest_epsilon = 8.0"
         if "units" not in policy:
             policy += f'\nunits = ["{study.privacy.unit}"]'
+        make_identity(folder)
         (folder / "site.toml").write_text(f'name = "{folder.name}"\n{policy}', encoding="utf-8")
         windows = windows_of(recordings, study=study)
         with Ledger(folder / "ledger") as ledger:
             return keep(folder / "holdings", recordings=recordings, windows=windows, study=study, key=ledger.key)
 
     return make
+
+
+class SiteLog:
+    """What the site's own log holds: of every refusal the kind, which no message tells, and the sentence."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Read from a capture that stands for the log."""
+        self._caplog = caplog
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of every refusal, in order."""
+        return [record.kind for record in self._caplog.records if hasattr(record, "kind")]
+
+    @property
+    def text(self) -> str:
+        """Everything that the log says."""
+        return self._caplog.text
+
+
+@pytest.fixture
+def site_log(caplog: pytest.LogCaptureFixture) -> SiteLog:
+    """Return what stands in the log of the sites of this test, which never leaves them."""
+    caplog.set_level(logging.WARNING, logger="fedsynth.site")
+    return SiteLog(caplog)
+
+
+@pytest.fixture
+def pinned() -> Callable[..., dict[str, bytes]]:
+    """Return a function that pins the keys of the sites whose folders stand in one folder."""
+
+    def keys(folder: Path) -> dict[str, bytes]:
+        return {place.parent.name: make_identity(place.parent) for place in folder.glob("*/identity.key")}
+
+    return keys
+
+
+@pytest.fixture
+def said_anew() -> Callable[..., bytes]:
+    """Return a function that changes a site's answer, and signs its word again as that site would."""
+
+    def say(answer: bytes, folder: Path, *, tensors: Any = None, **word: Any) -> bytes:
+        update = Update.from_bytes(answer)
+        assert update.word is not None
+        told = replace(update.word, **word)
+        kept = update.tensors if tensors is None else tensors
+        return Update(kept, word=told, signature=told.sign(load_identity(folder))).to_bytes()
+
+    return say

@@ -60,7 +60,7 @@ answer = SiteSession(Path({str(tmp_path)!r})).handle(Order("run", "plan", 0, {{}
 heavy = {{"opacus", "dp_accounting", "scipy", "mne", "sklearn"}}
 print(Update.from_bytes(answer).refused, sorted(heavy & set(sys.modules)))
 """
-    assert run(code) == "ConsentError []"
+    assert run(code) == "refused []"
 
 
 @pytest.mark.parametrize("module", EXTRA_OF)

@@ -36,7 +36,7 @@ from fedsynth.recordings.recording import Recording
 from fedsynth.rehearsal.sites import cut_windows, make_site, policy_for, read_sites
 from fedsynth.rng import numpy_generator
 from fedsynth.site.approval import approve
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.training.private_gradient import LossNoise
@@ -181,9 +181,9 @@ def _carry_out(
         policy = policy_for(site, plan.study).model_copy(update={"device": "cpu"})
         make_site(folder / site, policy, held, study=plan.study)
     is_aggregate, run, trail = plan.is_aggregate, secrets.token_hex(8), list[_Asked]()
-    roster = {site: make_identity(folder / site) for site in there} if is_aggregate else {}
+    roster = {site: make_identity(folder / site) for site in there}
     for site in there:
-        approve(folder / site, run=run, plan=plan, roster=roster)
+        approve(folder / site, run=run, plan=plan, roster=roster if is_aggregate else None)
     watched = {
         site: _Watched(folder / site, noise=noise, is_aggregate=is_aggregate, trail=trail).handle for site in there
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsynth.coordinator.aggregation import Total, add_sums, aggregate, within_reach
 from fedsynth.coordinator.checkpoint import Checkpoint, Heard
+from fedsynth.coordinator.last_words import LastWords
 from fedsynth.coordinator.run_state import RunState
 from fedsynth.coordinator.secure_sums import SecureSums
 from fedsynth.coordinator.statement import (
@@ -20,7 +21,6 @@ from fedsynth.coordinator.statement import (
     confirms,
     overlap,
     site_statement,
-    spent_already,
 )
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, RunError, WireError
@@ -58,8 +58,8 @@ def run_plan(
     run: str,
     transport: Transport,
     composes: str,
+    roster: Mapping[str, bytes],
     progress: Progress | None = None,
-    roster: Mapping[str, bytes] | None = None,
     engine: str = "in-process",
     cohort: str = "recordings",
     archive: Path | None = None,
@@ -75,8 +75,8 @@ def run_plan(
         run: the name of this run, part of every order.
         transport: reaches the sites.
         composes: what the statement shall say about earlier runs.
+        roster: the sites' public keys, 32 bytes each: of their words on their ledgers, and of secure aggregation.
         progress: called with (what, done, all).
-        roster: the sites' public keys, where the study asks for secure aggregation.
         engine: what carries the messages, and `cohort` whose recordings they are about; for the statement.
         cohort: see `engine`.
         archive: where the windows to be released are drawn to, and scored; without it they are not kept.
@@ -84,13 +84,13 @@ def run_plan(
 
     Raises:
         RefusedError: too few sites are left.
-        PrivacyError: a site that contributed does not confirm what it was charged.
+        PrivacyError: no key is pinned for a site, or one that contributed does not confirm what it was charged.
         RunError: the disk refused to keep what was reached, or what was kept is of another run.
     """
     made = Making(gradient_steps_of(plan), engine, cohort, windows="0" * 64)  # refused before anybody is charged
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as nowhere:
         place = archive or Path(nowhere) / "windows.npz"
-        running = _Run(plan, run, transport, progress, roster or {}, place, checkpoint)
+        running = _Run(plan, run, transport, progress, roster, place, checkpoint)
         try:
             return running.finish(composes, made)
         except FedsynthError:
@@ -124,6 +124,8 @@ class _Run:
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
         self.done: dict[str, list[int]] = {}  # numbers of steps
+        self.words = LastWords(run=run, plan=plan.digest, roster=roster)
+        self.words.check(self.alive)
         self.secure_cohort = secure_cohort_of(self.study, roster)
         self.secure_sums = (
             SecureSums(plan, run=run, secure_cohort=self.secure_cohort, exchange=self._exchange)
@@ -159,6 +161,7 @@ class _Run:
         state = RunState.from_bytes(self.checkpoint.state)
         self.step, self.alive, self.units = state.step, list(state.alive), dict(state.units)
         self.done = {site: list(steps) for site, steps in state.done.items()}
+        self.words.go_on(state.words)
         self.scores, self.windows, self.classifier = state.scores, state.windows, state.classifier
         self.generator = Generator.from_tensors(self.study, state.generator)
         if state.training:
@@ -183,6 +186,7 @@ class _Run:
             alive=tuple(self.alive),
             units=self.units,
             done={site: tuple(steps) for site, steps in self.done.items()},
+            words=self.words.by_site,
             generator=self.generator.tensors(),
             random=torch.get_rng_state(),
             trainer=trainer.optimizers() if trainer and training else {},
@@ -295,19 +299,20 @@ class _Run:
 
     def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
-        updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
+        self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
-            # Whoever contributed is in the generator; without its ledger's word nothing can be promised.
-            if not confirms(updates.get(site), [self.plan.steps[step].mechanism for step in done]):
+            # Whoever contributed is in the generator; without its ledger's word nothing can be promised. Whoever is
+            # away has said it with its last answer.
+            if not confirms(self.words.by_site.get(site), [self.plan.steps[step].mechanism for step in done]):
                 raise PrivacyError(
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"
                 )
         # Whoever was charged and dropped out before its answer counted has spent all the same.
-        updates = {site: update for site, update in updates.items() if site in self.done or spent_already(update)}
+        words = {site: word for site, word in self.words.by_site.items() if site in self.done or word.charged}
         delta = self.study.privacy.delta
-        check_units(updates, self.study.privacy.unit)
-        sites = tuple(site_statement(site, update, delta) for site, update in sorted(updates.items()))
+        check_units(words, self.study.privacy.unit)
+        sites = tuple(site_statement(site, word, delta) for site, word in sorted(words.items()))
         statement = PrivacyStatement(
             epsilon=max((site.epsilon for site in sites), default=math.inf),
             delta=delta,
@@ -322,7 +327,7 @@ class _Run:
             made=made,
             sites=sites,
         )
-        return statement, {site: update.ledger_length for site, update in updates.items()}
+        return statement, {site: word.ledger_length for site, word in words.items()}
 
     def _sum(self, number: int, step: Step, tensors: Mapping[str, Tensor], *, size: int) -> Total:
         """Ask every living site for one private sum, and return the total over them."""
@@ -377,11 +382,7 @@ class _Run:
         heard: dict[str, bytes] = {}
         for site, data in before.answers.items() if before else self.transport.exchange(asked):
             heard[site] = data
-            try:
-                updates[site] = Update.from_bytes(data)
-            except (FedsynthError, ValueError, OverflowError, RecursionError) as error:
-                # Whatever a site sends, it is that site which is left out, and not the run that ends.
-                updates[site] = Update(refused=type(error).__name__)
+            updates[site] = self.words.heard(site, data)
             if what:
                 self.tell(f"{what}, sites", len(updates), len(orders))
         if before:

@@ -25,7 +25,7 @@ from fedsynth.wire.arrays import pack, unpack
 class RunFacts:
     """What is known of a run before it starts: its name, engine, cohort ("toy" or "recordings") and sites.
 
-    `roster` maps the sites of secure aggregation to their public keys as 64 hexadecimal digits.
+    `roster` pins every site's public key, as 64 hexadecimal digits.
     """
 
     run: str

@@ -11,10 +11,11 @@ from fedsynth.errors import RunError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.message import as_tensors, message_in
 
 _GROUPS = ("generator", "trainer", "classifier", "secure", "random")
-_FIELDS = {"step", "alive", "units", "done", "scores", "windows", "training"}
+_FIELDS = {"step", "alive", "units", "done", "words", "scores", "windows", "training"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RunState:
         alive: sites that are still asked.
         units: what each site's share in a mean is.
         done: the steps that each site is known to have answered, by number.
+        words: each site's last word on its ledger, whose signature was looked at when it came.
         generator: parts and anchor.
         random: the state of torch's generator, which makes the public side of training.
         trainer: the optimizers, where gradients are taken here.
@@ -40,6 +42,7 @@ class RunState:
     alive: tuple[str, ...]
     units: Mapping[str, float]
     done: Mapping[str, tuple[int, ...]]
+    words: Mapping[str, LastWord]
     generator: Mapping[str, Tensor]
     random: Tensor
     trainer: Mapping[str, Tensor] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class RunState:
             "alive": list(self.alive),
             "units": dict(self.units),
             "done": {site: _stretches(steps) for site, steps in self.done.items()},
+            "words": {site: word.as_json() for site, word in self.words.items()},
             "scores": [asdict(score) for score in self.scores],
             "windows": self.windows,
             "training": self.training,
@@ -93,6 +97,7 @@ class RunState:
                     str(site): tuple(step for first, count in stretches for step in range(first, first + count))
                     for site, stretches in header["done"].items()
                 },
+                words={str(site): LastWord.from_json(raw) for site, raw in header["words"].items()},
                 generator=groups["generator"],
                 random=groups["random"]["state"].to(torch.uint8),
                 trainer=groups["trainer"],

@@ -10,34 +10,34 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import SiteStatement
 from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.study import Study
-from fedsynth.wire.update import Update
+from fedsynth.wire.last_word import LastWord
 
 
-def check_units(updates: Mapping[str, Update], unit: str) -> None:
+def check_units(words: Mapping[str, LastWord], unit: str) -> None:
     """Refuse to price what was bounded per another unit.
 
     Raises:
-        PrivacyError: a site's people were asked about per another unit, too.
+        PrivacyError: a site's ledger holds sums per another unit, too.
     """
-    for site, update in sorted(updates.items()):
-        others = {event.unit for event in (*update.train_history, *update.held_out_history)} - {unit}
+    for site, word in sorted(words.items()):
+        others = {event.unit for event, _ in (*word.train, *word.held_out)} - {unit}
         if others:
             raise PrivacyError(
-                f"site {site} was asked about the same people per {' and per '.join(sorted(others))}, too, which "
+                f"site {site} was asked about people per {' and per '.join(sorted(others))}, too, which "
                 f"has no price per {unit}; the run makes no statement and cannot be released"
             )
 
 
-def site_statement(site: str, update: Update, delta: float) -> SiteStatement:
-    histories: tuple[tuple[Mechanism, ...], ...] = (update.train_history, update.held_out_history)
+def site_statement(site: str, word: LastWord, delta: float) -> SiteStatement:
+    histories: tuple[tuple[Mechanism, ...], ...] = (word.train_history, word.held_out_history)
     return SiteStatement(
         site=site,
         epsilon=max(epsilon_pld(history, delta=delta) for history in histories),
         epsilon_second=max(epsilon_prv(history, delta=delta) for history in histories),
         delta=delta,
-        ledger_head=update.ledger_head,
-        events=update.train_history,
-        held_out=update.held_out_history,
+        ledger_head=word.ledger_head,
+        events=histories[0],
+        held_out=histories[1],
     )
 
 
@@ -72,13 +72,9 @@ def assumptions(secure_cohort: SecureCohort | None, study: Study, *, engine: str
     )
 
 
-def spent_already(update: Update) -> bool:
-    return not update.refused and bool(update.train_history or update.held_out_history)
-
-
-def confirms(update: Update | None, done: list[Mechanism]) -> bool:
+def confirms(word: LastWord | None, done: list[Mechanism]) -> bool:
     """Whether a site's own word holds every private sum that it was seen to answer."""
-    if update is None or update.refused:
+    if word is None:
         return False
-    told = Counter([*update.train_history, *update.held_out_history])
+    told = Counter([*word.train_history, *word.held_out_history])
     return not Counter(done) - told

@@ -129,6 +129,16 @@ class Ledger:
         limit = math.inf if at_most is None else at_most
         return tuple(charge.mechanism for charge in self._fresh().touching(tokens) if charge.number <= limit)
 
+    def everything(self, *, apart_from: frozenset[str] = frozenset()) -> tuple[Mechanism, ...]:
+        """Return all that was ever charged, oldest first, and all that is reserved, whoever was asked.
+
+        Args:
+            apart_from: nonces that are left out.
+        """
+        charged = [(charge.nonce, charge.mechanism) for charge in self._fresh().lines]
+        every = [*charged, *((nonce, mechanism) for nonce, _, mechanism in self._reservations())]
+        return tuple(mechanism for nonce, mechanism in every if nonce not in apart_from)
+
     def charges_touching(self, charge: Charge) -> tuple[Charge, ...]:
         """Return every charge to a set of people that shares anybody with that of `charge`, itself included."""
         chain = self._fresh()

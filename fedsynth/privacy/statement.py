@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth.errors import PrivacyError, RunError, StatementError
+from fedsynth.privacy.exclusions import exclusions
 from fedsynth.privacy.lower_bound import least_epsilon
 from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import LEAST_NOISE_MULTIPLIER, Mechanism
@@ -21,8 +22,9 @@ class SiteStatement:
     """What one site spent per unit: epsilon at delta, by two accountants, and the ledger entry that proves it.
 
     `epsilon` is by privacy loss distributions; `epsilon_second` is Opacus' PRV accountant on the same events.
-    Both are the larger of the two groups. `events` are those of the units that trained, `held_out` those of
-    the units that were asked only for scores. `ledger_head` is 64 hexadecimal digits.
+    Both are the larger of the two groups. `events` bound what the units that trained were ever asked, `held_out`
+    what those were that this run asked only for scores: of other runs both hold every line of the ledger, whoever
+    was asked, so that they tell of nobody. `ledger_head` is 64 hexadecimal digits.
     """
 
     site: str
@@ -65,9 +67,9 @@ class SiteStatement:
 class PrivacyStatement:
     """The promise of a run.
 
-    `composes` says over what: this run only, or earlier runs on the same people. `assumes` says in one sentence who
-    must behave for the promise to hold, `overlap` what becomes of a person treated at two sites, `made` how the
-    windows were made and which they are.
+    `composes` says over what: this run only, or all that stands in the sites' ledgers. `assumes` says in one
+    sentence who must behave for the promise to hold, `overlap` what becomes of a person treated at two sites,
+    `made` how the windows were made and which they are.
     """
 
     epsilon: float
@@ -87,6 +89,11 @@ class PrivacyStatement:
     def is_private(self) -> bool:
         """Whether anything is promised."""
         return math.isfinite(self.epsilon) and all(math.isfinite(site.epsilon) for site in self.sites)
+
+    @property
+    def excludes(self) -> tuple[str, ...]:
+        """What the promise is not about, in sentences that follow from the other fields."""
+        return exclusions(self.made, unit=self.unit, trust=self.trust)
 
     def sentence(self) -> str:
         """Say the promise in one sentence, with the unit as prominent as epsilon."""
@@ -135,6 +142,7 @@ class PrivacyStatement:
             "composes": self.composes,
             "overlap": self.overlap,
             "assumes": self.assumes,
+            "excludes": list(self.excludes),
             "made": self.made.as_json(),
             "sites": [_site_json(site) for site in self.sites],
         }
@@ -164,6 +172,7 @@ class PrivacyStatement:
                 made=_made(raw),
                 sites=tuple(_site_from_json(site) for site in raw["sites"]),
             )
+            _check_excludes(raw, statement)
         except (KeyError, TypeError, ValueError, OverflowError, PrivacyError) as error:
             raise RunError(f"the privacy statement cannot be read ({error!r})") from error
         if statement.is_private:
@@ -206,6 +215,15 @@ def _up(value: float) -> str:
 
 def _number(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
+
+
+def _check_excludes(raw: dict[str, Any], statement: PrivacyStatement) -> None:
+    if "excludes" not in raw:
+        raise ValueError(
+            "an earlier version wrote it, which did not say what the promise does not cover; release the run again"
+        )
+    if raw["excludes"] != list(statement.excludes):
+        raise ValueError("what the promise does not cover is not said in the words of its facts")
 
 
 def _made(raw: dict[str, Any]) -> Making:

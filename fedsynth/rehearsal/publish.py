@@ -22,6 +22,7 @@ from fedsynth.report.page import COPIES
 from fedsynth.site.approval import open_ledger
 from fedsynth.site.copies import refuse_copies
 from fedsynth.site.holdings import load_holdings
+from fedsynth.site.ledger_word import histories
 from fedsynth.site.policy import load_policy
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Study
@@ -50,8 +51,8 @@ def publish(
 
     Raises:
         LedgerError: ledger and statement disagree.
-        PrivacyError: the run promises nothing, or promises more than its study allows, or its windows hold
-            copies of recordings.
+        PrivacyError: the run promises nothing, or its plan costs more than its study allows, or its windows
+            hold copies of recordings.
         RefusedError: something else stands at `out`, another process makes it, or the code is not the one that the
             sites approved.
         RunError: the release has no place to go.
@@ -159,13 +160,13 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
                 f"the statement of site {site.site} ends at a ledger line that its ledger does not hold; "
                 "nothing was released"
             )
-        train = ledger.history(holdings.tokens["train"], at_most=length)
-        held_out = ledger.history(holdings.tokens["held-out"], at_most=length)
     planned = Counter(step.mechanism for step in plan.steps)
     if Counter(line.mechanism for line in lines if line.study == plan.digest) - planned:
         raise LedgerError(
             f"the ledger of site {site.site} holds charges that the plan does not; nothing was released"
         )
+    told = histories(lines, run=run.facts().run, plan=plan, holdings=holdings)
+    train, held_out = told["train"], told["held-out"]
     if (train, held_out) != (site.events, site.held_out):
         raise LedgerError(f"ledger and statement of site {site.site} list different events; nothing was released")
     spent = max(epsilon_pld(train, delta=delta), epsilon_pld(held_out, delta=delta))
@@ -227,9 +228,10 @@ def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
             "this run was trained with epsilon = infinity; it promises nothing and cannot be released. "
             "Set privacy.epsilon in the study and rehearse again"
         )
-    if statement.epsilon > asked.epsilon * (1 + 1e-9):
+    # The statement may come to more: it counts all that the ledgers hold, whoever was asked.
+    if plan.epsilon() > asked.epsilon * (1 + 1e-9):
         raise PrivacyError(
-            f"the run spent epsilon {statement.epsilon:.3f}, its study allows {asked.epsilon:g}; "
+            f"the run's plan costs epsilon {plan.epsilon():.3f}, its study allows {asked.epsilon:g}; "
             "nothing was released"
         )
 

@@ -26,14 +26,14 @@ from fedsynth.progress import Progress
 from fedsynth.rehearsal.places import alone_at_its_place, check_room
 from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
 from fedsynth.release.releasable import check_releasable
-from fedsynth.site.approval import afford, approve
+from fedsynth.site.approval import afford, approve, check_told
 from fedsynth.site.holdings import groups_of, holdings_of
+from fedsynth.site.identity import make_identity
 from fedsynth.site.policy import Policy
-from fedsynth.site.secure_sums import make_identity
 from fedsynth.study import Study, parse_study
 
 THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
-CONTINUED = "everything in the ledgers given, earlier runs on the same people included"
+CONTINUED = "every line of the ledgers given, whoever was asked: a bound that tells nothing of who was asked before"
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
             if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
                 with Ledger(what.ledgers / name, head_file=head) as ledger:
                     afford(ledger, plan, holdings_of(one.recordings, study=study, key=ledger.key).tokens)
+                    check_told(ledger, plan)
                 continue
             if what.ledgers is not None:
                 refuse_a_lost_database(what.ledgers / name, head_file=head)
@@ -155,10 +156,11 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
     name_of_run = secrets.token_hex(8)
     for name, one in held.items():
         make_site(run.site(name), _policy(name, what, study), one, study=study)
-    roster = {name: make_identity(run.site(name)) for name in held} if plan.is_aggregate else {}
+    roster = {name: make_identity(run.site(name)) for name in held}
     for index, name in enumerate(held):
         there = RunFolder(what.out).site(name)
-        approve(run.site(name), run=name_of_run, plan=plan, roster=roster, moves_to=there)
+        summing = roster if plan.is_aggregate else None
+        approve(run.site(name), run=name_of_run, plan=plan, roster=summing, moves_to=there)
         progress("approvals", index + 1, len(held))
     facts = RunFacts(
         run=name_of_run,

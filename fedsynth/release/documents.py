@@ -67,6 +67,7 @@ def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStrea
     people = subjects(windows)
     low, high = study.signal.bandpass
     license_name, license_url, _ = LICENSES[study.release.license]
+    uncovered = "\n".join(f"- {what}" for what in statement.excludes)
     return f"""{card(study)}
 # {title}
 
@@ -91,6 +92,10 @@ Published by {_one_line(study.release.publisher)}. Study `{study.name}`; {licens
 - Overlap between sites: {statement.overlap}
 - Trust model: {statement.trust}; assumed: {statement.assumes}
 - Accountants: {statement.accountant}; checked against {statement.second_accountant}
+
+Not covered by the promise:
+
+{uncovered}
 
 `privacy/statement.json` lists every event behind these numbers, by site.
 

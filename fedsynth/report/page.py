@@ -219,7 +219,12 @@ def _expected(page: ReportPage, numbers: Numbers) -> dict[str, Any] | None:
     """Return how well the plan could have measured good windows, where a private score says nothing."""
     labels = len(page.study.labels.names)
     silent = any(score.source == "private sum" and says_nothing(score, labels=labels) for score in page.scores)
-    asked = [event for site in page.statement.sites for event in site.held_out if event.is_private]
+    asked = [
+        event
+        for site in page.statement.sites
+        for event in site.held_out
+        if event.is_private and event.group == "held-out"
+    ]
     if not silent or not asked:
         return None
     event = asked[-1]

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedsynth.errors import ConsentError, LedgerError
+from fedsynth.errors import BudgetError, ConsentError, LedgerError
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of, secure_cohort_of
+from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.mechanism import Group
+from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.plan_probe import probe_plan
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
@@ -59,7 +61,7 @@ def approve(
         ConsentError: the policy forbids it, or the plan is not what its study leads to here; the message names
             the field, for the site's own eyes.
         PrivacyError: the roster's keys are no keys, or two sites share one.
-        BudgetError: the people of this site cannot afford it.
+        BudgetError: the people of this site cannot afford it, or its ledger, whoever was asked.
         MachineError: this machine cannot do one of the steps even with made-up windows, or holds too few windows in
             memory.
     """
@@ -82,6 +84,7 @@ def approve(
     probe_plan(plan, device=choose_device(policy.device))
     with open_ledger(folder, policy) as ledger:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
+        check_told(ledger, plan, run=run)
         mark = ledger.mark()
         place = folder / "approved" / f"{run_file(run)}.json"
         later = None if moves_to is None else moves_to / place.relative_to(folder)
@@ -96,6 +99,12 @@ def approve(
 def nonce_of(*, run: str, plan: Plan, step: int) -> str:
     """Return the nonce of a step, which the site makes: no order can be charged or answered twice."""
     return f"{run}:{plan.digest}:{step}"
+
+
+def nonces_of(*, run: str, plan: Plan) -> frozenset[str]:
+    """Return the nonces of all steps of a run."""
+    first = nonce_of(run=run, plan=plan, step=0).removesuffix("0")
+    return frozenset(f"{first}{number}" for number in range(len(plan.steps)))
 
 
 def _reserve(
@@ -155,6 +164,36 @@ def afford(ledger: Ledger, plan: Plan, tokens: Mapping[Group, Sequence[str]], *,
             cap=min(cap, privacy.epsilon),
             delta=privacy.delta,
             unit=privacy.unit,
+        )
+
+
+def check_told(ledger: Ledger, plan: Plan, *, run: str = "") -> None:
+    """Refuse a study whose statement could not be released: it will hold all that the ledger holds.
+
+    A statement counts every line of a ledger, for either group and whoever was asked, so that it tells of nobody.
+    What other approved plans have reserved counts, too.
+
+    Raises:
+        BudgetError: lines bounded per another unit, or an epsilon that nothing private has.
+    """
+    privacy = plan.study.privacy
+    before = ledger.everything(apart_from=nonces_of(run=run, plan=plan))
+    if not before or not privacy.is_private:
+        return
+    others = {event.unit for event in before} - {privacy.unit}
+    if others:
+        raise BudgetError(
+            f"this ledger holds sums bounded per {' and per '.join(sorted(others))}, which have no price per "
+            f"{privacy.unit}; a statement counts every line, whoever was asked. Nothing was approved; keep to one "
+            "unit"
+        )
+    groups: tuple[Group, ...] = ("train", "held-out")
+    told = max(epsilon_pld([*before, *plan.mechanisms(group)], delta=privacy.delta) for group in groups)
+    if told > LARGEST_EPSILON:
+        raise BudgetError(
+            f"with all that this ledger holds, whoever was asked, the study's statement would come to epsilon "
+            f"{told:.3f} at delta {privacy.delta:g}; above {LARGEST_EPSILON:g} nothing is called private or "
+            "released. Nothing was approved; ask for less"
         )
 
 

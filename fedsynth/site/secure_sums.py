@@ -5,35 +5,24 @@ orders, on the disk before an answer leaves, and by one process at a time. A sit
 asked again, and so could one that answers twice at once.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from fedsynth.errors import ConsentError, StudyError
+from fedsynth.errors import ConsentError
 from fedsynth.ledger import disk as disk
 from fedsynth.plan import context_of, secure_cohort_of
 from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import SecureCohort
 from fedsynth.site.approval import Approval, run_file
+from fedsynth.site.identity import load_identity
 from fedsynth.wire.order import PackedOrder
 
 Mask = Callable[[NDArray[np.int64]], bytes]
 """Takes a sum in steps of its lattice, returns the message that hides it."""
-
-
-def make_identity(folder: Path) -> bytes:
-    """Write a site's long-term signing key to `identity.key`, unless there is one; return the public 32 bytes."""
-    path = folder / "identity.key"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-    return Ed25519PrivateKey.from_private_bytes(path.read_bytes()).public_key().public_bytes_raw()
 
 
 class SecureSumParticipant:
@@ -116,13 +105,15 @@ class SecureSumParticipant:
 
     def _begin(self) -> SecureSite:
         secure_cohort, steps = self._circle(), len(self._approval.plan.steps)
-        return SecureSite.begin(secure_cohort, self._me, self._identity(), self._context, steps)
+        return SecureSite.begin(secure_cohort, self._me, load_identity(self._folder), self._context, steps)
 
     def _load(self) -> SecureSite:
         secure_cohort = self._circle()
         if not self._path.exists():
             raise ConsentError("the keys of this run's secure aggregation were never exchanged")
-        return SecureSite.from_bytes(self._path.read_bytes(), cohort=secure_cohort, identity=self._identity())
+        return SecureSite.from_bytes(
+            self._path.read_bytes(), cohort=secure_cohort, identity=load_identity(self._folder)
+        )
 
     def _save(self, site: SecureSite) -> None:
         disk.write_durably(self._path, site.to_bytes(), like=self._states)
@@ -134,9 +125,3 @@ class SecureSumParticipant:
         disk.make_folder(self._states)
         with disk.lock(self._states):
             yield
-
-    def _identity(self) -> bytes:
-        try:
-            return (self._folder / "identity.key").read_bytes()
-        except OSError as error:
-            raise StudyError("this site has no identity.key for secure aggregation; provision it first") from error

@@ -2,8 +2,8 @@
 
 For every step of an approved plan, in this order: kill switch, approval, ledger charge, data opened, private sum,
 answer kept. A retry of a step returns the same bytes and charges nothing; where a crash came before an answer was
-kept, the step is computed again under its charge. What is refused is refused with one word; the reason stays in the
-site's own log.
+kept, the step is computed again under its charge. Every answer carries the site's signed word on its ledger. What
+is refused is refused with one word, whatever the reason; kind and reason stay in the site's own log.
 """
 
 import logging
@@ -17,17 +17,23 @@ from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.progress import Progress
 from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, nonce_of, open_ledger
 from fedsynth.site.holdings import Holdings, load_holdings
+from fedsynth.site.identity import load_identity
+from fedsynth.site.ledger_word import word_of
 from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
 from fedsynth.site.secure_sums import SecureSumParticipant
 from fedsynth.site.worker import LATTICE, LocalWorker, Task, Worker, check_answer
 from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, PackedOrder
 from fedsynth.wire.packed import pack_arrays, pack_message
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("fedsynth.site")
+INTERNAL = "InternalError"
+"""The kind, in the site's log, of what broke and was no refusal."""
+Tell = Callable[[bytes], bytes]
+"""Takes packed arrays, returns the answer that bears them with the site's word."""
 
 
 class SiteSession:
@@ -59,11 +65,11 @@ class SiteSession:
         try:
             return self._answer(PackedOrder.from_bytes(data))
         except FedsynthError as error:
-            log.warning("refused: %s", error)
-            return Update(refused=type(error).__name__).to_bytes()
+            kind = type(error).__name__
+            log.warning("%s: %s", kind, error, extra={"kind": kind})
         except Exception:  # whatever broke may name a file or a value: it stays here
-            log.exception("an order failed")
-            return Update(refused="InternalError").to_bytes()
+            log.exception("%s: an order failed", INTERNAL, extra={"kind": INTERNAL})
+        return Update(refused=REFUSED).to_bytes()
 
     def _answer(self, order: PackedOrder) -> bytes:
         policy = load_policy(self._folder)
@@ -71,20 +77,26 @@ class SiteSession:
         approval = approval_for(self._folder, order)
         holdings = load_holdings(self._folder / "holdings")
         check_plan(policy, approval.plan)
+        identity = load_identity(self._folder)
         with open_ledger(self._folder, policy) as ledger:
             check_seen(ledger, approval)
+
+            def tell(packed: bytes) -> bytes:
+                word = word_of(ledger, run=order.run, plan=approval.plan, site=policy.name, holdings=holdings)
+                return Update(word=word, signature=word.sign(identity)).to_bytes(packed)
+
             if order.step == STATEMENT_STEP and not order.stage:
-                return _statement(ledger, holdings)
+                return tell(pack_arrays({}))
             secure_sums = SecureSumParticipant(self._folder, order=order, approval=approval, me=policy.name)
             if order.step == SETUP_STEP:
-                return Update().to_bytes(pack_message(secure_sums.set_up(order)))
+                return tell(pack_message(secure_sums.set_up(order)))
             if not 0 <= order.step < len(approval.plan.steps):
                 raise ConsentError(
                     f"the approved plan has {len(approval.plan.steps)} steps; step {order.step} is none of them"
                 )
             if order.stage:
-                return Update().to_bytes(pack_message(secure_sums.unmask(order)))
-            return self._step(order, approval, policy, ledger, holdings, secure_sums)
+                return tell(pack_message(secure_sums.unmask(order)))
+            return self._step(order, approval, policy, ledger, holdings, secure_sums, tell)
 
     def _step(
         self,
@@ -94,6 +106,7 @@ class SiteSession:
         ledger: Ledger,
         holdings: Holdings,
         secure_sums: SecureSumParticipant,
+        tell: Tell,
     ) -> bytes:
         """Charge, open, sum, keep and answer; or answer again."""
         plan, step = approval.plan, approval.plan.steps[order.step]
@@ -124,14 +137,5 @@ class SiteSession:
                 answer = work.run(windows)
         check_answer(answer, task, size=work.size)
         packed = pack_message(mask(answer[LATTICE])) if mask else pack_arrays(answer)
-        reply = Update(ledger_head=ledger.head, ledger_length=len(ledger)).to_bytes(packed)
+        reply = tell(packed)
         return ledger.keep_reply(nonce, reply)
-
-
-def _statement(ledger: Ledger, holdings: Holdings) -> bytes:
-    return Update(
-        ledger_head=ledger.head,
-        ledger_length=len(ledger),
-        train_history=ledger.history(holdings.tokens["train"]),
-        held_out_history=ledger.history(holdings.tokens["held-out"]),
-    ).to_bytes()

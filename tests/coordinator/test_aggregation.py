@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator import rounds
 from fedsynth.coordinator.aggregation import Rule, add_sums, aggregate, mean_state, within_reach
-from fedsynth.coordinator.rounds import run_plan
+from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import RefusedError
 from fedsynth.families.registry import family_of
@@ -30,6 +31,7 @@ from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.training.trainer import largest_move
 from fedsynth.wire.arrays import pack
+from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.order import Order
 from fedsynth.wire.update import Update
 
@@ -187,16 +189,32 @@ def handlers(
     return out
 
 
-def spoiled(handler: Handler, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Handler:
-    """Return a site that changes what it trained."""
+def spoiled(
+    handler: Handler, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], say: Callable[..., bytes]
+) -> Handler:
+    """Return a site that changes what it trained, and signs that."""
 
     def handle(data: bytes) -> bytes:
         answer = handler(data)
         if Order.from_bytes(data).step != TRAIN:
             return answer
-        return Update(change(dict(Update.from_bytes(answer).tensors))).to_bytes()
+        return say(answer, tensors=change(dict(Update.from_bytes(answer).tensors)))
 
     return handle
+
+
+Run = Callable[[Plan, Mapping[str, Handler]], Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, pinned: Callable[..., dict[str, bytes]]) -> Run:
+    """Return a function that runs a plan with the keys of the sites pinned."""
+
+    def carry(plan: Plan, handlers: Mapping[str, Handler]) -> Result:
+        transport, roster = InProcess(handlers), pinned(tmp_path)
+        return run_plan(plan, run="run", transport=transport, composes="this run only", roster=roster)
+
+    return carry
 
 
 HEAD = "critic.head.4.bias"
@@ -212,15 +230,21 @@ SPOILS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
 
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_a_site_whose_parts_do_not_validate_is_left_out_and_the_run_goes_on(
-    plan: Plan, handlers: dict[str, Handler], spoil: str, monkeypatch: pytest.MonkeyPatch
+    plan: Plan,
+    handlers: dict[str, Handler],
+    run: Run,
+    said_anew: Callable[..., bytes],
+    tmp_path: Path,
+    spoil: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     joined: list[set[str]] = []
     monkeypatch.setattr(
         rounds, "aggregate", lambda answers, **how: (joined.append(set(answers)), aggregate(answers, **how))[1]
     )
-    handlers["west"] = spoiled(handlers["west"], SPOILS[spoil])
+    handlers["west"] = spoiled(handlers["west"], SPOILS[spoil], partial(said_anew, folder=tmp_path / "west"))
 
-    result = run_plan(plan, run="run", transport=InProcess(handlers), composes="this run only")
+    result = run(plan, handlers)
 
     assert joined == [{"east", "north", "south"}]
     move = largest_move(
@@ -239,13 +263,12 @@ def headed(text: bytes) -> bytes:
     return b"fedsynth1" + struct.pack(">I", len(text)) + text + pack({})
 
 
-HEADER = Update().to_bytes().split(b"}")[0][13:] + b"}"
+SAID = {"refused": "", "signature": "00" * 64, "word": LastWord("run", "", "west", "0" * 64, 1, 1).as_json()}
+HEADER = json.dumps(SAID).encode()
 REFUND = {**Mechanism("sum", 1.0, 1.0, 1, 1.0).as_json(), "steps": -5, "times": 1}
 UNREADABLE = {
-    "a history of refunds": headed(
-        HEADER.replace(b'train_history": []', b'train_history": [%b]' % json.dumps(REFUND).encode())
-    ),
-    "a ledger of infinite length": headed(HEADER.replace(b'length": 0', b'length": 1e999')),
+    "a history of refunds": headed(HEADER.replace(b'train": []', b'train": [%b]' % json.dumps(REFUND).encode())),
+    "a ledger of infinite length": headed(HEADER.replace(b'length": 1', b'length": 1e999')),
     "a header nested without end": headed(b"[" * 200_000),
     "a number of 5000 digits": headed(b'{"a": ' + b"9" * 5000 + b"}"),
     "no header at all": b"fedsynth1" + struct.pack(">I", 2**32 - 1),
@@ -254,18 +277,23 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=list(UNREADABLE))
 def test_a_site_whose_answer_cannot_be_read_is_left_out_and_the_run_goes_on(
-    plan: Plan, handlers: dict[str, Handler], answer: bytes
+    plan: Plan, handlers: dict[str, Handler], run: Run, answer: bytes
 ) -> None:
-    assert json.loads(HEADER)["train_history"] == []
+    assert Update.from_bytes(headed(HEADER)).word is not None
     handlers["west"] = lambda _: answer
 
-    result = run_plan(plan, run="run", transport=InProcess(handlers), composes="this run only")
+    result = run(plan, handlers)
 
     assert [site.site for site in result.statement.sites] == ["east", "north", "south"]
 
 
 def test_no_private_count_weighs_a_site(
-    plan: Plan, handlers: dict[str, Handler], monkeypatch: pytest.MonkeyPatch
+    plan: Plan,
+    handlers: dict[str, Handler],
+    run: Run,
+    said_anew: Callable[..., bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Sites of 4 to 32 people that say the same noisy sum weigh the same, and say nothing else to weigh them by."""
     weighed: list[dict[str, float]] = []
@@ -275,12 +303,13 @@ def test_no_private_count_weighs_a_site(
         weighed.append({site: weights[site] for site in answers})
         return aggregate(answers, weights=weights, rule=rule)
 
-    def saying(handler: Handler, same: Tensor) -> Handler:
+    def saying(name: str, handler: Handler, same: Tensor) -> Handler:
         def handle(data: bytes) -> bytes:
             answer, step = handler(data), Order.from_bytes(data).step
             update = Update.from_bytes(answer)
             seen.append(set(update.tensors) - set(Order.from_bytes(data).tensors) - {"sum"})
-            return Update({"sum": same.to(update.tensors["sum"])}).to_bytes() if step == 0 else answer
+            said = {"sum": same.to(update.tensors["sum"])} if step == 0 else None
+            return said_anew(answer, tmp_path / name, tensors=said)
 
         return handle
 
@@ -288,12 +317,7 @@ def test_no_private_count_weighs_a_site(
     size = estimator_of(plan.study).statistic_size(shape_of(plan.study), step=0)
     same = torch.linspace(10.0, 20.0, size)
 
-    run_plan(
-        plan,
-        run="run",
-        transport=InProcess({name: saying(handler, same) for name, handler in handlers.items()}),
-        composes="this run only",
-    )
+    run(plan, {name: saying(name, handler, same) for name, handler in handlers.items()})
 
     assert len(weighed) == 1
     assert set(weighed[0]) == set(handlers)

@@ -22,7 +22,7 @@ from fedsynth.plan import Plan, plan_of
 from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.wire.order import Order
@@ -109,9 +109,9 @@ def begin(
         plan, folder = plans[trust], tmp_path / name
         for seed, site in enumerate(SITES):
             make_site(folder / "sites" / site, make_people(10, seed=seed), study=plan.study)
-        roster = {site: make_identity(folder / "sites" / site) for site in SITES} if plan.is_aggregate else {}
+        roster = {site: make_identity(folder / "sites" / site) for site in SITES}
         for site in SITES:
-            approve(folder / "sites" / site, run=run, plan=plan, roster=roster)
+            approve(folder / "sites" / site, run=run, plan=plan, roster=roster if plan.is_aggregate else None)
         keys = {site: key.hex() for site, key in roster.items()}
         facts = RunFacts(run, "in-process", "recordings", SITES, "this run only", keys)
         RunFolder(folder).begin(facts=facts, plan=plan, study_text=plan.study.to_toml())
@@ -206,6 +206,25 @@ def test_a_run_in_the_middle_of_a_secure_sum_hears_what_was_kept(begin: Begin, p
 
     assert after.refused == 0
     assert after.lines() == {**dict.fromkeys(SITES, steps), "south": 1}
+
+
+@pytest.mark.parametrize("trust", ["site", "aggregate"])
+def test_a_site_that_never_comes_back_after_a_crash_is_stated_by_what_it_said_before(
+    begin: Begin, plans: dict[str, Plan], trust: str
+) -> None:
+    folder, plan = begin(trust), plans[trust]
+    with pytest.raises(Crash):  # the first step is over
+        carried_out(folder, dies_at=3 if trust == "site" else 6, moment=0)
+    charged = Sites(folder).lines()["south"]
+
+    coordinate(folder, transport=Sites(folder, away=("south",), back_after=10**6))
+
+    statement, lengths = RunFolder(folder).statement(), RunFolder(folder).ledger_lengths()
+    assert [site.site for site in statement.sites] == sorted(SITES)
+    assert charged < len(plan.steps)
+    assert lengths == {**dict.fromkeys(SITES, len(plan.steps)), "south": charged}
+    south = next(site for site in statement.sites if site.site == "south")
+    assert south.events == plan.mechanisms("train")[:charged]
 
 
 def interrupted(folder: Path, *, dies_at: int = 3) -> Path:

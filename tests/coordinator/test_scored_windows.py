@@ -25,6 +25,7 @@ def test_the_windows_that_are_scored_are_those_that_are_kept(
     make_site: Callable[..., Holdings],
     make_people: Callable[..., list[Recording]],
     monkeypatch: pytest.MonkeyPatch,
+    pinned: Callable[..., dict[str, bytes]],
 ) -> None:
     study = tiny.model_copy(update={"training": tiny.training.model_copy(update={"rounds": 0})})
     plan, handlers, shown = plan_of(study), {}, []
@@ -45,6 +46,7 @@ def test_the_windows_that_are_scored_are_those_that_are_kept(
         run="run",
         transport=InProcess(handlers),
         composes="this run only",
+        roster=pinned(tmp_path),
         cohort="toy",
         archive=tmp_path / "windows.npz",
     )

@@ -20,7 +20,7 @@ from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.recordings.recording import Recording, Windows
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import keep
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
 
@@ -92,9 +92,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         for number, site in enumerate(SITES):
             _make_site(run.site(site), site, seed=number, study=asked.study)
         together = asked.study.privacy.trust == "aggregate"
-        roster = {site: make_identity(run.site(site)) for site in SITES} if together else {}
+        roster = {site: make_identity(run.site(site)) for site in SITES}
         for site in SITES:
-            approve(run.site(site), run=name, plan=asked, roster=roster)
+            approve(run.site(site), run=name, plan=asked, roster=roster if together else None)
         facts = RunFacts(
             run=name,
             engine=engine,

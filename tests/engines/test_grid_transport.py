@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -19,7 +20,7 @@ from fedsynth.coordinator.control import DRIVER, ask, held
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import RefusedError
 from fedsynth.privacy.statement import PrivacyStatement
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 from server.app import app as server_app
 from server.transport import GridTransport
 
@@ -206,7 +207,7 @@ def test_with_too_few_sites_the_run_is_refused_and_says_why_in_a_file(make_run: 
 
     failure = json.loads((run.path / "failure.json").read_text())
     assert failure["kind"] == "RefusedError"
-    assert "1 sites are left and the study needs 2 (east: no answer, west: WireError)" in failure["said"]
+    assert "1 sites are left and the study needs 2 (east: no answer, west: unreadable)" in failure["said"]
     assert not run.finished
 
 
@@ -251,7 +252,7 @@ def test_a_stranger_takes_no_place(make_run: MakeRun) -> None:
     assert gather(LoopGrid(simulated(run)), wanted=("north",)) == ("north",)
 
 
-def test_the_client_says_nothing_about_what_went_wrong_at_the_site(tmp_path: Path) -> None:
+def test_the_client_says_nothing_about_what_went_wrong_at_the_site(tmp_path: Path, site_log: Any) -> None:
     context = _context({"site-folder": str(tmp_path / "Jane Doe")}, {})
     order = Message(RecordDict({"order": ConfigRecord({"bytes": b"no order"})}), 1, "train.order")
     question = Message(RecordDict(), 1, "query.site")
@@ -260,16 +261,18 @@ def test_the_client_says_nothing_about_what_went_wrong_at_the_site(tmp_path: Pat
     name = client_app(question, context).content.config_records["site"]["name"]
 
     assert isinstance(update, bytes)
-    assert Update.from_bytes(update) == Update(refused="WireError")
+    assert Update.from_bytes(update) == Update(refused=REFUSED)
     assert name == ""
+    assert site_log.kinds == ["WireError"]
 
 
-def test_a_message_without_an_order_gets_one_word() -> None:
+def test_a_message_without_an_order_gets_the_one_word(site_log: Any) -> None:
     reply = client_app(Message(RecordDict(), 1, "train.order"), _context({"site-folder": "/nowhere"}, {}))
 
     update = reply.content.config_records["update"]["bytes"]
     assert isinstance(update, bytes)
-    assert Update.from_bytes(update) == Update(refused="InternalError")
+    assert Update.from_bytes(update) == Update(refused=REFUSED)
+    assert site_log.kinds == ["InternalError"]
 
 
 def gather(grid: LoopGrid, *, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 Noise is silent, entropy is a tape, and everybody's coins hang on the name and the step alone. So two sites that
 differ in one person answer an order with the same bytes wherever that person was not drawn, and where the person
-was, their sums differ by what one contribution may say. `ledger_head` is left out: it is a keyed hash of who was
-charged, made with a key that no one else has.
+was, their sums differ by what one contribution may say. The ledger's head is left out, and the signature over it:
+it is a keyed hash of who was charged, made with a key that no one else has.
 """
 
 import base64
@@ -44,6 +44,7 @@ from fedsynth.site.holdings import group_of_person, keep
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study, parse_study
 from fedsynth.synthesis.generator import at_prior
+from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.message import as_tensors, message_in
 from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
 from fedsynth.wire.update import Update
@@ -61,6 +62,12 @@ class Person:
     name: str
     signal: NDArray[np.float32]
     labels: NDArray[np.int64]
+    recording: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the recording, by which a person is known, too."""
+        return hashlib.sha256((self.recording or self.name).encode()).hexdigest()
 
 
 def usual(name: str, *, windows: int = 3, seed: int = 0) -> Person:
@@ -116,8 +123,17 @@ def study_of(text: str, *, trust: str, way: str) -> Study:
     return parse_study(text.replace("[plan]", f'[plan]\nprivate_step = "{way}"'))
 
 
-def keep_site(folder: Path, people: list[Person], plan: Plan, roster: dict[str, bytes]) -> None:
-    """Make a site of these people in this order; all that is secret in it comes from the tape."""
+def keep_site(
+    folder: Path,
+    people: list[Person],
+    plan: Plan,
+    roster: dict[str, bytes],
+    earlier: Callable[[Ledger], None] = lambda _: None,
+) -> None:
+    """Make a site of these people in this order; all that is secret in it comes from the tape.
+
+    `earlier` writes what stood in the ledger before the plan was approved.
+    """
     folder.mkdir(parents=True)
     policy = f'name = "{ME}"\nlargest_epsilon = 8.0\nallow_batched = true\n'
     (folder / "site.toml").write_text(policy, encoding="utf-8")
@@ -133,14 +149,11 @@ def keep_site(folder: Path, people: list[Person], plan: Plan, roster: dict[str, 
         sfreq=100.0,
     )
     empty = np.zeros((2, 1), np.float32)
-    recordings = [
-        Recording(empty, 100.0, ("C3", "C4"), person.name, "rest", hashlib.sha256(person.name.encode()).hexdigest())
-        for person in people
-    ]
+    recordings = [Recording(empty, 100.0, ("C3", "C4"), person.name, "rest", person.digest) for person in people]
     with Ledger(folder / "ledger") as ledger:
         keep(folder / "holdings", recordings=recordings, windows=windows, study=plan.study, key=ledger.key)
-    if roster:
-        (folder / "identity.key").write_bytes(identity(ME).private_bytes_raw())
+        earlier(ledger)
+    (folder / "identity.key").write_bytes(identity(ME).private_bytes_raw())
     approve(folder, run=RUN, plan=plan, roster=roster)
 
 
@@ -222,13 +235,18 @@ def played(
     only: int | None,
     silent: bool,
     monkeypatch: pytest.MonkeyPatch,
+    earlier: Callable[[Ledger], None] = lambda _: None,
+    around: Callable[[Order], Iterator[bytes]] = lambda _: iter(()),
 ) -> Said:
-    """Make the site and give it every order of the plan, the exchange of keys and a statement."""
+    """Make the site and give it every order of the plan, the exchange of keys and a statement.
+
+    `earlier` writes what stood in the ledger before, and `around` says what else comes before an order.
+    """
     tape.rewind()
     roster = {}
     if plan.is_aggregate:
         roster = {name: identity(name).public_key().public_bytes_raw() for name in (ME, *PEERS)}
-    keep_site(folder / ME, people, plan, roster)
+    keep_site(folder / ME, people, plan, roster, earlier)
     said, seen = Said(), list[torch.Tensor]()
     coins, session = Coins(people, only=only), SiteSession(folder / ME, observe=seen.append)
     if silent:
@@ -241,8 +259,10 @@ def played(
             coins.group = plan.steps[step].mechanism.group
             coins.step = plan.steps[step].index if plan.steps[step].kind == "gradient" else 0
         torch.manual_seed(step + 10)  # what training draws in public
+        order = Order(RUN, plan.digest, step, tensors, stage)
         seen.clear()
-        data = session.handle(Order(RUN, plan.digest, step, tensors, stage).to_bytes())
+        said.answers += [Answer(session.handle(one), None, tuple(seen)) for one in around(order)]
+        data = session.handle(order.to_bytes())
         update, masked = Update.from_bytes(data), None
         if plan.is_aggregate and step >= 0 and not stage:
             masked = np.frombuffer(message_in(update.tensors).split(b"\n", 2)[2], "<u8")
@@ -326,16 +346,18 @@ def moved(more: Said, less: Said, *, tolerance: float = 0.0) -> list[tuple[str, 
     out: list[tuple[str, int, int]] = []
     for here, there in zip(more.answers, less.answers, strict=True):
         one, two = here.update, there.update
-        assert one.refused == two.refused == ""
+        assert one.refused == two.refused
+        if one.refused:
+            assert here.data == there.data
+            continue
         assert len(here.data) == len(there.data)
-        assert replace(one, tensors={}, ledger_head="") == replace(two, tensors={}, ledger_head="")
+        assert without_head(one) == without_head(two)
         forms = [{name: (t.dtype, t.shape) for name, t in update.tensors.items()} for update in (one, two)]
         assert forms[0] == forms[1]
         pairs = enumerate(zip(here.sums, there.sums, strict=True))
         first = next((number for number, pair in pairs if not torch.equal(*pair)), None)
         if first is None:
-            heads = [update.ledger_head.encode() for update in (one, two)]
-            assert here.data.replace(heads[0], b"") == there.data.replace(heads[1], b"")
+            assert without_keyed_hashes(here.data) == without_keyed_hashes(there.data)
             continue
         # Later sums of this order were computed from this one on, which was given away with its noise.
         assert here.step is not None
@@ -351,6 +373,19 @@ def moved(more: Said, less: Said, *, tolerance: float = 0.0) -> list[tuple[str, 
             # What left under equal masks differs by the same whole numbers, modulo 2^64.
             assert (here.masked - there.masked).view(np.int64).tolist() == steps
     return out
+
+
+def without_head(update: Update) -> LastWord:
+    """Return all that an answer says besides its sums, but for the keyed hash."""
+    assert update.word is not None
+    return replace(update.word, ledger_head="")
+
+
+def without_keyed_hashes(data: bytes) -> bytes:
+    """Return an answer's bytes but for the head of the ledger, and the signature over it."""
+    update = Update.from_bytes(data)
+    assert update.word is not None
+    return data.replace(update.word.ledger_head.encode(), b"").replace(update.signature.hex().encode(), b"")
 
 
 Play = Callable[..., Said]
@@ -458,8 +493,10 @@ def test_one_person_more_moves_nothing_but_sums_and_those_by_at_most_c(
     how = {"tape": tape, "trust": trust, "way": way}
     less, (position, only) = company(**how), PLACES[place]
 
-    found = moved(play(with_one_more(kind, position), **how, only=only), less, tolerance=1e-5 * (way == "batched"))
+    more = play(with_one_more(kind, position), **how, only=only)
+    found = moved(more, less, tolerance=1e-5 * (way == "batched"))
 
+    assert not any(answer.update.refused for answer in more.answers)
     drawn = [] if only is None else [("train", 0, only) if trust == "site" else ("gradient", only, 0)]
     could = {*EVERYBODY_ASKED, *drawn}
     assert set(found) <= (set() if kind in SILENT else could)

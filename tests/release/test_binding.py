@@ -1,9 +1,11 @@
 """Scores, label and windows belong together, or nothing is signed and nothing verifies."""
 
+import html
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,37 @@ def test_a_label_of_other_windows_does_not_verify(release: Path, resign: Callabl
 
     with pytest.raises(VerificationError, match="other windows"):
         verify_release(release)
+
+
+@pytest.mark.parametrize("excludes", [None, [], "nothing", ["the weather"]])
+def test_a_promise_that_does_not_say_what_it_leaves_out_does_not_verify(
+    release: Path, resign: Callable[..., None], single_file: ModuleType, excludes: object
+) -> None:
+    """The single file knows no sentences by heart, and asks for some."""
+
+    def without(body: dict[str, Any]) -> dict[str, Any]:
+        rest = {name: value for name, value in body.items() if name != "excludes"}
+        return rest if excludes is None else rest | {"excludes": excludes}
+
+    exchanged(release, "privacy/statement.json", without)
+    resign(release)
+
+    with pytest.raises(VerificationError, match=r"malformed: privacy/statement\.json"):
+        verify_release(release)
+    if excludes != ["the weather"]:
+        with pytest.raises(single_file.ReleaseError, match=r"malformed: privacy/statement\.json"):
+            single_file.verify(release, None)
+
+
+def test_readme_and_report_print_what_the_promise_does_not_cover(
+    release: Path, statement: PrivacyStatement
+) -> None:
+    readme = (release / "README.md").read_text(encoding="utf-8")
+    report = html.unescape((release / "report/index.html").read_text(encoding="utf-8"))
+
+    assert len(statement.excludes) >= 5
+    assert [what for what in statement.excludes if f"\n- {what}\n" not in readme] == []
+    assert [what for what in statement.excludes if what[1:] not in report] == []
 
 
 def test_more_gradient_steps_than_any_ledger_lists_do_not_verify(

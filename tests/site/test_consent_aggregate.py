@@ -27,7 +27,7 @@ from fedsynth.privacy.private_sum import lattice_step
 from fedsynth.secure_aggregation.messages import pack_message
 from fedsynth.secure_aggregation.protocol import SecureSite
 from fedsynth.secure_aggregation.roster import Session
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.wire.message import as_tensors, message_in
 from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, Order
 from fedsynth.wire.update import Update

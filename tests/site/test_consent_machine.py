@@ -4,6 +4,7 @@ The site is real, and the coordinator is hypothesis. `test_consent_together.py` 
 """
 
 import json
+import logging
 import shutil
 import struct
 import tempfile
@@ -31,15 +32,16 @@ from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings, load_holdings
+from fedsynth.site.identity import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.synthesis.generator import at_prior
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.order import STATEMENT_STEP, Order
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 
 CAP, DELTA, ME, RUNS = 8.0, 1e-5, "east", ("r1", "r2")
-WORDS = {"WireError", "ConsentError", "PrivacyError", "BudgetError", "RefusedError"}
+KINDS_OF_REFUSAL = {"WireError", "ConsentError", "PrivacyError", "BudgetError", "RefusedError"}
 runs, which, numbers = st.sampled_from(RUNS), st.sampled_from(["A", "B"]), st.integers(0, 3)
 CRAFTED: list[dict[str, Any]] = [
     {"noise_multiplier": 0.01},
@@ -74,6 +76,17 @@ def inputs(plan: Plan, step: int) -> dict[str, torch.Tensor]:
     return {**parts, "seen_units": torch.tensor([10.0]), "label_shares": torch.tensor([0.5, 0.5])}
 
 
+class Kinds(logging.Handler):
+    """What a site's own log says of its refusals: the kind of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen += [record.kind] if hasattr(record, "kind") else []
+
+
 class SiteMachine(RuleBasedStateMachine):
     """One site, seen from outside: every answer is held against its ledger and the sums that were read."""
 
@@ -88,10 +101,13 @@ class SiteMachine(RuleBasedStateMachine):
         self.approved: dict[str, str] = {}
         self.answers: dict[str, bytes] = {}
         self.lines: tuple[Charge, ...] = ()
+        self.kinds = Kinds()
+        logging.getLogger("fedsynth.site").addHandler(self.kinds)
         self.restart()
         self.approve("r1", "A")
 
     def teardown(self) -> None:
+        logging.getLogger("fedsynth.site").removeHandler(self.kinds)
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     # What the site's own people do.
@@ -167,9 +183,11 @@ class SiteMachine(RuleBasedStateMachine):
         answer = self.session.handle(self.order(run, self.world.plans[name], step))
         shutil.rmtree(self.folder / "holdings")
         (self.folder / "away").rename(self.folder / "holdings")
-        assert Update.from_bytes(answer) == Update(refused="InternalError")
+        assert answer == Update(refused=REFUSED).to_bytes()
+        assert self.kinds.seen[-1] == "InternalError"
         assert [line.nonce for line in self.news()] == [self.nonce(run, name, step)]
-        assert self.send(self.order(run, self.world.plans[name], step)).refused in ("BudgetError", "PrivacyError")
+        assert self.send(self.order(run, self.world.plans[name], step)).refused
+        assert self.kinds.seen[-1] in ("BudgetError", "PrivacyError")
 
     @rule(
         run=runs,
@@ -212,14 +230,13 @@ class SiteMachine(RuleBasedStateMachine):
 
     @rule(data=st.binary(max_size=60), is_sealed=st.booleans())
     def say_nonsense(self, data: bytes, is_sealed: bool) -> None:
-        assert self.send(b"fedsynth1" * is_sealed + data).refused == "WireError"
+        assert self.send(b"fedsynth1" * is_sealed + data).refused
+        assert self.kinds.seen[-1] == "WireError"
 
     @rule(run=runs, name=which)
     def ask_for_a_statement(self, run: str, name: str) -> None:
         update = self.send(Order(run, self.world.plans[name].digest, STATEMENT_STEP, {}).to_bytes())
-        if not update.refused:
-            history = {group: tuple(c.mechanism for c in self.of(group)) for group in self.tokens}
-            assert (update.train_history, update.held_out_history) == (history["train"], history["held-out"])
+        assert update.refused or self.approved[run] == name
 
     # What must be true whatever was said.
 
@@ -245,13 +262,14 @@ class SiteMachine(RuleBasedStateMachine):
         """Give bytes to the site, and hold its answer against ledger and sums."""
         reads, answer = len(self.reads), self.session.handle(data)
         update, news, read = Update.from_bytes(answer), self.news(), len(self.reads) - reads
-        self.world.seen[update.refused or "answered"] += 1
+        self.world.seen[self.kinds.seen[-1] if update.refused else "answered"] += 1
         if update.refused:
-            assert update == Update(refused=update.refused)
-            assert update.refused in WORDS
+            assert answer == Update(refused=REFUSED).to_bytes()
+            assert self.kinds.seen[-1] in KINDS_OF_REFUSAL
             assert (news, read) == ((), 0)
             return update
         order = Order.from_bytes(data)
+        self.believe(order, update)
         assert order.plan == self.world.plans[self.approved[order.run]].digest
         if order.stage or order.step == STATEMENT_STEP:
             assert (news, read) == ((), 0)
@@ -270,6 +288,20 @@ class SiteMachine(RuleBasedStateMachine):
         self.answers[nonce] = answer
         self.watch(order, update)
         return update
+
+    def believe(self, order: Order, update: Update) -> None:
+        """Hold the word of an answer against the ledger as it was: a retry bears the word of its own time."""
+        word = update.word
+        assert word is not None
+        assert word.is_signed(update.signature, key=make_identity(self.folder))
+        lines = self.lines[: word.ledger_length]
+        assert (word.run, word.plan, word.site) == (order.run, order.plan, ME)
+        assert word.ledger_head == (lines[-1].link if lines else "0" * 64)
+        mine = {line.nonce for line in lines if line.nonce.startswith(f"{order.run}:{order.plan}:")}
+        assert word.charged == len(mine)
+        for group, told in (("train", word.train_history), ("held-out", word.held_out_history)):
+            counted = [c for c in lines if c.nonce not in mine or c.mechanism.group == group]
+            assert told == tuple(line.mechanism for line in counted)
 
     def watch(self, order: Order, update: Update) -> None:
         """Look at what an answer carries."""

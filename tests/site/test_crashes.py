@@ -24,12 +24,12 @@ from fedsynth.secure_aggregation.messages import SiteState
 from fedsynth.secure_aggregation.server import SecureServer
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.site.session import SiteSession
 from fedsynth.study import parse_study
 from fedsynth.wire.message import as_tensors, message_in
 from fedsynth.wire.order import SETUP_STEP, Order
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 
 SITES = ("east", "north", "west")
 AGGREGATE = (
@@ -184,7 +184,7 @@ def test_an_answer_that_was_not_kept_does_not_leave(
     lost = Update.from_bytes(SiteSession(one.site).handle(one.order))
     monkeypatch.undo()
 
-    assert (lost.refused, dict(lost.tensors)) == ("LedgerError", {})
+    assert (lost.refused, dict(lost.tensors)) == (REFUSED, {})
     assert Update.from_bytes(SiteSession(one.site).handle(one.order)).refused == ""
     assert lines(one.site) == 1
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from fedsynth.study import Study
 from fedsynth.synthesis.generator import at_prior
 from fedsynth.training.private_gradient import Batch, choose_method, gradient_sum
 from fedsynth.wire.order import Order
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
@@ -197,7 +198,7 @@ def test_the_same_person_is_known_by_name_and_by_recording(make_people: People) 
 
 
 def test_a_ledger_that_was_deleted_after_the_approval_freezes_the_site(
-    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, site_log: Any
 ) -> None:
     folder = tmp_path / "a"
     make_site(folder, make_people(12, seed=1))
@@ -208,7 +209,8 @@ def test_a_ledger_that_was_deleted_after_the_approval_freezes_the_site(
     for path in (folder / "ledger").iterdir():
         path.unlink()
 
-    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == LedgerError.__name__
+    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == REFUSED
+    assert site_log.kinds == [LedgerError.__name__]
 
 
 def train_order(plan: Plan, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -218,14 +220,14 @@ def train_order(plan: Plan, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def test_parameters_that_training_cannot_have_led_to_are_refused_uncharged(
-    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People
+    tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, site_log: Any
 ) -> None:
     """A bias of 1e25 made a float32 norm overflow, one way of computing and not the other."""
     folder = site(tmp_path / "a", make_people(14, seed=1), plan, make_site)
     bias = torch.full_like(at_prior(plan.study).state["critic.head.2.bias"], 1e25)
 
     told = answer(folder, plan, TRAIN, train_order(plan, **{"parts.critic.head.2.bias": bias}))
-    assert told.refused == "WireError"
+    assert (told.refused, site_log.kinds) == (REFUSED, ["WireError"])
     with Ledger(folder / "ledger") as ledger:
         assert len(ledger) == 0
     assert answer(folder, plan, TRAIN, train_order(plan)).refused == ""

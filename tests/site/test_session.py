@@ -1,11 +1,11 @@
 """A site's session: charged before opened, answered once, and nothing else leaves."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ from fedsynth.site.holdings import Holdings, group_of_person, keep, load_holding
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
 from fedsynth.wire.order import STATEMENT_STEP, Order
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
@@ -66,7 +66,8 @@ def test_an_answer_is_a_private_sum_and_one_ledger_line(site: Path, plan: Plan) 
     assert update.refused == ""
     size = estimator_of(plan.study).statistic_size(shape_of(plan.study), step=0)
     assert update.tensors["sum"].shape == (size,)
-    assert update.ledger_length == lines(site) == 1
+    assert update.word is not None
+    assert update.word.ledger_length == update.word.charged == lines(site) == 1
 
 
 def test_the_charge_is_written_before_the_data_is_opened(
@@ -82,18 +83,17 @@ def test_the_charge_is_written_before_the_data_is_opened(
 
 
 def test_a_failure_after_the_charge_is_not_refunded(
-    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, site_log: Any
 ) -> None:
     def burst(_: object) -> None:
         raise OSError("CANARY-1-3.npz cannot be read")
 
     monkeypatch.setattr(worker_module, "read_windows", burst)
-    with caplog.at_level(logging.CRITICAL):
-        answer = SiteSession(site).handle(first_order(plan).to_bytes())
+    answer = SiteSession(site).handle(first_order(plan).to_bytes())
 
     assert lines(site) == 1
-    assert Update.from_bytes(answer).refused == "InternalError"
-    assert b"CANARY" not in answer
+    assert site_log.kinds == ["InternalError"]
+    assert answer == Update(refused=REFUSED).to_bytes()
 
 
 def test_a_retry_returns_the_same_bytes_and_charges_once(site: Path, plan: Plan) -> None:
@@ -131,25 +131,32 @@ def test_two_sites_with_the_same_people_and_one_torch_seed_answer_differently(
     ],
 )
 def test_what_was_not_approved_is_refused_uncharged_and_unopened(
-    site: Path, plan: Plan, changes: dict[str, object], refusal: str, monkeypatch: pytest.MonkeyPatch
+    site: Path,
+    plan: Plan,
+    changes: dict[str, object],
+    refusal: str,
+    monkeypatch: pytest.MonkeyPatch,
+    site_log: Any,
 ) -> None:
     monkeypatch.setattr(worker_module, "read_windows", lambda _: pytest.fail("data was opened"))
 
     update = ask(site, first_order(plan, **changes))
 
-    assert update.refused == refusal
-    assert not update.tensors
+    assert update == Update(refused=REFUSED)
+    assert site_log.kinds == [refusal]
     assert lines(site) == 0
 
 
-def test_garbage_is_refused_with_one_word(site: Path) -> None:
-    assert Update.from_bytes(SiteSession(site).handle(b"garbage")).refused == "WireError"
+def test_garbage_is_refused_with_the_one_word(site: Path, site_log: Any) -> None:
+    assert SiteSession(site).handle(b"garbage") == Update(refused=REFUSED).to_bytes()
+    assert site_log.kinds == ["WireError"]
 
 
-def test_the_kill_switch_stops_everything(site: Path, plan: Plan) -> None:
+def test_the_kill_switch_stops_everything(site: Path, plan: Plan, site_log: Any) -> None:
     (site / "STOP").touch()
 
-    assert ask(site, first_order(plan)).refused == "RefusedError"
+    assert ask(site, first_order(plan)).refused == REFUSED
+    assert site_log.kinds == ["RefusedError"]
     assert lines(site) == 0
 
 
@@ -173,11 +180,12 @@ def test_a_site_approves_nothing_beyond_its_policy(
 
 @pytest.mark.parametrize(("folder", "refusal"), [("approved", "ConsentError"), ("holdings", "RunError")])
 def test_without_approval_or_holdings_a_run_stops_uncharged(
-    site: Path, plan: Plan, folder: str, refusal: str
+    site: Path, plan: Plan, folder: str, refusal: str, site_log: Any
 ) -> None:
     shutil.rmtree(site / folder)
 
-    assert ask(site, first_order(plan)).refused == refusal
+    assert ask(site, first_order(plan)).refused == REFUSED
+    assert site_log.kinds == [refusal]
     assert lines(site) == 0
 
 
@@ -201,7 +209,7 @@ def test_another_ledger_than_the_approved_one_freezes_the_site(
     make_site: MakeSite,
     make_people: People,
     plan: Plan,
-    caplog: pytest.LogCaptureFixture,
+    site_log: Any,
     change: Callable[[Path, Path], None],
 ) -> None:
     east = tmp_path / "east"
@@ -213,11 +221,11 @@ def test_another_ledger_than_the_approved_one_freezes_the_site(
     change(east / "ledger", tmp_path / "backup")
     assert lines(east) == 0
 
-    with caplog.at_level(logging.WARNING, logger="fedsynth.site"):
-        update = ask(east, first_order(plan))
+    update = ask(east, first_order(plan))
 
-    assert (update.refused, dict(update.tensors)) == ("LedgerError", {})
-    assert "another ledger than the plan was approved with" in caplog.text
+    assert update == Update(refused=REFUSED)
+    assert site_log.kinds == ["LedgerError"]
+    assert "another ledger than the plan was approved with" in site_log.text
     assert lines(east) == 0
 
 
@@ -287,13 +295,14 @@ def test_nothing_kept_at_the_site_for_a_study_names_a_subject(site: Path) -> Non
             assert b"CANARY" not in path.read_bytes()
 
 
-def test_a_statement_lists_everything_charged_to_these_people(site: Path, plan: Plan) -> None:
+def test_a_statement_lists_everything_charged_in_this_run(site: Path, plan: Plan) -> None:
     ask(site, first_order(plan))
 
     update = ask(site, Order("run", plan.digest, STATEMENT_STEP, {}))
 
-    assert update.train_history == (plan.steps[0].mechanism,)
-    assert update.held_out_history == ()
+    assert update.word is not None
+    assert update.word.train_history == (plan.steps[0].mechanism,)
+    assert update.word.held_out_history == ()
     assert lines(site) == 1
 
 

@@ -24,10 +24,11 @@ from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import keep
-from fedsynth.site.secure_sums import make_identity
+from fedsynth.site.identity import make_identity
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.order import SETUP_STEP, STAGES, STATEMENT_STEP, Order
+from fedsynth.wire.update import REFUSED
 
 SITES = ("east", "north", "south", "west")
 GOOD = ("statement", "keys", "anchor", "scores", "retry")
@@ -40,13 +41,14 @@ from fedsynth.site.session import SiteSession
 from fedsynth.plan import Plan
 from fedsynth.wire.update import Update
 
-said = []
+said, kinds = [], []
 note = logging.Handler()
-note.emit = lambda record: said.append(record.getMessage())
+note.emit = lambda record: (said.append(record.getMessage()), kinds.append(getattr(record, "kind", "")))
 logging.getLogger("fedsynth.site").addHandler(note)
 root, answers = Path(sys.argv[1]), []
 for number, case in enumerate(json.loads((root / "cases.json").read_text())):
     said.clear()
+    kinds.clear()
     data, word, names = (root / case["data"]).read_bytes(), "", []
     try:
         (root / f"begin-{number}").open()  # there is no such file: the name stands in the trace
@@ -59,9 +61,10 @@ for number, case in enumerate(json.loads((root / "cases.json").read_text())):
         try:
             approve(root / case["site"], run="crafted", plan=Plan.from_json(data.decode()))
         except FedsynthError as error:
-            word = type(error).__name__
+            word = "refused"
+            kinds.append(type(error).__name__)
             said.append(str(error))
-    answers.append({"word": word, "names": names, "said": " ".join(said)})
+    answers.append({"word": word, "kinds": kinds[:], "names": names, "said": " ".join(said)})
 (root / "answers.json").write_text(json.dumps(answers))
 """
 CALLS = "open,openat,openat2,creat,fsync,fdatasync,rename,renameat,renameat2"
@@ -70,12 +73,12 @@ CALL = re.compile(r"^\d+ +(\w+)\((.*)")
 
 @dataclass(frozen=True)
 class Case:
-    """One message to a site: `word` is the refusal expected, `said` what its own log must say."""
+    """One message to a site: `kind` is that of the refusal, and `said` the reason, which its own log must hold."""
 
     name: str
     site: str
     data: bytes
-    word: str
+    kind: str
     said: str
     what: str = "order"
 
@@ -85,6 +88,7 @@ class Seen:
     """What a site answered, and the system calls it made, as (call, its arguments), in order."""
 
     word: str
+    kinds: list[str]
     names: list[str]
     said: str
     calls: list[tuple[str, str]]
@@ -132,7 +136,7 @@ CRAFTED: dict[str, dict[str, Any]] = {
 
 
 def cases(plan: Plan, together: Plan) -> list[Case]:
-    """Return every message that must be refused, with the word that goes out and the reason that stays."""
+    """Return every message that must be refused, with the kind and the reason that stay."""
     order, anchor = first(plan), dict(first(plan).tensors)
     more = replace(plan, steps=(*plan.steps, replace(plan.steps[2], index=1)))
     out = []
@@ -151,8 +155,8 @@ def cases(plan: Plan, together: Plan) -> list[Case]:
     other = replace(plan, code="0.0.0+000000000000").to_json().encode()
     out.append(Case("approve: code", "east", other, "ConsentError", "is for code 0.0.0+000000000000", "approve"))
 
-    def ask(name: str, asked: Order | bytes, word: str, said: str, site: str = "east") -> None:
-        out.append(Case(name, site, asked if isinstance(asked, bytes) else asked.to_bytes(), word, said))
+    def ask(name: str, asked: Order | bytes, kind: str, said: str, site: str = "east") -> None:
+        out.append(Case(name, site, asked if isinstance(asked, bytes) else asked.to_bytes(), kind, said))
 
     ask("another run", first(plan, run="another"), "ConsentError", "no plan was approved here for this run")
     for step in (len(plan.steps), -3, SETUP_STEP):
@@ -208,6 +212,7 @@ def make_site(folder: Path, study: Study) -> None:
         for n, label in enumerate(["rest", "task"] * 6)
     ]
     folder.mkdir()
+    make_identity(folder)
     (folder / "site.toml").write_text(f'name = "{folder.name}"\nlargest_epsilon = 8.0\n', encoding="utf-8")
     windows = windows_of(people, study=study)
     with Ledger(folder / "ledger") as ledger:
@@ -293,13 +298,15 @@ def test_no_refused_message_opens_a_window(refusals: list[Case], seen: dict[str,
     assert {case.name: seen[case.name].windows_opened for case in refusals} == {case.name: [] for case in refusals}
 
 
-def test_a_refusal_is_one_word_and_its_reason_stays_in_the_sites_own_log(
+def test_every_refusal_is_the_same_word_and_kind_and_reason_stay_in_the_sites_own_log(
     refusals: list[Case], seen: dict[str, Seen]
 ) -> None:
     found = {case.name: (seen[case.name].word, seen[case.name].names) for case in refusals}
+    kinds = {case.name: seen[case.name].kinds for case in refusals}
     unsaid = {case.name: seen[case.name].said for case in refusals if case.said not in seen[case.name].said}
 
-    assert found == {case.name: (case.word, []) for case in refusals}
+    assert found == {case.name: (REFUSED, []) for case in refusals}
+    assert kinds == {case.name: [case.kind] for case in refusals}
     assert unsaid == {}
     assert all(seen[case.name].said for case in refusals)
 

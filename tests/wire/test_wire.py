@@ -1,7 +1,10 @@
 """The wire: what goes in comes out, and nothing else is taken."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth.errors import WireError
 from fedsynth.plan import Plan, plan_of
@@ -9,8 +12,12 @@ from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.study import Study
 from fedsynth.wire.arrays import check_like, pack, unpack
 from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.last_word import LastWord, repeated
 from fedsynth.wire.order import Order
-from fedsynth.wire.update import Update
+from fedsynth.wire.update import REFUSED, Update
+
+IDENTITY = b"i" * 32
+WORD = LastWord("run", "plan", "east", "0" * 64, 3, 2)
 
 
 def test_an_order_survives_the_wire() -> None:
@@ -25,28 +32,33 @@ def test_an_order_survives_the_wire() -> None:
 
 def test_an_update_survives_the_wire() -> None:
     events = (Mechanism("sum", 1.5, 0.2, 30, 2.0), Mechanism("scores", 0.6, 1.0, 1, 1.4, "held-out"))
-    update = Update({"sum": torch.ones(2)}, "", "ab", 3, events[:1], events[1:])
+    word = LastWord("run", "plan", "east", "ab" * 32, 3, 2, repeated(events[:1]), repeated(events[1:]))
+    update = Update({"sum": torch.ones(2)}, word=word, signature=word.sign(IDENTITY))
 
     back = Update.from_bytes(update.to_bytes())
 
-    assert (back.train_history, back.held_out_history) == (events[:1], events[1:])
-    assert (back.refused, back.ledger_head, back.ledger_length) == ("", "ab", 3)
+    assert (back.refused, back.word, back.signature) == ("", word, update.signature)
+    assert (word.train_history, word.held_out_history) == (events[:1], events[1:])
+    assert torch.equal(back.tensors["sum"], update.tensors["sum"])
 
 
 def test_a_long_training_fits_into_one_statement_and_no_step_is_lost() -> None:
     steps = [Mechanism(f"gradients: critic, step {number}", 3.0, 0.2, 1, 1.0) for number in range(1, 10_001)]
     events = (*steps, *steps[:2], steps[7], steps[7], *steps[9:12], Mechanism("sum, step 0", 1.0, 1.0, 1, 1.0))
 
-    data = Update(train_history=events).to_bytes()
+    word = replace(WORD, train=repeated(events))
+    data = Update(word=word, signature=bytes(64)).to_bytes()
 
-    assert Update.from_bytes(data).train_history == events
+    assert word.train_history == events
+    assert Update.from_bytes(data).word == word
     assert len(data) < 4000
 
 
 @pytest.mark.parametrize("times", [0, -1, True, 1.5, "2", 10**12, None])
 def test_a_history_that_repeats_an_event_so_often_is_refused(times: object) -> None:
-    header, payload = unseal(Update(train_history=(Mechanism("sum", 1.0, 1.0, 1, 1.0),)).to_bytes())
-    header["train_history"][0]["times"] = times
+    word = replace(WORD, train=((Mechanism("sum", 1.0, 1.0, 1, 1.0), 1),))
+    header, payload = unseal(Update(word=word, signature=bytes(64)).to_bytes())
+    header["word"]["train"][0]["times"] = times
 
     with pytest.raises(WireError, match="cannot be read"):
         Update.from_bytes(seal(header, payload))
@@ -70,6 +82,71 @@ def test_a_history_that_repeats_an_event_so_often_is_refused(times: object) -> N
 def test_a_malformed_order_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):
         Order.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("run", 7),
+        ("ledger_head", "AB" * 32),
+        ("ledger_head", "ab"),
+        ("ledger_length", -1),
+        ("ledger_length", True),
+        ("ledger_length", 3.0),
+        ("ledger_length", "3"),
+        ("charged", 4),
+        ("charged", -1),
+        ("charged", 0.5),
+        ("train", None),
+        ("train", [{}]),
+        ("loss", 0.5),
+    ],
+)
+def test_a_word_that_is_none_is_refused(field: str, value: object) -> None:
+    header, payload = unseal(Update(word=WORD, signature=bytes(64)).to_bytes())
+    header["word"][field] = value
+
+    with pytest.raises(WireError, match="cannot be read"):
+        Update.from_bytes(seal(header, payload))
+
+
+def test_a_word_is_signed_by_one_key_and_says_one_thing() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(IDENTITY).public_key().public_bytes_raw()
+    signature = WORD.sign(IDENTITY)
+
+    assert WORD.is_signed(signature, key=key)
+    assert not WORD.is_signed(signature, key=b"k" * 32)
+    assert not WORD.is_signed(bytes(64), key=key)
+    for field in ("run", "plan", "site", "ledger_head", "ledger_length", "charged", "train", "held_out"):
+        other = {"train": ((Mechanism("sum", 1.0, 1.0, 1, 1.0), 1),), "ledger_length": 9, "charged": 1}
+        other |= {"held_out": other["train"]}
+        assert not replace(WORD, **{field: other.get(field, "other")}).is_signed(signature, key=key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"refused": "ConsentError"}, "in its own words", id="the kind of a refusal"),
+        pytest.param({"refused": "Refused"}, "in its own words", id="the word in another form"),
+        pytest.param({"refused": None}, "in its own words", id="no word"),
+        pytest.param({"refused": REFUSED}, "more than that it refuses", id="a refusal that says more"),
+        pytest.param({"signature": ""}, "signed with 0 bytes", id="a word without a signature"),
+        pytest.param({"word": None}, "signed with 64 bytes", id="a signature of nothing"),
+        pytest.param({"signature": "no hex"}, "cannot be read", id="a signature that is none"),
+    ],
+)
+def test_an_update_that_refuses_or_speaks_in_another_way_is_refused(changes: dict[str, object], said: str) -> None:
+    header, payload = unseal(Update(word=WORD, signature=bytes(64)).to_bytes())
+
+    with pytest.raises(WireError, match=said):
+        Update.from_bytes(seal({**header, **changes}, payload))
+
+
+def test_a_refusal_with_a_sum_is_refused() -> None:
+    header, _ = unseal(Update(refused=REFUSED).to_bytes())
+
+    with pytest.raises(WireError, match="more than that it refuses"):
+        Update.from_bytes(seal(header, pack({"sum": torch.ones(1)})))
 
 
 def test_an_update_with_more_than_its_schema_is_refused() -> None:
