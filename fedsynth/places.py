@@ -201,6 +201,16 @@ def settle(staging: Path, place: Path, *, last: str = "") -> None:
         raise
 
 
+def settle_the_rest(place: Path, *, last: str) -> None:
+    """Move what a `settle` into `place` left behind when it was killed on the way; nothing where none was."""
+    if not place.is_dir() or is_vacant(place) or (place / last).exists():
+        return
+    for staging in [path for path in place.iterdir() if is_leftover(path) and (path / last).is_file()]:
+        for entry in sorted(staging.iterdir(), key=lambda path: path.name == last):
+            entry.rename(place / entry.name)
+        staging.rmdir()
+
+
 def remove_leftovers(folder: Path) -> int:
     """Remove staging folders whose process is dead, and return how many there were."""
     removed = 0

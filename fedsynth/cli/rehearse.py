@@ -9,7 +9,7 @@ import typer
 from click import Choice
 
 from fedsynth.cli.answer import when_stopped
-from fedsynth.cli.progress import progress
+from fedsynth.cli.progress import progress, say
 from fedsynth.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -31,13 +31,22 @@ def rehearse(
         Path | None,
         typer.Option(help="keep the heads of --ledgers in this folder, best on another disk"),
     ] = None,
+    gather_seconds: Annotated[
+        float | None, typer.Option(help="how long to wait for sites to connect, for engines with processes [300]")
+    ] = None,
+    round_seconds: Annotated[
+        float | None, typer.Option(help="how long to wait for the answers to one order, likewise [1800]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, write and charge nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
     """Train a generator across several hospitals on this machine, with ledgers and approvals as in a deployment.
 
+    A run that was interrupted, however that came, goes on with the same command; nothing is charged twice.
+
     The exact scores that it prints are computed on real held-out people; they stay in RUN/internal.
     """
+    from fedsynth.engines.protocol import Patience
     from fedsynth.rehearsal.rehearse import Rehearsal, dry_rehearse, internal_scores
     from fedsynth.rehearsal.rehearse import rehearse as carry_out
 
@@ -49,6 +58,10 @@ def rehearse(
         raise typer.BadParameter("--heads goes with --ledgers DIR; give both")
     if heads is not None and not heads.is_dir():
         raise typer.BadParameter(f"--heads: {heads} is not a folder; make it, or mount its disk")
+    patience = {"gather_seconds": gather_seconds, "round_seconds": round_seconds}
+    given = {name: seconds for name, seconds in patience.items() if seconds is not None}
+    if given and engine == "in-process":
+        raise typer.BadParameter("--gather-seconds and --round-seconds go with --engine deployment or simulation")
     text = _read(study)
     what = Rehearsal(
         study_text=text,
@@ -58,17 +71,25 @@ def rehearse(
         ledgers=ledgers,
         heads=heads,
         engine=engine,
+        patience=Patience(**given),
     )
+    went_on: list[str] = []
+
+    def resumed(where: str) -> None:
+        went_on.append(where)
+        say(f"fedsynth: {where}\n")
+
     with progress() as tell, when_stopped(lambda: _left(None if dry_run else out)):
         if dry_run:
             plan = dry_rehearse(what, progress=tell)
             _answer_dry(plan, as_json=as_json)
             return
-        run = carry_out(what, progress=tell)
+        run = carry_out(what, progress=tell, resumed=resumed)
     statement, scores = run.statement(), internal_scores(run)
     if as_json:
         body = {
             "run": str(run.path),
+            "resumed": went_on[0] if went_on else None,
             "epsilon": statement.epsilon if statement.is_private else "inf",
             "delta": statement.delta,
             "unit": statement.unit,
@@ -104,7 +125,10 @@ def _answer_dry(plan: "Plan", *, as_json: bool) -> None:
 def _left(out: Path | None) -> str:
     """Say what a rehearsal that was cut short leaves."""
     if out is not None and (out / "run.json").exists():
-        return f"the run as far as it came is in {out}, and what was charged stays charged"
+        return (
+            f"the run as far as it came is in {out}. Give the same command again and it goes on from there; what "
+            "was charged stays charged, and is not charged again"
+        )
     return "nothing was kept, and nobody was charged. Give the same command again"
 
 

@@ -25,7 +25,8 @@ from fedsynth.wire.arrays import pack, unpack
 class RunFacts:
     """What is known of a run before it starts: its name, engine, cohort ("toy" or "recordings") and sites.
 
-    `roster` pins every site's public key, as 64 hexadecimal digits.
+    `roster` pins every site's public key, as 64 hexadecimal digits. `asked` holds keyed digests of the recordings
+    and places that a rehearsal was begun with (`fedsynth.rehearsal.asked`).
     """
 
     run: str
@@ -34,6 +35,7 @@ class RunFacts:
     sites: tuple[str, ...]
     composes: str
     roster: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ class RunFolder:
             "sites": list(facts.sites),
             "composes": facts.composes,
             "roster": dict(facts.roster),
+            "asked": dict(facts.asked),
         }
-        (self.path / "run.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
         (self.path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
         (self.path / "study.toml").write_text(study_text, encoding="utf-8")
+        (self.path / "run.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
 
     def facts(self) -> RunFacts:
         """Read what `begin` wrote.
@@ -88,9 +91,9 @@ class RunFolder:
         """
         try:
             raw = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            return RunFacts(
-                raw["run"], raw["engine"], raw["cohort"], tuple(raw["sites"]), raw["composes"], raw["roster"]
-            )
+            names = ("run", "engine", "cohort", "sites", "composes", "roster")
+            run, engine, cohort, sites, composes, roster = (raw[name] for name in names)
+            return RunFacts(run, engine, cohort, tuple(sites), composes, roster, raw.get("asked", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.path} is not a run's folder; name one that `fedsynth rehearse` wrote") from error
 

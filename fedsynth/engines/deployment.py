@@ -7,11 +7,12 @@ from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.certificates import make_node_key, make_server_files
 from fedsynth.engines.flower import CONNECTION, connect, forget_failure, run_app, write_settings
 from fedsynth.engines.processes import LOOPBACK, Processes, free_ports
+from fedsynth.engines.protocol import Patience
 from fedsynth.engines.superlink import superlink_command
 from fedsynth.progress import Progress
 
 
-def carry_out(folder: Path, progress: Progress) -> None:
+def carry_out(folder: Path, progress: Progress, patience: Patience) -> None:
     """Carry out a run over TLS, every site a process of its own with a registered key.
 
     Every message costs about 7 seconds, for each starts a process that imports PyTorch.
@@ -44,7 +45,7 @@ def carry_out(folder: Path, progress: Progress) -> None:
                 cores=cores,
             )
             progress("sites registered", index + 1, len(sites))
-        run_app(processes, folder=folder, superlink=superlink, options=(), progress=progress)
+        run_app(processes, folder=folder, superlink=superlink, options=(), progress=progress, patience=patience)
 
 
 def _start_supernode(

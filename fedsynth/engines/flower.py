@@ -9,6 +9,7 @@ from fedsynth import errors
 from fedsynth.coordinator.control import DRIVER, ask, held
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.processes import LOOPBACK, Process, Processes
+from fedsynth.engines.protocol import Patience
 from fedsynth.errors import FedsynthError, RunError
 from fedsynth.progress import Progress
 from fedsynth.source_code import package_folder
@@ -55,7 +56,13 @@ def connect(home: Path, *, port: int, certificate: Path | None) -> None:
 
 
 def run_app(
-    processes: Processes, *, folder: Path, superlink: Process, options: Sequence[str], progress: Progress
+    processes: Processes,
+    *,
+    folder: Path,
+    superlink: Process,
+    options: Sequence[str],
+    progress: Progress,
+    patience: Patience,
 ) -> None:
     """Submit the run with this repository's own apps, and wait for its end.
 
@@ -64,7 +71,8 @@ def run_app(
         RunError: it ended without a word.
     """
     app = write_app(processes.home / "app")
-    settings = write_settings(processes.home / "run.toml", {"run": folder})
+    waits = {"gather-seconds": patience.gather_seconds, "round-seconds": patience.round_seconds}
+    settings = write_settings(processes.home / "run.toml", {"run": folder, **waits})
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", str(settings), *options]
     news = follow(folder / "progress.jsonl")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.flower import connect, forget_failure, run_app
 from fedsynth.engines.processes import LOOPBACK, Processes, free_ports
+from fedsynth.engines.protocol import Patience
 from fedsynth.progress import Progress
 
 
-def carry_out(folder: Path, progress: Progress) -> None:
+def carry_out(folder: Path, progress: Progress, patience: Patience) -> None:
     """Carry out a run with its sites as Ray actors on this machine, one core each.
 
     Raises:
@@ -26,4 +27,6 @@ def carry_out(folder: Path, progress: Progress) -> None:
         superlink = processes.start_server("superlink", command, port=port)
         federation = f"num-supernodes={len(sites)} client-resources-num-cpus=1"
         options = ["--federation-config", federation]
-        run_app(processes, folder=folder, superlink=superlink, options=options, progress=progress)
+        run_app(
+            processes, folder=folder, superlink=superlink, options=options, progress=progress, patience=patience
+        )

@@ -6,13 +6,17 @@ gate and every ledger can afford the plan.
 
 import secrets
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsynth.coordinator.checkpoint import step_reached
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder
+from fedsynth.engines.protocol import Patience
 from fedsynth.engines.registry import engine_of
 from fedsynth.errors import RefusedError, RunError, StudyError
 from fedsynth.evaluation.classifier import windows_to_train_on
@@ -20,18 +24,22 @@ from fedsynth.evaluation.exact_scores import Drawn, Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.ledger.disk import refuse_a_lost_database
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.places import is_vacant, place_for, settle, staging_for
+from fedsynth.places import is_vacant, place_for, settle, settle_the_rest, staging_for
 from fedsynth.plan import Plan, plan_of
 from fedsynth.progress import Progress
+from fedsynth.recordings.recording import Windows
+from fedsynth.rehearsal.asked import asked_about, difference
 from fedsynth.rehearsal.places import alone_at_its_place, check_room
 from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
 from fedsynth.release.releasable import check_releasable
 from fedsynth.site.approval import afford, approve, check_told
-from fedsynth.site.holdings import groups_of, holdings_of
+from fedsynth.site.holdings import holdings_of, load_holdings
 from fedsynth.site.identity import make_identity
 from fedsynth.site.policy import Policy
+from fedsynth.source_code import code_in_use
 from fedsynth.study import Study, parse_study
 
+_There = Literal["nothing", "an unfinished run", "a finished run"]
 THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
 CONTINUED = "every line of the ledgers given, whoever was asked: a bound that tells nothing of who was asked before"
 
@@ -52,31 +60,43 @@ class Rehearsal:
     heads: Path | None = None
     engine: str = "in-process"
     people: float = 1.0
+    patience: Patience = field(default_factory=Patience)
 
 
 @alone_at_its_place
-def rehearse(what: Rehearsal, *, progress: Progress) -> RunFolder:
-    """Rehearse a study; a finished run of the same study is left as it is.
+def rehearse(what: Rehearsal, *, progress: Progress, resumed: Callable[[str], None] = lambda _: None) -> RunFolder:
+    """Rehearse a study; a finished run of the same question is left as it is, an interrupted one goes on.
+
+    Args:
+        what: to rehearse.
+        progress: called with (what, done, all).
+        resumed: told in words where an interrupted run goes on.
 
     Raises:
         StudyError: the study, that it can never be released, or what the toy cohort needs of it.
         RunError: the run has no place to go, or the machine too little memory; nothing was opened.
         RecordingError: a site's recordings; nothing was written or charged.
         BudgetError: a ledger that cannot afford the plan; nothing was trained.
-        RefusedError: the run's folder holds something else, or too few sites answered.
+        RefusedError: the run's folder holds something else, the run of another question included; or too few
+            sites answered.
     """
     study = parse_study(what.study_text, source=what.source)
     carry_out = engine_of(what.engine)
     run = RunFolder(what.out)
-    if _already(run, study, what):
+    there = _already(run, study, what, progress)
+    if there == "a finished run":
         return run
-    _check_ahead(what, study)
-    plan = _plan(study, progress)
-    with staging_for(what.out) as staging:
-        reference = _prepare(what, plan, RunFolder(staging), progress)
-        settle(staging, what.out, last="run.json")
-    carry_out(what.out, progress)
-    _keep_reference(run, reference, progress)
+    if there == "an unfinished run":
+        _check_code(run)
+        resumed(_where(run))
+    else:
+        _check_ahead(what, study)
+        plan = _plan(study, progress)
+        with staging_for(what.out) as staging:
+            _prepare(what, plan, RunFolder(staging), progress)
+            settle(staging, what.out, last="run.json")
+    carry_out(what.out, progress, what.patience)
+    _keep_reference(run, progress)
     return run
 
 
@@ -116,29 +136,59 @@ def _check_ahead(what: Rehearsal, study: Study) -> None:
     check_room(study, sites=what.sites, people=what.people, place=place)
 
 
-def _already(run: RunFolder, study: Study, what: Rehearsal) -> bool:
-    """Whether the same run is there and finished.
+def _already(run: RunFolder, study: Study, what: Rehearsal, progress: Progress) -> _There:
+    """Return how far this very run has come.
 
     Raises:
-        RefusedError: something else is there.
+        RecordingError: there are no such recordings.
+        RefusedError: something else is there, or a run that was asked about something else.
     """
+    if what.sites is not None:
+        site_names(what.sites, study)
+    settle_the_rest(run.path, last="run.json")
     if is_vacant(run.path):
-        return False
+        return "nothing"
+    complete = run.finished and (run.internal / "scores.json").exists()
+    state: _There = "a finished run" if complete else "an unfinished run"
     try:
-        same = run.study().digest == study.digest and run.facts().engine == what.engine
+        facts = run.facts()
+        same = run.study().digest == study.digest and facts.engine == what.engine
+        other = difference(facts.asked, what, study, progress=progress) if same else ""
     except (RunError, StudyError):
         same = False
-    complete = run.finished and (run.internal / "scores.json").exists()
-    if same and complete and what.ledgers is None:
-        return True
-    state = ("a finished run" if complete else "an unfinished run") if same else "something else"
+    if same and not other:
+        return state
+    found = f"{state} about {other}" if same else "something else"
     within = any(run.path.glob("sites/*/ledger/ledger.sqlite"))
     advice = (
         "Name another --out. It holds the sites' ledgers: with it goes what was spent on their people"
         if within and _on_people(run)
         else "Name another --out, or remove it"
     )
-    raise RefusedError(f"{run.path} holds {state}; nothing was touched. {advice}")
+    raise RefusedError(f"{run.path} holds {found}; nothing was touched. {advice}")
+
+
+def _check_code(run: RunFolder) -> None:
+    """Refuse to go on with other code than the sites approved.
+
+    Raises:
+        RefusedError: the code that runs here is another.
+    """
+    begun, here = run.plan().code, str(code_in_use())
+    if begun != here:
+        raise RefusedError(
+            f"the run in {run.path} was approved for the code {begun[:20]}, and {here[:20]} would go on with it; "
+            "nothing was charged. Use the version that began it"
+        )
+
+
+def _where(run: RunFolder) -> str:
+    """Return in words where an interrupted run goes on."""
+    if run.finished:
+        return f"the run in {run.path} goes on: its exact scores are missing"
+    steps, step = len(run.plan().steps), step_reached(run.path) or 0
+    at = f"at step {step + 1} of {steps}" if step < steps else "at its statement, after all steps"
+    return f"the run in {run.path} goes on {at}; what was charged is not charged again"
 
 
 def _on_people(run: RunFolder) -> bool:
@@ -149,9 +199,10 @@ def _on_people(run: RunFolder) -> bool:
         return True
 
 
-def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) -> Reference:
+def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) -> None:
     """Read, check and window every site's recordings, then make the sites' folders and have them approve."""
     study = plan.study
+    asked = asked_about(what, study, progress=progress)
     held = _hold(what, study, run.path, progress)
     name_of_run = secrets.token_hex(8)
     for name, one in held.items():
@@ -169,9 +220,9 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
         sites=tuple(held),
         composes=CONTINUED if what.ledgers else THIS_RUN,
         roster={name: key.hex() for name, key in roster.items()},
+        asked=asked,
     )
     run.begin(facts=facts, plan=plan, study_text=what.study_text)
-    return _reference(list(held.values()), study)
 
 
 def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> dict[str, Held]:
@@ -198,22 +249,21 @@ def _plan(study: Study, progress: Progress) -> Plan:
     return plan
 
 
-def _reference(held: list[Held], study: Study) -> Reference:
-    """Part the windows of all sites by group, as the sites themselves do."""
-    train = np.concatenate([_trains(one, study) for one in held])
-    signal = np.concatenate([one.windows.signal for one in held])
-    labels = np.concatenate([one.windows.labels for one in held])
-    before = np.cumsum([0, *(int(one.windows.subjects.max(initial=-1)) + 1 for one in held)])
-    people = np.concatenate([one.windows.subjects + first for one, first in zip(held, before, strict=False)])
-    return Reference(signal[train], labels[train], signal[~train], labels[~train], people[~train])
+def _reference(run: RunFolder) -> Reference:
+    """Return the windows of all sites by group, as the sites hold them."""
+    held = [load_holdings(run.site(name) / "holdings") for name in run.facts().sites]
+    train, test = ([one.at_home(group) for one in held] for group in ("train", "held-out"))
+    before = np.cumsum([0, *(int(windows.subjects.max(initial=-1)) + 1 for windows in test)])
+    people = [windows.subjects + first for windows, first in zip(test, before, strict=False)]
+    return Reference(*_joined(train), *_joined(test), np.concatenate(people))
 
 
-def _trains(held: Held, study: Study) -> NDArray[np.bool_]:
-    groups = groups_of(held.recordings, held_out=study.training.held_out)
-    return np.array([group == "train" for group in groups])[held.windows.recordings]
+def _joined(sites: Sequence[Windows]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    signal, labels = [one.signal for one in sites], [one.labels for one in sites]
+    return np.concatenate(signal), np.concatenate(labels)
 
 
-def _keep_reference(run: RunFolder, reference: Reference, progress: Progress) -> None:
+def _keep_reference(run: RunFolder, progress: Progress) -> None:
     """Score the generator exactly, beside train-real, on held-out people; only this machine may know.
 
     The toy cohort's people are made up, so its exact scores may also be published.
@@ -222,15 +272,16 @@ def _keep_reference(run: RunFolder, reference: Reference, progress: Progress) ->
     generator, windows = run.generator(), run.windows()
     exact = reference_scores(
         generator,
-        reference,
+        _reference(run),
         source="public simulation" if toy else "real",
         progress=progress,
         released=Drawn(windows_to_train_on(windows, shape=generator.shape), run.statement().made.windows),
     )
-    run.internal.mkdir(exist_ok=True)
-    dump_scores(exact, run.internal / "scores.json")
     if toy:
-        dump_scores([*exact, *run.scores()], run.path / "scores.json")
+        private = [score for score in run.scores() if score.source == "private sum"]
+        dump_scores([*exact, *private], run.path / "scores.json")
+    run.internal.mkdir(exist_ok=True)
+    dump_scores(exact, run.internal / "scores.json")  # the last of a run: with it, the run is finished
 
 
 def internal_scores(run: RunFolder) -> list[Score]:

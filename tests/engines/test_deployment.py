@@ -6,6 +6,7 @@ import pytest
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.deployment import carry_out
+from fedsynth.engines.protocol import Patience
 from fedsynth.privacy.statement import PrivacyStatement
 
 MakeRun = Callable[[str], RunFolder]
@@ -19,7 +20,7 @@ def test_the_statement_is_the_one_of_a_run_in_process(
 ) -> None:
     run, told = make_run("deployment"), []
 
-    carry_out(run.path, lambda *news: told.append(news))
+    carry_out(run.path, lambda *news: told.append(news), Patience())
 
     assert without_heads(run.statement()) == without_heads(in_process_statement())
     assert ("sites connected", 3, 3) in told

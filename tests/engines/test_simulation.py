@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from fedsynth.coordinator.run_folder import RunFolder
+from fedsynth.engines.protocol import Patience
 from fedsynth.engines.simulation import carry_out
 from fedsynth.errors import RefusedError
 from fedsynth.privacy.statement import PrivacyStatement
@@ -20,7 +21,7 @@ def test_the_statement_is_the_one_of_a_run_in_process(
 ) -> None:
     run, told = make_run("simulation"), []
 
-    carry_out(run.path, lambda *news: told.append(news))
+    carry_out(run.path, lambda *news: told.append(news), Patience())
 
     assert without_heads(run.statement()) == without_heads(in_process_statement())
     assert ("sites connected", 3, 3) in told
@@ -30,7 +31,7 @@ def test_the_statement_is_the_one_of_a_run_in_process(
 def test_nothing_listens_beyond_loopback(make_run: MakeRun, listening: Callable[[], set[str]]) -> None:
     before, seen = listening(), set[str]()
 
-    carry_out(make_run("simulation").path, lambda *_: seen.update(listening() - before))
+    carry_out(make_run("simulation").path, lambda *_: seen.update(listening() - before), Patience())
 
     addresses = {address.rpartition(":")[0] for address in seen}
     assert len(seen) >= 5
@@ -40,7 +41,7 @@ def test_nothing_listens_beyond_loopback(make_run: MakeRun, listening: Callable[
 def test_secure_aggregation_runs_on_flower(make_run: MakeRun, study_of_secure_sums: str) -> None:
     run = make_run("simulation", study_of_secure_sums)
 
-    carry_out(run.path, lambda *_: None)
+    carry_out(run.path, lambda *_: None, Patience())
 
     statement = run.statement()
     assert statement.trust == "aggregate"
@@ -54,7 +55,7 @@ def test_sites_that_refuse_end_the_run_with_the_coordinator_s_words(make_run: Ma
         (run.site(site) / "STOP").touch()
 
     with pytest.raises(RefusedError, match=r"1 sites are left and the study needs 2 \(east: RefusedError"):
-        carry_out(run.path, lambda *_: None)
+        carry_out(run.path, lambda *_: None, Patience())
 
 
 def test_an_interrupted_run_leaves_no_process(make_run: MakeRun) -> None:
@@ -63,4 +64,4 @@ def test_an_interrupted_run_leaves_no_process(make_run: MakeRun) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry_out(make_run("simulation").path, interrupt)
+        carry_out(make_run("simulation").path, interrupt, Patience())
