@@ -84,7 +84,7 @@ def rehearse(
         cohort: "toy" simulates people instead; it is the default where no `sites` are given.
         out: the run's folder; by default `runs/` and the study's name.
         engine: what carries the messages.
-        ledgers: continue the ledgers in this folder.
+        ledgers: continue the ledgers in this folder; by default those that know the recordings, wherever they are.
         heads: keep the ledgers' heads in this folder, best on another disk.
         people: scales how many people a toy cohort has.
         progress: show progress on standard error.

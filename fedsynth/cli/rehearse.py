@@ -25,11 +25,15 @@ def rehearse(
         iter(ENGINES)
     ),
     ledgers: Annotated[
-        Path | None, typer.Option(help="continue the ledgers in this folder, for the same people")
+        Path | None,
+        typer.Option(
+            help="folder of the sites' ledgers; by default those that know the recordings go on, and new ones "
+            "begin in $XDG_STATE_HOME/fedsynth (~/.local/state/fedsynth). Made-up people have theirs in the run"
+        ),
     ] = None,
     heads: Annotated[
         Path | None,
-        typer.Option(help="keep the heads of --ledgers in this folder, best on another disk"),
+        typer.Option(help="keep the heads of the ledgers in this folder, best on another disk"),
     ] = None,
     gather_seconds: Annotated[
         float | None, typer.Option(help="how long to wait for sites to connect, for engines with processes [300]")
@@ -54,8 +58,8 @@ def rehearse(
         raise typer.BadParameter("give either --sites DIR or --cohort toy")
     if out is None and not dry_run:
         raise typer.BadParameter("give --out RUN, or --dry-run")
-    if heads is not None and ledgers is None:
-        raise typer.BadParameter("--heads goes with --ledgers DIR; give both")
+    if heads is not None and ledgers is None and sites is None:
+        raise typer.BadParameter("--heads goes with --sites DIR or --ledgers DIR; made-up people need none")
     if heads is not None and not heads.is_dir():
         raise typer.BadParameter(f"--heads: {heads} is not a folder; make it, or mount its disk")
     patience = {"gather_seconds": gather_seconds, "round_seconds": round_seconds}

@@ -24,11 +24,13 @@ from fedsynth.evaluation.exact_scores import Drawn, Reference, reference_scores
 from fedsynth.evaluation.score import Score, dump_scores, load_scores
 from fedsynth.ledger.disk import refuse_a_lost_database
 from fedsynth.ledger.ledger import Ledger
+from fedsynth.ledger.register import register_of_user
 from fedsynth.places import is_vacant, place_for, settle, settle_the_rest, staging_for
 from fedsynth.plan import Plan, plan_of
 from fedsynth.progress import Progress
 from fedsynth.recordings.recording import Windows
 from fedsynth.rehearsal.asked import asked_about, difference
+from fedsynth.rehearsal.ledgers import places_of_ledgers, registered
 from fedsynth.rehearsal.places import alone_at_its_place, check_room
 from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
 from fedsynth.release.releasable import check_releasable
@@ -41,7 +43,9 @@ from fedsynth.study import Study, parse_study
 
 _There = Literal["nothing", "an unfinished run", "a finished run"]
 THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
-CONTINUED = "every line of the ledgers given, whoever was asked: a bound that tells nothing of who was asked before"
+CONTINUED = (
+    "every line of the sites' ledgers, whoever was asked: a bound that tells of nobody who was asked"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Rehearsal:
     """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort.
 
     `ledgers` holds the ledgers that go on, one folder a site, and `heads` the second place of their heads, one file
-    a site; without `ledgers` every site begins one inside the run.
+    a site. Without `ledgers` those go on that know the recordings, or new ones begin in the user's state folder
+    (`fedsynth.ledger.register`); only made-up people have theirs inside the run.
     """
 
     study_text: str
@@ -111,15 +116,16 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
     plan = _plan(study, progress)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
         held = _hold(what, study, Path(staging), progress)
+        places = places_of_ledgers(held, sites=what.sites, ledgers=what.ledgers)
         for name, one in held.items():
-            head = _head(what, name)
-            if what.ledgers is not None and (what.ledgers / name / "ledger.sqlite").exists():
-                with Ledger(what.ledgers / name, head_file=head) as ledger:
+            head, place = _head(what, name), places.get(name)
+            if place is not None and (place / "ledger.sqlite").exists():
+                with Ledger(place, head_file=head) as ledger:
                     afford(ledger, plan, holdings_of(one.recordings, study=study, key=ledger.key).tokens)
                     check_told(ledger, plan)
                 continue
-            if what.ledgers is not None:
-                refuse_a_lost_database(what.ledgers / name, head_file=head)
+            if place is not None:
+                refuse_a_lost_database(place, head_file=head)
             holdings_of(one.recordings, study=study, key=secrets.token_bytes(32))
     return plan
 
@@ -133,6 +139,8 @@ def _check_ahead(what: Rehearsal, study: Study) -> None:
     for folder in (what.ledgers, what.heads):
         if folder is not None:
             place_for(folder, apart_from=what.sites)
+    if what.sites is not None:
+        register_of_user().check()
     check_room(study, sites=what.sites, people=what.people, place=place)
 
 
@@ -205,20 +213,21 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
     asked = asked_about(what, study, progress=progress)
     held = _hold(what, study, run.path, progress)
     name_of_run = secrets.token_hex(8)
-    for name, one in held.items():
-        make_site(run.site(name), _policy(name, what, study), one, study=study)
-    roster = {name: make_identity(run.site(name)) for name in held}
-    for index, name in enumerate(held):
-        there = RunFolder(what.out).site(name)
-        summing = roster if plan.is_aggregate else None
-        approve(run.site(name), run=name_of_run, plan=plan, roster=summing, moves_to=there)
-        progress("approvals", index + 1, len(held))
+    with registered(held, sites=what.sites, ledgers=what.ledgers) as places:
+        for name, one in held.items():
+            make_site(run.site(name), _policy(name, what, study, places.get(name)), one, study=study)
+        roster = {name: make_identity(run.site(name)) for name in held}
+        for index, name in enumerate(held):
+            there = RunFolder(what.out).site(name)
+            summing = roster if plan.is_aggregate else None
+            approve(run.site(name), run=name_of_run, plan=plan, roster=summing, moves_to=there)
+            progress("approvals", index + 1, len(held))
     facts = RunFacts(
         run=name_of_run,
         engine=what.engine,
         cohort="toy" if what.sites is None else "recordings",
         sites=tuple(held),
-        composes=CONTINUED if what.ledgers else THIS_RUN,
+        composes=CONTINUED if places else THIS_RUN,
         roster={name: key.hex() for name, key in roster.items()},
         asked=asked,
     )
@@ -231,9 +240,9 @@ def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> d
     return cut_windows(sites, study=study, progress=progress)
 
 
-def _policy(name: str, what: Rehearsal, study: Study) -> Policy:
+def _policy(name: str, what: Rehearsal, study: Study, ledger: Path | None) -> Policy:
     """Return a site's rules, with its ledger and head where the rehearsal keeps them."""
-    places = {"ledger": what.ledgers and what.ledgers / name, "ledger_head": _head(what, name)}
+    places = {"ledger": ledger, "ledger_head": _head(what, name)}
     update = {field: str(place.resolve()) for field, place in places.items() if place is not None}
     return policy_for(name, study).model_copy(update=update)
 

@@ -10,6 +10,7 @@ import pytest
 
 from fedsynth.cli.main import main
 from fedsynth.recordings.toy.cohort import write_toy_cohort
+from fedsynth.site.policy import Policy, load_policy
 from fedsynth.study import Study
 
 
@@ -62,4 +63,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recordings: Path, study_f
 
 @pytest.fixture
 def run_copy(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
+    """A copy with the sites' ledgers in it, as a run of made-up people has them, for tests to bend."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    for site in (run / "sites").iterdir():
+        policy = load_policy(site)
+        shutil.copytree(policy.ledger, site / "ledger")
+        inside = policy.model_dump(exclude_unset=True, exclude={"ledger"})
+        (site / "site.toml").write_text(Policy(**inside).to_toml(), encoding="utf-8")
+    return run

@@ -56,13 +56,49 @@ def test_ledgers_set_back_as_a_whole_are_noticed_by_heads_kept_elsewhere(  # typ
     assert not (tmp_path / "second").exists()
 
 
+def test_a_second_study_of_the_same_people_finds_their_ledgers_by_itself(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, study_file: Path, tmp_path: Path, own_state: Path
+) -> None:
+    """The second study's folder once began at epsilon 0; and whoever passed other ledgers was believed."""
+    words = ("rehearse", study_file, "--sites", recordings)
+    assert fedsynth(*words, "--out", tmp_path / "first").code == 0
+    shutil.rmtree(tmp_path / "first")
+    renamed = tmp_path / "renamed"
+    shutil.copytree(recordings, renamed)
+    again = ("rehearse", study_file, "--sites", renamed, "--out", tmp_path / "second")
+
+    done = fedsynth(*again)
+    dry = fedsynth(*again, "--dry-run")
+    elsewhere = fedsynth(*again, "--ledgers", tmp_path / "mine")
+
+    assert (done.code, dry.code, elsewhere.code) == (3, 3, 3)
+    for refused in (done, dry):
+        assert "already spent on the same people" in refused.err
+    assert "a second ledger would not know of it" in elsewhere.err
+    assert len(list(own_state.rglob("ledger.sqlite"))) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed"]
+
+
+def test_made_up_people_keep_their_ledgers_in_the_run(  # type: ignore[no-untyped-def]
+    fedsynth, study_file: Path, tmp_path: Path, own_state: Path
+) -> None:
+    small = tmp_path / "study.toml"
+    small.write_text(study_file.read_text().replace("rounds = 1", "rounds = 0"), encoding="utf-8")
+
+    done = fedsynth("rehearse", small, "--cohort", "toy", "--out", tmp_path / "run")
+
+    assert done.code == 0, done.err
+    assert list((tmp_path / "run" / "sites").glob("*/ledger/ledger.sqlite"))
+    assert list(own_state.iterdir()) == []
+
+
 def test_heads_without_ledgers_are_refused(fedsynth, study_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = fedsynth(
         "rehearse", study_file, "--cohort", "toy", "--out", tmp_path / "run", "--heads", tmp_path / "heads"
     )
 
     assert (done.code, list(tmp_path.iterdir())) == (2, [])
-    assert "give both" in done.err
+    assert "made-up people need none" in done.err
 
 
 @pytest.mark.slow
