@@ -54,6 +54,25 @@ def join(
     sys.stdout.write(f"Edition {roster.edition} of federation {roster.name}: {', '.join(roster.members)}\n")
 
 
+@app.command()
+def ask(
+    study: Annotated[Path, typer.Argument(help="the study.toml")],
+    run: Annotated[str, typer.Option(help="the name of the run")],
+    federation: FederationFolder,
+    out: Annotated[Path, typer.Option("--out", help="the file to send to every site")],
+    note: Annotated[str, typer.Option(help="a sentence for the people who approve")] = "",
+) -> None:
+    """Ask the sites to approve a study: its plan, for one run, under the coordinator's signature."""
+    from fedsynth.coordinator.asking import ask_sites
+    from fedsynth.federation.files import write_new
+    from fedsynth.study import load_study
+
+    request, data = ask_sites(federation, study=load_study(study), run=run, note=note)
+    write_new(out, data)
+    sys.stdout.write(f"{out}: request {request.digest[:12]} for run {run}, plan {request.plan_digest}\n")
+    sys.stdout.write(f"Send it to {', '.join(sorted(request.identities))}.\n")
+
+
 def say_words(words: str, *, out: Path) -> None:
     """Tell a participant what to do with its request."""
     sys.stdout.write(f"{out} is for the authority. It holds public keys only. Its words are:\n\n    {words}\n\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsynth.cli import hospital
+from fedsynth.cli import consent, hospital
 
 if TYPE_CHECKING:
     from fedsynth.ledger.chain import Charge
@@ -54,7 +54,14 @@ def _site() -> None:
     """Group the verbs of a site."""
 
 
-for _verb in (hospital.init, hospital.request, hospital.approver):
+for _verb in (
+    hospital.init,
+    hospital.request,
+    hospital.approver,
+    consent.requests,
+    consent.approve,
+    consent.leave,
+):
     app.command()(_verb)
 
 

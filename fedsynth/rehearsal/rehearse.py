@@ -43,9 +43,7 @@ from fedsynth.study import Study, parse_study
 
 _There = Literal["nothing", "an unfinished run", "a finished run"]
 THIS_RUN = "this run only: a rehearsal begins with empty ledgers"
-CONTINUED = (
-    "every line of the sites' ledgers, whoever was asked: a bound that tells of nobody who was asked"
-)
+CONTINUED = "every line of the sites' ledgers, whoever was asked: a bound that tells of nobody who was asked"
 
 
 @dataclass(frozen=True)

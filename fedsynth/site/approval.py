@@ -1,7 +1,8 @@
 """Approval: a site agrees to one plan for one run, by digest, after its own policy and ledger were asked.
 
 What was approved is kept in `approved/` of the site's folder, with the roster of sites that secure aggregation
-pins and a mark that the ledger bears since then, and is read again for every order.
+pins, a mark that the ledger bears since then and the signatures of those who agreed, and is read again for every
+order. Nothing here loads torch but the comparison of a plan with the site's own.
 """
 
 import hashlib
@@ -10,21 +11,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsynth.errors import BudgetError, ConsentError, LedgerError
+from fedsynth.ledger.disk import sync_folder
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of, secure_cohort_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.mechanism import Group
 from fedsynth.privacy.statement import LARGEST_EPSILON
+from fedsynth.site.consent import APPROVED, Consent, check_consent, keep_withdrawal
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.plan_probe import probe_plan
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
 from fedsynth.site.probe import check_memory
 from fedsynth.site.steps import choose_device
 from fedsynth.source_code import code_in_use
-from fedsynth.wire.order import PackedOrder
+
+if TYPE_CHECKING:
+    from fedsynth.wire.order import PackedOrder
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def approve(
     plan: Plan,
     roster: Mapping[str, bytes] | None = None,
     moves_to: Path | None = None,
+    consent: Consent | None = None,
 ) -> None:
     """Approve a plan for one run.
 
@@ -56,10 +62,11 @@ def approve(
         plan: what is asked for; the site computes its own from the study and compares.
         roster: every site's public key, where the study asks for secure aggregation.
         moves_to: where the site's folder will be, if it is still being prepared elsewhere.
+        consent: of the people whom the policy names, which the site signs here.
 
     Raises:
         ConsentError: the policy forbids it, or the plan is not what its study leads to here; the message names
-            the field, for the site's own eyes.
+            the field, for the site's own eyes. Or a signature that the policy asks for is missing.
         PrivacyError: the roster's keys are no keys, or two sites share one.
         BudgetError: the people of this site cannot afford it, or its ledger, whoever was asked.
         MachineError: this machine cannot do one of the steps even with made-up windows, or holds too few windows in
@@ -68,6 +75,13 @@ def approve(
     policy = load_policy(folder)
     holdings = load_holdings(folder / "holdings")
     check_switch(policy, folder)
+    if consent is not None:
+        consent.check_people(policy, run=run, plan=plan.digest)
+    elif policy.needs_signatures:
+        raise ConsentError(
+            "this site approves requests under signatures alone (signed_approvals, approvers); use fedsynth site "
+            "approve"
+        )
     check_plan(policy, plan)
     holdings.check()
     check_people(policy, plan, subjects=holdings.subjects)
@@ -86,14 +100,45 @@ def approve(
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
         check_told(ledger, plan, run=run)
         mark = ledger.mark()
-        place = folder / "approved" / f"{run_file(run)}.json"
+        place = _place(folder, run)
         later = None if moves_to is None else moves_to / place.relative_to(folder)
         cap = cap_of(policy, plan)
         _reserve(ledger, plan, holdings.tokens, run=run, cap=cap, while_there=place, moves_to=later)
     place.parent.mkdir(exist_ok=True)
     keys = {site: key.hex() for site, key in (roster or {}).items()}
-    body = json.dumps({"plan": plan.to_json(), "mark": mark, "roster": keys})
-    place.write_text(body, encoding="utf-8")
+    body: dict[str, Any] = {"run": run, "plan": plan.to_json(), "mark": mark, "roster": keys}
+    if consent is not None:
+        sealed = consent.sealed(folder, policy, run=run, plan=plan.digest, mark=mark, roster=keys)
+        body["consent"] = sealed.to_plain()
+    place.write_text(json.dumps(body), encoding="utf-8")
+
+
+def withdraw(folder: Path, *, run: str) -> bool:
+    """Take an approval back: from now on every order of the run is refused, and what it had reserved lapses.
+
+    What was charged stays charged, and sums that were told cannot be taken back.
+
+    Returns:
+        Whether there was an approval.
+
+    Raises:
+        OSError: the disk refused; the approval stands, and the kill switch stops it.
+    """
+    place = _place(folder, run)
+    if not place.exists():
+        return False
+    body = json.loads(place.read_text(encoding="utf-8"))
+    if body.get("consent"):
+        keep_withdrawal(folder, Consent.from_plain(body["consent"]), body)
+    place.unlink()
+    sync_folder(place.parent)
+    return True
+
+
+def approved_runs(folder: Path) -> tuple[str, ...]:
+    """Return the runs that stand approved here, sorted."""
+    bodies = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / APPROVED).glob("*.json")]
+    return tuple(sorted(str(body["run"]) for body in bodies if "run" in body))
 
 
 def nonce_of(*, run: str, plan: Plan, step: int) -> str:
@@ -131,13 +176,13 @@ def _reserve(
     )
 
 
-def approval_for(folder: Path, order: PackedOrder) -> Approval:
+def approval_for(folder: Path, order: "PackedOrder") -> Approval:
     """Return what this site approved for the order's run.
 
     Raises:
-        ConsentError: nothing, another plan, or other code.
+        ConsentError: nothing, another plan, or other code; not signed as the policy asks, or withdrawn.
     """
-    path = folder / "approved" / f"{run_file(order.run)}.json"
+    path = _place(folder, order.run)
     if not path.exists():
         raise ConsentError("no plan was approved here for this run")
     body = json.loads(path.read_text(encoding="utf-8"))
@@ -146,6 +191,15 @@ def approval_for(folder: Path, order: PackedOrder) -> Approval:
         raise ConsentError(f"the order is for plan {order.plan[:12]}, this site approved {plan.digest[:12]}")
     if plan.code != str(code_in_use()):
         raise ConsentError(f"this site approved code {plan.code} and now runs {code_in_use()}")
+    check_consent(
+        folder,
+        load_policy(folder),
+        body.get("consent"),
+        run=order.run,
+        plan=plan.digest,
+        mark=str(body["mark"]),
+        roster=body["roster"],
+    )
     roster = {site: bytes.fromhex(key) for site, key in body["roster"].items()}
     return Approval(plan, str(body["mark"]), roster)
 
@@ -223,6 +277,10 @@ def cap_of(policy: Policy, plan: Plan) -> float:
 def run_file(run: str) -> str:
     """Return a name for a run's files that no run can bend into a path."""
     return hashlib.sha256(run.encode()).hexdigest()[:32]
+
+
+def _place(folder: Path, run: str) -> Path:
+    return folder / APPROVED / f"{run_file(run)}.json"
 
 
 def _check_roster(roster: Mapping[str, bytes], plan: Plan, *, me: str) -> None:

@@ -9,10 +9,11 @@ from fedsynth.federation.kit import CERTIFICATE, accept_kit
 from fedsynth.federation.membership import TLS_KEY, MembershipRequest, make_membership
 from fedsynth.federation.names import check_name
 from fedsynth.federation.roster import Roster, load_certificate
+from fedsynth.site.consent import IDENTITY
 from fedsynth.site.policy import load_policy
 
-FEDERATION, IDENTITY = "federation", "identity.key"
-"""Where a site keeps its kit with the keys that it made, and the key that it signs with."""
+FEDERATION = "federation"
+"""Where a site keeps its kit, with the keys that it made."""
 
 _RULES = """\
 # The rules of this site. This file stays here; nobody who asks can change it. docs/hospitals.md explains each line.

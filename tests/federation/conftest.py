@@ -15,7 +15,8 @@ from fedsynth.federation.kit import accept_kit
 from fedsynth.federation.membership import MembershipRequest, make_membership
 from fedsynth.federation.proposal import SIGNING_KEY
 from fedsynth.federation.provision import Provisioner
-from fedsynth.site.folder import FEDERATION, IDENTITY
+from fedsynth.site.consent import IDENTITY
+from fedsynth.site.folder import FEDERATION
 
 CHARTER = """
 name = "sleep"
