@@ -20,15 +20,41 @@ def verify(
     seen: Annotated[
         Path | None, typer.Option(help="a file that remembers the ledger heads of releases verified before")
     ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="the folder of the federation's roster and authority, as in a kit, for countersignatures"
+        ),
+    ] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="so many sites must have countersigned; all of the roster, if not said")
+    ] = None,
+    countersignatures: Annotated[
+        Path | None, typer.Option(help="the folder of the sites' files; RELEASE.countersignatures, if not said")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
     """Check every file of a release, its signatures and its ledger heads. Needs no network and no torch."""
     from fedsynth.privacy import repricing
     from fedsynth.release.verify import verify_release
 
+    if sites is None and (threshold is not None or countersignatures is not None):
+        raise typer.BadParameter("countersignatures are counted with --sites, the roster that names who may sign")
     verified = verify_release(release, key=key, seen=seen, reprice=repricing.installed())
+    signed, authority = None, ""
+    if sites is not None:
+        from fedsynth.federation.roster import authority_words, load_authority, load_roster
+        from fedsynth.release.countersignature import check_countersignatures
+
+        roster = load_roster(sites)
+        authority = authority_words(load_authority(sites))
+        place = countersignatures or release.with_name(f"{release.name}.countersignatures")
+        least = len(roster.sites) if threshold is None else threshold
+        signed = check_countersignatures(release, roster=roster, place=place, threshold=least)
     if as_json:
         body = asdict(verified) | {"made": verified.made.as_json(), "priced": verified.priced}
+        if signed is not None:
+            body["countersigned"] = asdict(signed) | {"authority": authority}
         sys.stdout.write(json.dumps(body, indent=2, default=str) + "\n")
         return
     made = verified.made
@@ -43,6 +69,10 @@ def verify(
             "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "
             "or pass --key."
         )
+    if signed is not None:
+        lines.append(f"Countersigned by {len(signed.signed)} of {signed.sites} sites: {', '.join(signed.signed)}.")
+        lines += [f"Not by {name}: {why}." for name, why in signed.missing.items()]
+        lines.append(f"The roster is by an authority that reads {authority}; compare the words with its people.")
     sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
 
 
