@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsynth.cli import consent, hospital
+from fedsynth.cli import consent, countersign, hospital, upkeep
 
 if TYPE_CHECKING:
     from fedsynth.ledger.chain import Charge
@@ -61,6 +61,10 @@ for _verb in (
     consent.requests,
     consent.approve,
     consent.leave,
+    upkeep.settle,
+    upkeep.backup,
+    upkeep.restore,
+    countersign.countersign,
 ):
     app.command()(_verb)
 
@@ -80,7 +84,7 @@ def ledger(
     The chain, the people it names and the head kept elsewhere are verified first; a ledger that was edited, cut
     short or restored from a backup is not shown (exit code 3).
     """
-    from fedsynth.errors import RunError
+    from fedsynth.errors import LedgerError, RunError
     from fedsynth.ledger.ledger import Ledger
 
     place, head_file = _places(folder, head)
@@ -88,9 +92,12 @@ def ledger(
         raise RunError(f"{place} holds no ledger.sqlite; name a site's folder or its ledger's")
     if not 0 < delta < 1:
         raise RunError(f"--delta is {delta:g}; it is a probability between 0 and 1, and far below 1 / people")
-    with Ledger(place, head_file=head_file) as book:
-        charges, last = book.charges(), book.head
-        accounts = [_account(book, study, delta=delta) for study in dict.fromkeys(c.study for c in charges)]
+    try:
+        with Ledger(place, head_file=head_file) as book:
+            charges, last = book.charges(), book.head
+            accounts = [_account(book, study, delta=delta) for study in dict.fromkeys(c.study for c in charges)]
+    except LedgerError as error:
+        raise LedgerError(f"{error}. fedsynth site settle SITE shows what can be decided") from error
     if as_json:
         body = {"head": last, "delta": delta, "studies": [_as_json(account) for account in accounts]}
         body["charges"] = [_line(charge) for charge in charges]

@@ -19,6 +19,9 @@ from fedsynth.privacy.mechanism import Mechanism
 NOTHING = "0" * 64
 """The head of a ledger without lines."""
 
+EVERYBODY = "*"
+"""In the place of a token: a line that names it concerns whoever is asked for. Only a settlement writes it."""
+
 Row = tuple[int, str, str, str, str, str]
 """A line as it is stored: number, nonce, study, people, mechanism as JSON, link."""
 
@@ -103,7 +106,9 @@ class Chain:
         """
         mine = frozenset(tokens)
         touched = {
-            people for people, theirs in self._sets.items() if not mine.isdisjoint(theirs) or not (mine or theirs)
+            people
+            for people, theirs in self._sets.items()
+            if not mine.isdisjoint(theirs) or not (mine or theirs) or EVERYBODY in theirs
         }
         return [charge for charge in self._lines if charge.people in touched]
 

@@ -110,6 +110,8 @@ def approve(
     if consent is not None:
         sealed = consent.sealed(folder, policy, run=run, plan=plan.digest, mark=mark, roster=keys)
         body["consent"] = sealed.to_plain()
+        # Whom the steps may be charged to, should the ledger be lost: holdings can be others by then.
+        body["people"] = {group: list(tokens) for group, tokens in holdings.tokens.items()}
     place.write_text(json.dumps(body), encoding="utf-8")
 
 

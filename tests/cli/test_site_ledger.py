@@ -139,7 +139,8 @@ def test_a_ledger_that_was_edited_is_not_shown(fedsynth: Command, tmp_path: Path
     done = fedsynth(tmp_path)
 
     assert (done.code, done.out) == (3, "")
-    assert done.err == "fedsynth: line 2 of the ledger was edited or is missing; the site is frozen\n"
+    said = "line 2 of the ledger was edited or is missing; the site is frozen. fedsynth site settle SITE shows what"
+    assert done.err == f"fedsynth: {said} can be decided\n"
 
 
 def test_a_sites_folder_says_where_ledger_and_head_are(fedsynth: Command, tmp_path: Path) -> None:
