@@ -64,6 +64,16 @@ class MachineError(FedsynthError):
     exit_code: ClassVar[int] = 2
 
 
+class NodeError(FedsynthError):
+    """A process of a site is missing, is not the one expected, or was ended. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ChannelClosedError(NodeError):
+    """The other end of a channel between two processes of a site is gone."""
+
+
 class WireError(FedsynthError):
     """A message between coordinator and site is malformed or too large. Exit code 2."""
 

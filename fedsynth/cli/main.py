@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedsynth.cli import audit, check, federation, provision, rehearse, release, site, verify
+from fedsynth.cli import audit, check, federation, provision, rehearse, release, site, site_node, verify
 from fedsynth.cli.answer import answered, finish, steady_streams
 from fedsynth.cli.progress import silenced
 
@@ -76,6 +76,9 @@ for _verb in (
     provision.provision,
 ):
     app.command()(_quietable(_verb))
+site.app.command()(site_node.start)
+site.app.command()(site_node.stop)
+site.app.command()(site_node.status)
 for _name, _group in (("site", site.app), ("federation", federation.app)):
     for _info in _group.registered_commands:
         if _info.callback is not None:

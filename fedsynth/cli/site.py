@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from fedsynth.ledger.ledger import Ledger
     from fedsynth.privacy.mechanism import Mechanism
 
-app = typer.Typer(help="A hospital's own side: its keys, what it approves, its ledger.", no_args_is_help=True)
+app = typer.Typer(
+    help="A hospital's own side: its keys, what it approves, its processes, its ledger.", no_args_is_help=True
+)
 
 
 @dataclass(frozen=True)

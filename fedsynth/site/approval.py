@@ -22,10 +22,7 @@ from fedsynth.privacy.mechanism import Group
 from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.site.consent import APPROVED, Consent, check_consent, keep_withdrawal
 from fedsynth.site.holdings import load_holdings
-from fedsynth.site.plan_probe import probe_plan
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
-from fedsynth.site.probe import check_memory
-from fedsynth.site.steps import choose_device
 from fedsynth.source_code import code_in_use
 
 if TYPE_CHECKING:
@@ -72,6 +69,10 @@ def approve(
         MachineError: this machine cannot do one of the steps even with made-up windows, or holds too few windows in
             memory.
     """
+    from fedsynth.site.plan_probe import probe_plan  # these load torch, which a gate that reads approvals does not
+    from fedsynth.site.probe import check_memory
+    from fedsynth.site.steps import choose_device
+
     policy = load_policy(folder)
     holdings = load_holdings(folder / "holdings")
     check_switch(policy, folder)

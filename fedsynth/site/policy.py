@@ -30,6 +30,7 @@ class Policy(BaseModel):
     trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered. With
     `signed_approvals` an approval counts only under the site's signature, and with `approvers`, names and Ed25519
     public keys of people in 64 hexadecimal digits, only under theirs too.
+    `memory_gigabytes` and `step_minutes` bound what one step may use where a process of its own computes it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -48,6 +49,8 @@ class Policy(BaseModel):
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
     kill_switch: str = "STOP"
+    memory_gigabytes: float = Field(default=8.0, gt=0)
+    step_minutes: float = Field(default=240.0, gt=0)
     signed_approvals: bool = False
     approvers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
 
