@@ -5,6 +5,7 @@ What a plan says can be read without torch; what it takes to carry it out is loa
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,6 +76,10 @@ class Plan:
         """Return which of the family's phases a "train" or "gradient" step belongs to."""
         return self.family.phases[step.index // _steps_of_a_phase(self.study)]
 
+    def round_of(self, step: Step) -> int:
+        """Return which round of its phase a "train" step is, from 0."""
+        return step.index % _steps_of_a_phase(self.study)
+
     @property
     def digest(self) -> str:
         """SHA-256 over everything, 64 hexadecimal digits; this is what a hospital approves."""
@@ -132,14 +137,14 @@ def plan_of(study: Study) -> Plan:
     if shares.anchor:
         asked += [("anchor", index, request) for index, request in enumerate(estimator_of(study).requests(shape))]
     each = _steps_of_a_phase(study)
-    is_aggregate = study.privacy.trust == "aggregate"
+    is_aggregate = _is_stepwise(study)
     for index in range(each * len(family.phases)):
         phase = family.phases[index // each]
         request = SumRequest(
             purpose=f"gradients: {phase.name}, {'step' if is_aggregate else 'round'} {index % each + 1}",
             clipping_norm=shares.gradient_clip,
             sampling_probability=shares.sampling_probability,
-            steps=1 if is_aggregate else shares.local_steps,
+            steps=1 if is_aggregate else _local_steps(study),
         )
         asked.append(("gradient" if is_aggregate else "train", index, request))
     asked.append(("assess", 0, SumRequest("scores", clipping_norm=tally_bound(), group="held-out")))
@@ -199,5 +204,16 @@ def stand_in_roster(study: Study) -> dict[str, bytes]:
 
 def _steps_of_a_phase(study: Study) -> int:
     """Return how many "train" or "gradient" steps one phase has."""
-    shares = study.training
-    return study.n_rounds * (shares.local_steps if study.privacy.trust == "aggregate" else 1)
+    return study.n_rounds * (study.training.local_steps if _is_stepwise(study) else 1)
+
+
+def _is_stepwise(study: Study) -> bool:
+    """Whether every step is a sum over all sites; without privacy layers learn in rounds, whomever one trusts."""
+    return study.privacy.trust == "aggregate" and not study.learns_plainly
+
+
+def _local_steps(study: Study) -> int:
+    """Return how many steps a site takes in a round."""
+    if study.learns_plainly:
+        return math.ceil(study.training.minibatch_steps / study.n_rounds)
+    return study.training.local_steps

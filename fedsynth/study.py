@@ -24,10 +24,15 @@ PrivacyUnit = Literal["subject", "recording", "window"]
 Trust = Literal["site", "aggregate"]
 EstimatorName = Literal["moments", "mean-embedding", "evolution"]
 """The way from private sums to the anchor; one more is a row in `fedsynth/anchors/estimator.py`."""
+Train = Literal["adapters", "low-rank", "all"]
+"""What of a family learns in rounds of gradients."""
+Start = Literal["prior", "scratch"]
+"""Where layers begin that learn."""
 RecordingFormat = Literal["edf", "text", "wfdb"]
 """What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
 """What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
+_PLAIN_ROUNDS = 10
 _MANY_SITES = 4  # from which one is expected to work against the others
 _LARGEST_RATIO = 100_000
 _PEOPLE_PER_DELTA = 10  # delta is at most one tenth of one over the least number of people
@@ -185,10 +190,25 @@ class CohortPlan(_Page):
 
 
 class FamilyPlan(_Page):
-    """The generator family and its hyperparameters (checked by the family itself)."""
+    """The generator family and its hyperparameters (checked by the family itself).
+
+    `train` says what of the family learns in rounds: "adapters" a few numbers for each label (of a GAN everything,
+    around the anchor's windows), "low-rank" a narrow addition to every layer, "all" every layer, jointly over
+    channels. `start` is where layers begin: at the public prior or "scratch".
+    """
 
     name: Name
+    train: Train = "adapters"
+    start: Start = "prior"
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.train != "all" and self.start == "scratch":
+            raise ValueError(
+                f'train = "{self.train}" adds to the public prior; use start = "prior" or train = "all"'
+            )
+        return self
 
 
 def _private_step(value: Any) -> Any:
@@ -203,7 +223,9 @@ class TrainingPlan(_Page):
     spend; the anchor takes what remains. With `rounds = 0` nothing is spent on gradients; "auto" leaves it to
     `Study.n_rounds`. `held_out` is the fraction of units that never train and are
     asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
-    all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). `private_step` is
+    all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). Where layers learn
+    without privacy, a site takes `minibatch_steps` steps of `minibatch_windows` windows for each phase, over all
+    rounds. `private_step` is
     "isolated" where every unit's gradient is taken alone, and "batched" where many are taken at once: faster with
     few windows per unit, and safe only where the coordinator sends the parameters that training led to.
     """
@@ -215,6 +237,8 @@ class TrainingPlan(_Page):
     sampling_probability: float = Field(default=0.2, gt=0, le=1)
     gradient_share: float = Field(default=0.25, gt=0, lt=1)
     gradient_clip: float = Field(default=1.0, ge=1e-4, le=1e4)
+    minibatch_steps: int = Field(default=3000, ge=1, le=1_000_000)
+    minibatch_windows: int = Field(default=64, ge=1, le=4096)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
     aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
     private_step: Annotated[Literal["isolated", "batched"], BeforeValidator(_private_step)] = "isolated"
@@ -286,15 +310,22 @@ class Study(_Page):
         return self
 
     @property
+    def learns_plainly(self) -> bool:
+        """Whether layers learn by ordinary minibatches: nothing is promised, and more than adapters learn."""
+        return self.family.train != "adapters" and not self.privacy.is_private
+
+    @property
     def n_rounds(self) -> int:
         """Rounds of private training; "auto" spends on gradients only where public facts promise a gain.
 
         At a few hundred units gradients moved the anchor by no more than the noise (docs/log.md). So, with an
-        anchor: none below 5000 declared units or below epsilon 4.
+        anchor: none below 5000 declared units or below epsilon 4. Without privacy layers learn in ten rounds.
         """
         rounds, cohort = self.training.rounds, self.cohort
         if rounds != "auto":
             return rounds
+        if self.learns_plainly:
+            return _PLAIN_ROUNDS
         units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
         return 2 if not self.training.anchor or (units >= 5000 and self.privacy.epsilon >= 4) else 0
 

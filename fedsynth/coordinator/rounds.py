@@ -99,6 +99,28 @@ def run_plan(
             raise
 
 
+def train_generator(
+    plan: Plan, *, run: str, transport: Transport, roster: Mapping[str, bytes], progress: Progress | None = None
+) -> Generator:
+    """Carry out a plan up to the generator: no scores are asked for and nothing is promised.
+
+    For comparisons that score for themselves.
+
+    Args:
+        plan: the private steps; with sites that add all of their noise.
+        run: the name of this run.
+        transport: reaches the sites.
+        roster: as in `run_plan`.
+        progress: called with (what, done, all).
+
+    Raises:
+        RefusedError: too few sites are left.
+    """
+    running = _Run(plan, run, transport, progress, roster, Path())
+    running.learn()
+    return running.generator
+
+
 class _Run:
     """The state of one run between its steps."""
 
@@ -110,7 +132,7 @@ class _Run:
         progress: Progress | None,
         roster: Mapping[str, bytes],
         archive: Path,
-        checkpoint: Checkpoint | None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.archive, self.windows = archive, ""
         self.checkpoint, self.step = checkpoint, 0
@@ -135,22 +157,27 @@ class _Run:
         self.trainer: Trainer | None = None
 
     def finish(self, composes: str, made: Making) -> Result:
+        self._carry_out({**self._learning(), "assess": self._assess})
+        statement, lengths = self._statement(composes, replace(made, windows=self.windows))
+        return Result(self.generator, self.scores, statement, lengths)
+
+    def learn(self) -> None:
+        self._carry_out(self._learning())
+
+    def _learning(self) -> dict[str, Callable[[int, Step], None]]:
+        return {"anchor": self._anchor, "train": self._train, "gradient": self._gradient}
+
+    def _carry_out(self, work: Mapping[str, Callable[[int, Step], None]]) -> None:
+        """Carry out the plan's steps from where the run stands; those that `work` does not name are left out."""
         is_set_up = self._go_on()
-        work: dict[str, Callable[[int, Step], None]] = {
-            "anchor": self._anchor,
-            "train": self._train,
-            "gradient": self._gradient,
-            "assess": self._assess,
-        }
         if self.secure_sums and not is_set_up:
             self.secure_sums.set_up(self.alive)
             self._keep(is_set_up=True)
         for number, step in enumerate(self.plan.steps[self.step :], start=self.step):
-            work[step.kind](number, step)
+            if step.kind in work:
+                work[step.kind](number, step)
             self.step, self.classifier = number + 1, {}
             self._keep(is_set_up=True)
-        statement, lengths = self._statement(composes, replace(made, windows=self.windows))
-        return Result(self.generator, self.scores, statement, lengths)
 
     def _go_on(self) -> bool:
         """Take over what was kept of this run, or keep its beginning; return whether keys were exchanged before."""

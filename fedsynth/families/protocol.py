@@ -14,7 +14,9 @@ class Phase:
     """One stretch of private training.
 
     `private_part` is the only part whose gradient may see windows; `public_part`, where there is one, learns
-    through it as post-processing, once every `private_steps` private steps. `optimizer` moves both.
+    through it as post-processing: `public_steps` steps after every `private_steps` private ones. `optimizer` moves
+    both.
+    With `trains_layers` whole networks learn; without privacy they do so by ordinary minibatches.
     """
 
     name: str
@@ -24,6 +26,8 @@ class Phase:
     learning_rate: float
     public_learning_rate: float
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    public_steps: int = 1
+    trains_layers: bool = False
 
 
 class Family(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedsynth.errors import StudyError
 from fedsynth.families.protocol import Family
-from fedsynth.study import FamilyPlan
+from fedsynth.study import FamilyPlan, Start, Train
 
 FAMILIES = {
     "dense-gan": "adversarial.dense_gan:DenseGan",
@@ -29,13 +29,26 @@ def family_of(plan: FamilyPlan) -> Family:
         StudyError: an unknown family or option, or an option of the wrong type.
     """
     make = class_of(plan.name)
+    options = dict(plan.options)
     hints = typing.get_type_hints(make)
     known = {field.name for field in dataclasses.fields(make)} - {"name"}  # type: ignore[arg-type]
     for key, value in plan.options.items():
         if key not in known:
             raise StudyError(f"{plan.name} has no option {key!r}; it has: {', '.join(sorted(known))}")
         _check(plan.name, key, value, hints[key])
-    return make(**plan.options)
+    return trained_layers(make(**options), train=plan.train, start=plan.start)
+
+
+def trained_layers(family: Family, *, train: Train, start: Start) -> Family:
+    """Return the family with what is to learn in rounds; as it is where that is adapters."""
+    if train == "adapters":
+        return family
+    from fedsynth.families.joint.family import JointFamily
+    from fedsynth.families.pretrained.base import SourceFamily
+
+    if isinstance(family, SourceFamily):
+        return JointFamily(base=family, train=train, start=start)
+    raise StudyError(f'{family.name} has no train = "{train}" yet')
 
 
 def class_of(name: str) -> Callable[..., Family]:

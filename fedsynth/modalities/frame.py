@@ -73,6 +73,19 @@ class Frame(Protocol):
         """
         ...
 
+    def read_together(self, windows: Tensor) -> Tensor:
+        """Return all channels of windows in microvolts as a network sees them, shape (window, channel, length)."""
+        ...
+
+    def render_together(self, waves: Tensor, vector: Tensor) -> Tensor:
+        """Return windows in microvolts.
+
+        Args:
+            waves: as `read_together` gives them.
+            vector: codec features in natural units, shape (window, feature).
+        """
+        ...
+
 
 def frame_length(shape: Shape) -> int:
     """Return how many samples a window has in the frame: a multiple of 16, at least 64."""

@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from fedsynth.progress import Progress
 from fedsynth.recordings.recording import Windows
 from fedsynth.site.probe import probe
 from fedsynth.study import PrivacyUnit
+from fedsynth.training.minibatches import Round, train_plainly
 from fedsynth.training.private_gradient import (
     Batch,
     GradientMethod,
@@ -116,6 +118,11 @@ def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progre
     def work(windows: Windows, allowance: Allowance) -> dict[str, Tensor]:
         batch = _batch(windows, unit=study.privacy.unit, device=device)
         told = None if progress is None else (lambda done, total: progress(f"{name}, steps at a site", done, total))
+        if study.learns_plainly:
+            which = Round(plan.round_of(step), study.n_rounds, study.training.minibatch_windows)
+            how: dict[str, Any] = {"batch": batch, "mechanism": allowance.mechanism, "round_": which}
+            train_plainly(family, parts, phase=phase, shape=shape, progress=told, **how)
+            return dict(parts.state_dict())
         trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
         train(trainer, batch=batch, allowance=allowance, method=method, progress=told)
         return dict(parts.state_dict())

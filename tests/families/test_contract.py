@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.families.protocol import Family, Phase
-from fedsynth.families.registry import FAMILIES, class_of
+from fedsynth.families.registry import FAMILIES, class_of, trained_layers
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.study import Train
 from fedsynth.training.private_gradient import Batch, GradientMethod, LossNoise, gradient_sum
 
 EEG = Shape(channels=("C3", "C4"), n_times=128, sfreq=100.0, bandpass=(1.0, 30.0), n_labels=2, modality="eeg")
@@ -29,7 +30,11 @@ ADVERSARIAL: dict[str, dict[str, Any]] = {
     "least-squares-gan": {"latent": 8},  # not ours: see `contributed` in conftest.py
 }
 PRETRAINED = {name: {"steps": 2} for name in ("vae-ldm", "diffwave", "time-diffusion", "time-vqvae")}
-EVERY = {**ADVERSARIAL, **PRETRAINED}
+LAYERS: dict[str, dict[str, Any]] = {
+    **{f"{name} all": options for name, options in PRETRAINED.items()},
+    "vae-ldm low-rank": {"steps": 2},
+}
+EVERY = {**ADVERSARIAL, **PRETRAINED, **LAYERS}
 LARGEST_STATE = 8 * 2**20  # bytes, at these shapes
 WAYS = pytest.mark.parametrize("method", ["loop", "factored"])
 pytestmark = pytest.mark.usefixtures("contributed")
@@ -37,7 +42,10 @@ pytestmark = pytest.mark.usefixtures("contributed")
 
 def family_of(name: str) -> Family:
     """Return a family by its name in `EVERY`, in a size for tests."""
-    return class_of(name.split()[0])(**EVERY[name])
+    family = class_of(name.split()[0])(**EVERY[name])
+    words = name.split()[1:]
+    train: Train = "all" if "all" in words else "low-rank" if "low-rank" in words else "adapters"
+    return trained_layers(family, train=train, start="prior")
 
 
 def on_every_family(test: Callable[..., None]) -> Callable[..., None]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width
 from fedsynth.families.layers import FARTHEST_FEATURE, frozen
+from fedsynth.families.pretrained.layers import SINGLE, Signals
 from fedsynth.families.pretrained.weights import load
 from fedsynth.families.protocol import Phase
 from fedsynth.modalities.registry import frame_of, natural
@@ -38,20 +39,35 @@ class Source(nn.Module, ABC):
     """Names of the losses in the order of pretraining."""
     private_stages: ClassVar[tuple[str, ...]]
     """Those that are private phases as well, each with an adapter."""
+    learned_stages: ClassVar[tuple[str, ...]]
+    """Those in which, together, every layer that draws can learn from recordings."""
+
+    def __init__(self, signals: Signals = SINGLE) -> None:
+        """Draw `signals`: one waveform, or the channels of a window together."""
+        super().__init__()
+        self.signals = signals
 
     @staticmethod
-    def noise_width(length: int) -> int:
-        """Return how many standard normal numbers a waveform takes: one for each sample."""
-        return length
+    def noise_width(length: int, channels: int = 1) -> int:
+        """Return how many standard normal numbers a row takes: one for each sample of each channel."""
+        return channels * length
 
     @staticmethod
-    def loss_width(stage: str, length: int) -> int:  # noqa: ARG004
+    def loss_width(stage: str, length: int, channels: int = 1) -> int:  # noqa: ARG004
         """Return how many standard normal numbers a loss takes: one for each sample, one for the noise level."""
-        return 1 + length
+        return 1 + channels * length
+
+    def rows(self, waves: Tensor) -> Tensor:
+        """Return waveforms or noise, (row, length) or (row, channel x length), as (row, channel, length)."""
+        return waves.reshape(len(waves), self.signals.channels, -1)
+
+    def given(self, waves: Tensor) -> Tensor:
+        """Return (row, channel, length) as `draw` gives it: without the axis where a single waveform is drawn."""
+        return waves if self.signals.located else waves[:, 0]
 
     @abstractmethod
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
-        """Return waveforms, shape (row, length).
+        """Return waveforms, shape (row, length); of channels together (row, channel, length).
 
         Args:
             condition: raw, shape (row, raw).
@@ -74,7 +90,7 @@ class Source(nn.Module, ABC):
 
         Args:
             stage: which loss.
-            waves: unit variance, shape (row, length).
+            waves: unit variance, shape (row, length), or (row, channel, length).
             condition: raw, shape (row, raw).
             noise: shape (row, loss_width).
             shift: added to the steering vector, shape (row, STEER); None adds nothing.
@@ -108,7 +124,7 @@ class SourceFamily(ABC):
     learning_rate: float = 1e-3
 
     @abstractmethod
-    def source(self, raw: int) -> Source:
+    def source(self, raw: int, signals: Signals = SINGLE) -> Source:
         """Return a fresh source for raw conditions of `raw` numbers."""
 
     @property

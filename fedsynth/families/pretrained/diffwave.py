@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedsynth.families.layers import zero_initialised
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
 from fedsynth.families.pretrained.diffusion import diffuse, dpm_solver, linear_alpha_bar, table_levels
-from fedsynth.families.pretrained.layers import NoiseLevelEmbedding, Steer
+from fedsynth.families.pretrained.layers import SINGLE, NoiseLevelEmbedding, Signals, Steer, place_of
 from fedsynth.rng import uniform_of
 
 _STEPS, _FIRST_BETA, _LAST_BETA = 200, 1e-4, 0.06
@@ -29,12 +29,13 @@ class DiffWaveSource(Source):
 
     stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
     private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
+    learned_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
 
-    def __init__(self, raw: int, *, steps: int = 8) -> None:
+    def __init__(self, raw: int, *, steps: int = 8, signals: Signals = SINGLE) -> None:
         """Build for raw conditions of `raw` numbers."""
-        super().__init__()
+        super().__init__(signals)
         self.steps = steps
-        self.denoiser = WaveDenoiser(raw)
+        self.denoiser = WaveDenoiser(raw, signals)
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise by DPM-Solver++."""
@@ -45,7 +46,7 @@ class DiffWaveSource(Source):
             return (state - sigma * self.denoiser(state, state.new_full((len(state),), sigma), steer)) / alpha
 
         levels = table_levels(linear_alpha_bar(_STEPS, first=_FIRST_BETA, last=_LAST_BETA), count=self.steps)
-        return dpm_solver(predict, levels, noise, bound=_FARTHEST)
+        return self.given(dpm_solver(predict, levels, self.rows(noise), bound=_FARTHEST))
 
     def loss(
         self,
@@ -65,31 +66,33 @@ class DiffWaveSource(Source):
         alpha = torch.lerp(table[before], table[before + 1], place - before)
         sigma = (1 - alpha.square()).clamp_min(0).sqrt()
         steer = self.denoiser.steer(condition, known) + (0.0 if shift is None else shift)
-        guess = self.denoiser(diffuse(waves, noise[:, 1:], alpha, sigma), sigma, steer)
-        return (guess - noise[:, 1:]).square().mean(dim=1)
+        random = self.rows(noise[:, 1:])
+        guess = self.denoiser(diffuse(self.rows(waves), random, alpha, sigma), sigma, steer)
+        return (guess - random).square().mean(dim=(1, 2))
 
 
 class WaveDenoiser(nn.Module):
     """Gated dilated convolutions in both directions, with skips to the output (Kong et al. 2021, figure 2)."""
 
-    def __init__(self, raw: int) -> None:
+    def __init__(self, raw: int, signals: Signals = SINGLE) -> None:
         """Build the layers."""
         super().__init__()
         self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
-        self.first = nn.Conv1d(1, _WIDTH, 1)
+        self.first = nn.Conv1d(signals.channels, _WIDTH, 1)
+        self.place = place_of(signals, _WIDTH)
         self.layers = nn.ModuleList(GatedConvolution(dilation) for dilation in _DILATIONS)
         self.last = nn.Sequential(
-            nn.Conv1d(_WIDTH, _WIDTH, 1), nn.SiLU(), zero_initialised(nn.Conv1d(_WIDTH, 1, 1))
+            nn.Conv1d(_WIDTH, _WIDTH, 1), nn.SiLU(), zero_initialised(nn.Conv1d(_WIDTH, signals.channels, 1))
         )
 
     def forward(self, state: Tensor, sigma: Tensor, steer: Tensor) -> Tensor:
-        """Return the estimated noise, shape (row, length)."""
-        flow, told = self.first(state[:, None]), steer + self.level(sigma)
+        """Return the estimated noise, shape (row, channel, length), of noisy waves."""
+        flow, told = self.place(self.first(state)), steer + self.level(sigma)
         total = torch.zeros_like(flow)
         for layer in self.layers:
             flow, skip = layer(flow, told)
             total = total + skip
-        return self.last(total / math.sqrt(len(self.layers)))[:, 0]
+        return self.last(total / math.sqrt(len(self.layers)))
 
 
 class GatedConvolution(nn.Module):
@@ -119,6 +122,6 @@ class DiffWave(SourceFamily):
     steps: int = 8
     name: str = "diffwave"
 
-    def source(self, raw: int) -> DiffWaveSource:
+    def source(self, raw: int, signals: Signals = SINGLE) -> DiffWaveSource:
         """Return a fresh source."""
-        return DiffWaveSource(raw, steps=self.steps)
+        return DiffWaveSource(raw, steps=self.steps, signals=signals)

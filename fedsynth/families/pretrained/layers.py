@@ -1,6 +1,7 @@
 """Small fully convolutional networks, steered by a condition vector; rows are independent and leave no trace."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,19 @@ from fedsynth.families.layers import zero_initialised
 
 _FARTHEST = 4  # a standardised condition beyond this counts as this
 _RATES, _FASTEST = 16, 200  # of a noise level's sines and cosines: their number, and the last
+_TURNS = (0.5, 1.0, 2.0, 4.0)  # of a window, by sines and cosines of which a network knows where in it it is
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a network draws: so many channels together, and whether it knows where in the window it is."""
+
+    channels: int = 1
+    located: bool = False
+
+
+SINGLE = Signals()
+"""One channel, wherever in a window it is cut: what the public priors draw."""
 
 
 class Steer(nn.Module):
@@ -122,3 +136,24 @@ class Stack(nn.Module):
         for block in self.blocks:
             flow = block(flow, steer)
         return flow
+
+
+class Place(nn.Module):
+    """Adds to a flow where in the window it is: sines and cosines of slow turns; its layer starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        """Keep width and length."""
+        super().__init__()
+        self.layer = zero_initialised(nn.Conv1d(2 * len(_TURNS), width, 1))
+
+    def forward(self, flow: Tensor) -> Tensor:
+        """Return shape (row, width, time)."""
+        at = torch.arange(flow.shape[-1], device=flow.device, dtype=flow.dtype) / flow.shape[-1]
+        angles = 2 * math.pi * torch.tensor(_TURNS, device=flow.device, dtype=flow.dtype)[:, None] * at
+        turns = torch.cat([angles.sin(), angles.cos()]).expand(len(flow), -1, -1)
+        return flow + self.layer(turns)
+
+
+def place_of(signals: Signals, width: int) -> nn.Module:
+    """Return what tells a network of signals its place: nothing, where it shall not know."""
+    return Place(width) if signals.located else nn.Identity()

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
 from fedsynth.families.pretrained.diffusion import ddim, diffuse, linear_alpha_bar, table_levels, zero_terminal
-from fedsynth.families.pretrained.layers import Attention, Double, Halve, NoiseLevelEmbedding, Stack, Steer
+from fedsynth.families.pretrained.layers import (
+    SINGLE,
+    Attention,
+    Double,
+    Halve,
+    NoiseLevelEmbedding,
+    Signals,
+    Stack,
+    Steer,
+    place_of,
+)
 from fedsynth.rng import uniform_of
 
 _STEPS, _FIRST_BETA, _LAST_BETA = 1000, 1e-4, 0.02
@@ -34,12 +44,13 @@ class TimeDiffusionSource(Source):
 
     stages: ClassVar[tuple[str, ...]] = ("denoiser", "follow")
     private_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
+    learned_stages: ClassVar[tuple[str, ...]] = ("denoiser",)
 
-    def __init__(self, raw: int, *, steps: int = 8) -> None:
+    def __init__(self, raw: int, *, steps: int = 8, signals: Signals = SINGLE) -> None:
         """Build for raw conditions of `raw` numbers."""
-        super().__init__()
+        super().__init__(signals)
         self.steps = steps
-        self.unet = UNet(raw)
+        self.unet = UNet(raw, signals)
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise by DDIM, from the step that holds no signal."""
@@ -48,7 +59,8 @@ class TimeDiffusionSource(Source):
         def predict(state: Tensor, level: tuple[float, float]) -> Tensor:
             return self.unet(state, state.new_full((len(state),), level[1]), steer)
 
-        return ddim(predict, table_levels(schedule(), count=self.steps), noise, bound=_FARTHEST)
+        levels = table_levels(schedule(), count=self.steps)
+        return self.given(ddim(predict, levels, self.rows(noise), bound=_FARTHEST))
 
     def loss(
         self,
@@ -65,20 +77,22 @@ class TimeDiffusionSource(Source):
         alpha_bar = schedule().to(waves.device)[step]
         alpha, sigma = alpha_bar.sqrt().to(waves), (1 - alpha_bar).sqrt().to(waves)
         steer = self.unet.steer(condition, known) + (0.0 if shift is None else shift)
-        guess = self.unet(diffuse(waves, noise[:, 1:], alpha, sigma), sigma, steer)
-        return (guess - waves).square().mean(dim=1)
+        waves = self.rows(waves)
+        guess = self.unet(diffuse(waves, self.rows(noise[:, 1:]), alpha, sigma), sigma, steer)
+        return (guess - waves).square().mean(dim=(1, 2))
 
 
 class UNet(nn.Module):
     """Three halvings and back, with skips, attention at the bottom."""
 
-    def __init__(self, raw: int) -> None:
+    def __init__(self, raw: int, signals: Signals = SINGLE) -> None:
         """Build the stages."""
         super().__init__()
         self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
         first, second, third, fourth = _WIDTHS
         pairs = ((first, second), (second, third), (third, fourth))
-        self.first = nn.Conv1d(1, first, 5, padding=2)
+        self.first = nn.Conv1d(signals.channels, first, 5, padding=2)
+        self.place = place_of(signals, first)
         self.down = nn.ModuleList(Stack(width, STEER, (1, 2)) for width in _WIDTHS[:-1])
         self.halve = nn.ModuleList(Halve(wide, narrow) for wide, narrow in pairs)
         self.bottom = nn.ModuleList([Stack(fourth, STEER, (1, 2)), Stack(fourth, STEER, (1, 2))])
@@ -86,12 +100,12 @@ class UNet(nn.Module):
         self.finer = nn.ModuleList(Double(narrow, wide) for wide, narrow in reversed(pairs))
         self.join = nn.ModuleList(nn.Conv1d(2 * width, width, 1) for width in reversed(_WIDTHS[:-1]))
         self.up = nn.ModuleList(Stack(width, STEER, (1, 2)) for width in reversed(_WIDTHS[:-1]))
-        self.last = nn.Conv1d(first, 1, 5, padding=2)
+        self.last = nn.Conv1d(first, signals.channels, 5, padding=2)
 
     def forward(self, state: Tensor, sigma: Tensor, steer: Tensor) -> Tensor:
-        """Return the estimated clean waveform, shape (row, length)."""
+        """Return the estimated clean waves, shape (row, channel, length), of noisy ones."""
         told, skips = steer + self.level(sigma), []
-        flow = self.first(state[:, None])
+        flow = self.place(self.first(state))
         for stack, halve in zip(self.down, self.halve, strict=True):
             flow = stack(flow, told)
             skips.append(flow)
@@ -99,7 +113,7 @@ class UNet(nn.Module):
         flow = self.bottom[1](self.attention(self.bottom[0](flow, told)), told)
         for double, join, stack in zip(self.finer, self.join, self.up, strict=True):
             flow = stack(join(torch.cat([double(flow), skips.pop()], dim=1)), told)
-        return self.last(nn.functional.silu(flow))[:, 0]
+        return self.last(nn.functional.silu(flow))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +125,6 @@ class TimeDiffusion(SourceFamily):
     steps: int = 8
     name: str = "time-diffusion"
 
-    def source(self, raw: int) -> TimeDiffusionSource:
+    def source(self, raw: int, signals: Signals = SINGLE) -> TimeDiffusionSource:
         """Return a fresh source."""
-        return TimeDiffusionSource(raw, steps=self.steps)
+        return TimeDiffusionSource(raw, steps=self.steps, signals=signals)

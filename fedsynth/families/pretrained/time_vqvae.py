@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fedsynth.families.pretrained.base import STEER, Source, SourceFamily
 from fedsynth.families.pretrained.codebook import Codebook
-from fedsynth.families.pretrained.layers import Attention, Block, Stack, Steer
+from fedsynth.families.pretrained.layers import SINGLE, Attention, Block, Signals, Stack, Steer, place_of
 from fedsynth.families.pretrained.spectral_loss import multi_domain_loss
 from fedsynth.families.pretrained.stft import HOP, LOW_BINS, N_BINS, bands_of, wave_of
 from fedsynth.rng import uniform_of
@@ -33,14 +33,15 @@ class TimeVqvaeSource(Source):
 
     stages: ClassVar[tuple[str, ...]] = ("codes", "prior")
     private_stages: ClassVar[tuple[str, ...]] = ("prior",)
+    learned_stages: ClassVar[tuple[str, ...]] = ("codes", "prior")
 
-    def __init__(self, raw: int, *, steps: int = 6) -> None:
+    def __init__(self, raw: int, *, steps: int = 6, signals: Signals = SINGLE) -> None:
         """Build for raw conditions of `raw` numbers."""
-        super().__init__()
+        super().__init__(signals)
         self.steps = steps
         sizes = {"low": 2 * LOW_BINS, "high": 2 * (N_BINS - LOW_BINS)}
-        self.coders = nn.ModuleDict({band: Coder(raw, sizes[band]) for band in _BANDS})
-        self.priors = nn.ModuleDict({"low": Prior(raw, known_bands=0), "high": Prior(raw, known_bands=1)})
+        self.coders = nn.ModuleDict({band: Coder(raw, signals.channels * sizes[band]) for band in _BANDS})
+        self.priors = nn.ModuleDict({band: Prior(raw, number, signals) for number, band in enumerate(_BANDS)})
 
     def coder(self, band: str) -> "Coder":
         """Return a band's autoencoder."""
@@ -55,12 +56,12 @@ class TimeVqvaeSource(Source):
         return prior
 
     @staticmethod
-    def noise_width(length: int) -> int:
+    def noise_width(length: int, channels: int = 1) -> int:  # noqa: ARG004
         """Return two numbers for each code: when it is drawn, and which."""
         return 2 * len(_BANDS) * _HEADS * _frames(length)
 
     @staticmethod
-    def loss_width(stage: str, length: int) -> int:
+    def loss_width(stage: str, length: int, channels: int = 1) -> int:  # noqa: ARG004
         """Return 0 for the codes; for the priors a share of what is hidden and a number for each code."""
         return 0 if stage == "codes" else 1 + len(_BANDS) * _HEADS * _frames(length)
 
@@ -74,7 +75,7 @@ class TimeVqvaeSource(Source):
             known = [codes["low"]] if band == "high" else []
             codes[band] = _fill(prior, steer, known, when[:, number], which[:, number], steps=self.steps)
         low, high = (self.coder(band).decode(codes[band], condition) for band in _BANDS)
-        return wave_of(low, high)
+        return self.given(self._waves(low, high))
 
     def loss(
         self,
@@ -87,17 +88,19 @@ class TimeVqvaeSource(Source):
         known: Tensor | None = None,
     ) -> Tensor:
         """Return the reconstruction loss with the codebooks' terms, or the cross-entropy of hidden codes."""
-        bands = dict(zip(_BANDS, bands_of(waves), strict=True))
+        waves = self.rows(waves)
+        bands = self._bands(waves)
         if stage == "codes":
             answers = {band: self.coder(band)(bands[band], condition) for band in _BANDS}
-            guess = wave_of(answers["low"][0], answers["high"][0])
+            guess = self._waves(answers["low"][0], answers["high"][0])
             pull = answers["low"][1] + answers["high"][1]
-            return multi_domain_loss(guess, waves) + _PULL * pull
+            apart = multi_domain_loss(guess.flatten(0, 1), waves.flatten(0, 1)).view(len(waves), -1).mean(dim=1)
+            return apart + _PULL * pull
         with torch.no_grad():
             codes = {band: self.coder(band).encode(bands[band], condition) for band in _BANDS}
         share = torch.cos(0.5 * torch.pi * uniform_of(noise[:, :1]))
         uniform = uniform_of(noise[:, 1:]).unflatten(1, (len(_BANDS), -1))
-        total = torch.zeros_like(waves[:, 0])
+        total = torch.zeros_like(waves[:, 0, 0])
         for number, band in enumerate(_BANDS):
             prior, truth = self.prior(band), codes[band]
             hidden = uniform[:, number] < share.clamp_min(1e-3)
@@ -108,6 +111,17 @@ class TimeVqvaeSource(Source):
             # A mean over hidden codes, with one added so that a row with few of them is not loud.
             total = total + (each.view_as(truth) * hidden).sum(dim=1) / (1 + hidden.sum(dim=1))
         return total
+
+    def _bands(self, waves: Tensor) -> dict[str, Tensor]:
+        """Return both bands' frames, (row, channel x size, frame), of waves (row, channel, length)."""
+        pairs = zip(_BANDS, bands_of(waves.flatten(0, 1)), strict=True)
+        return {band: frames.unflatten(0, (len(waves), -1)).flatten(1, 2) for band, frames in pairs}
+
+    def _waves(self, low: Tensor, high: Tensor) -> Tensor:
+        """Undo `_bands`."""
+        channels = self.signals.channels
+        both = (frames.unflatten(1, (channels, -1)).flatten(0, 1) for frames in (low, high))
+        return wave_of(*both).unflatten(0, (-1, channels))
 
     def trainable(self, stage: str) -> list[nn.Module]:
         """Return the autoencoders, or the priors."""
@@ -165,9 +179,10 @@ class Prior(nn.Module):
     have any length.
     """
 
-    def __init__(self, raw: int, *, known_bands: int) -> None:
+    def __init__(self, raw: int, known_bands: int, signals: Signals = SINGLE) -> None:
         """Build; one code more than there are says "hidden"."""
         super().__init__()
+        self.place = place_of(signals, _TOKEN)
         self.steer = Steer(raw, STEER)
         self.tokens = nn.ModuleList(nn.Embedding(_CODES + 1, _TOKEN) for _ in range(_HEADS * (1 + known_bands)))
         self.blocks = nn.ModuleList(Block(_TOKEN, STEER, kernel=5) for _ in range(3))
@@ -184,7 +199,7 @@ class Prior(nn.Module):
         """
         heads = [part for band in (codes, *known) for part in band.chunk(_HEADS, dim=1)]
         flow = torch.stack([table(part) for table, part in zip(self.tokens, heads, strict=True)]).sum(dim=0)
-        flow = self.blocks[0](flow.transpose(1, 2), steer)
+        flow = self.blocks[0](self.place(flow.transpose(1, 2)), steer)
         for attention, block in zip(self.attentions, self.blocks[1:], strict=True):
             flow = block(attention(flow), steer)
         logits = self.last(nn.functional.silu(flow)).unflatten(1, (_HEADS, _CODES))
@@ -224,6 +239,6 @@ class TimeVqvae(SourceFamily):
     steps: int = 6
     name: str = "time-vqvae"
 
-    def source(self, raw: int) -> TimeVqvaeSource:
+    def source(self, raw: int, signals: Signals = SINGLE) -> TimeVqvaeSource:
         """Return a fresh source."""
-        return TimeVqvaeSource(raw, steps=self.steps)
+        return TimeVqvaeSource(raw, steps=self.steps, signals=signals)

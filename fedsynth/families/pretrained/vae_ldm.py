@@ -21,11 +21,22 @@ from fedsynth.families.pretrained.diffusion import (
     min_snr_weight,
     velocity,
 )
-from fedsynth.families.pretrained.layers import Block, Double, Halve, NoiseLevelEmbedding, Stack, Steer
+from fedsynth.families.pretrained.layers import (
+    SINGLE,
+    Block,
+    Double,
+    Halve,
+    NoiseLevelEmbedding,
+    Signals,
+    Stack,
+    Steer,
+    place_of,
+)
 from fedsynth.families.pretrained.spectral_loss import multi_domain_loss
 from fedsynth.rng import uniform_of
 
-_LATENT, _SHRINK = 8, 8
+_LATENT, _SHRINK = 8, 8  # latents of one channel, and of how many samples one stands for
+_MOST_LATENTS = 24
 _WIDTHS = (16, 32, 48)
 _DENOISER = 64
 _PARTS = (("ldm", 0), ("vae", 1))  # of the loss while following, and where the noise of each begins
@@ -38,23 +49,25 @@ class VaeLdmSource(Source):
 
     stages: ClassVar[tuple[str, ...]] = ("vae", "ldm", "follow")
     private_stages: ClassVar[tuple[str, ...]] = ("vae", "ldm")
+    learned_stages: ClassVar[tuple[str, ...]] = ("vae", "ldm")
 
-    def __init__(self, raw: int, *, steps: int = 3, guidance: float = 1.0) -> None:
+    def __init__(self, raw: int, *, steps: int = 3, guidance: float = 1.0, signals: Signals = SINGLE) -> None:
         """Build for raw conditions of `raw` numbers."""
-        super().__init__()
-        self.steps, self.guidance = steps, guidance
-        self.encoder, self.decoder, self.denoiser = Encoder(raw), LatentDecoder(raw), LatentDenoiser(raw)
-        self.register_buffer("scale", torch.ones(_LATENT))
+        super().__init__(signals)
+        self.steps, self.guidance, self.latents = steps, guidance, _latents(signals.channels)
+        self.encoder, self.decoder = Encoder(raw, signals), LatentDecoder(raw, signals)
+        self.denoiser = LatentDenoiser(raw, signals)
+        self.register_buffer("scale", torch.ones(self.latents))
 
     @staticmethod
-    def noise_width(length: int) -> int:
+    def noise_width(length: int, channels: int = 1) -> int:
         """Return the number of latents."""
-        return _LATENT * length // _SHRINK
+        return _latents(channels) * length // _SHRINK
 
     @staticmethod
-    def loss_width(stage: str, length: int) -> int:
+    def loss_width(stage: str, length: int, channels: int = 1) -> int:
         """Return the number of latents; the denoiser's loss takes a noise level as well."""
-        return _LATENT * length // _SHRINK + (stage != "vae")
+        return _latents(channels) * length // _SHRINK + (stage != "vae")
 
     def draw(self, condition: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Denoise latents and decode them."""
@@ -70,8 +83,8 @@ class VaeLdmSource(Source):
                 guess = without + self.guidance * (guess - without)
             return diffuse(state, guess, alpha, -sigma)
 
-        latents = ddim(predict, cosine_levels(self.steps), noise.unflatten(1, (_LATENT, -1)), bound=_FARTHEST)
-        return self.decoder(latents * self._scale(), self.decoder.steer(condition) + shifts["vae"])
+        latents = ddim(predict, cosine_levels(self.steps), noise.unflatten(1, (self.latents, -1)), bound=_FARTHEST)
+        return self.given(self.decoder(latents * self._scale(), self.decoder.steer(condition) + shifts["vae"]))
 
     def loss(
         self,
@@ -88,15 +101,17 @@ class VaeLdmSource(Source):
             both = (self.loss(part, waves, condition, noise[:, first:], known=known) for part, first in _PARTS)
             return torch.stack(list(both)).sum(dim=0)
         added = 0.0 if shift is None else shift
-        mean, log_variance = self.encoder(waves, condition)
+        waves = self.rows(waves)
+        mean, log_variance = self._encoded(waves, condition)
         if stage == "vae":
-            latents = mean + torch.exp(0.5 * log_variance) * noise.unflatten(1, (_LATENT, -1))
+            latents = mean + torch.exp(0.5 * log_variance) * noise.unflatten(1, (self.latents, -1))
             guess = self.decoder(latents, self.decoder.steer(condition) + added)
             nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=2)
-            return multi_domain_loss(guess, waves) + _KL_WEIGHT * nats.clamp_min(_FREE_NATS).sum(dim=1)
+            apart = multi_domain_loss(guess.flatten(0, 1), waves.flatten(0, 1)).view(len(waves), -1).mean(dim=1)
+            return apart + _KL_WEIGHT * nats.clamp_min(_FREE_NATS).sum(dim=1)
         alpha, sigma = cosine_level(uniform_of(noise[:, 0]))
         clean = (mean / self._scale()).clamp(-_FARTHEST, _FARTHEST).detach()
-        random = noise[:, 1:].unflatten(1, (_LATENT, -1))
+        random = noise[:, 1:].unflatten(1, (self.latents, -1))
         guess = self.denoiser(
             diffuse(clean, random, alpha, sigma), sigma, self.denoiser.steer(condition, known) + added
         )
@@ -115,7 +130,19 @@ class VaeLdmSource(Source):
     def fit_scale(self, stage: str, waves: Tensor, condition: Tensor) -> None:
         """Take the latents' scale from the trained encoder, channel by channel."""
         if stage == "vae":
-            self.get_buffer("scale").copy_(self.encoder(waves, condition)[0].std(dim=(0, 2)))
+            self.get_buffer("scale").copy_(self.encoder(self.rows(waves), condition)[0].std(dim=(0, 2)))
+
+    def _encoded(self, waves: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance; those of channels together have a scale that no training can move.
+
+        The denoiser's phase needs the latents' scale. Measuring it on recordings would be one more private sum;
+        instead the latents at each place are normalised (Ba et al. 2016, arXiv:1607.06450).
+        """
+        mean, log_variance = self.encoder(waves, condition)
+        if self.signals.located:
+            normal = nn.functional.layer_norm(mean.transpose(1, 2), (self.latents,)).transpose(1, 2)
+            mean = normal * self._scale()
+        return mean, log_variance
 
     def _scale(self) -> Tensor:
         return self.get_buffer("scale")[:, None]
@@ -124,18 +151,18 @@ class VaeLdmSource(Source):
 class Encoder(nn.Module):
     """From a waveform to mean and log variance of its latents, an eighth as long."""
 
-    def __init__(self, raw: int) -> None:
+    def __init__(self, raw: int, signals: Signals = SINGLE) -> None:
         """Three halvings, a block after each."""
         super().__init__()
         self.steer = Steer(raw, STEER)
         first, second, third = _WIDTHS
-        self.halve = nn.ModuleList([Halve(1, first), Halve(first, second), Halve(second, third)])
+        self.halve = nn.ModuleList([Halve(signals.channels, first), Halve(first, second), Halve(second, third)])
         self.blocks = nn.ModuleList(Block(width, STEER, kernel=5) for width in _WIDTHS)
-        self.last = nn.Conv1d(third, 2 * _LATENT, 3, padding=1)
+        self.last = nn.Conv1d(third, 2 * _latents(signals.channels), 3, padding=1)
 
     def forward(self, waves: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, each of shape (row, latent, length / 8)."""
-        flow, steer = waves[:, None], self.steer(condition)
+        flow, steer = waves, self.steer(condition)
         for halve, block in zip(self.halve, self.blocks, strict=True):
             flow = block(nn.functional.silu(halve(flow)), steer)
         mean, log_variance = self.last(flow).chunk(2, dim=1)
@@ -145,42 +172,49 @@ class Encoder(nn.Module):
 class LatentDecoder(nn.Module):
     """From latents to a waveform; nothing but latents and condition goes in."""
 
-    def __init__(self, raw: int) -> None:
+    def __init__(self, raw: int, signals: Signals = SINGLE) -> None:
         """Three doublings, a block before each."""
         super().__init__()
         self.steer = Steer(raw, STEER)
         first, second, third = _WIDTHS
-        self.first = nn.Conv1d(_LATENT, third, 3, padding=1)
+        self.first = nn.Conv1d(_latents(signals.channels), third, 3, padding=1)
         self.blocks = nn.ModuleList(
             Stack(width, STEER, dilations)
             for width, dilations in ((third, (1, 2)), (second, (1, 2)), (first, (1,)))
         )
         self.finer = nn.ModuleList([Double(third, second), Double(second, first), Double(first, first)])
-        self.last = nn.Conv1d(first, 1, 5, padding=2)
+        self.last = nn.Conv1d(first, signals.channels, 5, padding=2)
 
     def forward(self, latents: Tensor, steer: Tensor) -> Tensor:
-        """Return shape (row, length)."""
+        """Return shape (row, channel, length)."""
         flow = self.first(latents)
         for block, double in zip(self.blocks, self.finer, strict=True):
             flow = nn.functional.silu(double(block(flow, steer)))
-        return self.last(flow)[:, 0]
+        return self.last(flow)
 
 
 class LatentDenoiser(nn.Module):
     """Estimates v of noisy latents."""
 
-    def __init__(self, raw: int) -> None:
+    def __init__(self, raw: int, signals: Signals = SINGLE) -> None:
         """Dilated blocks at one width."""
         super().__init__()
+        latents = _latents(signals.channels)
         self.steer, self.level = Steer(raw, STEER), NoiseLevelEmbedding(STEER)
-        self.first = nn.Conv1d(_LATENT, _DENOISER, 3, padding=1)
+        self.first = nn.Conv1d(latents, _DENOISER, 3, padding=1)
+        self.place = place_of(signals, _DENOISER)
         self.blocks = Stack(_DENOISER, STEER, (1, 2, 4, 8, 1, 2))
-        self.last = nn.Conv1d(_DENOISER, _LATENT, 3, padding=1)
+        self.last = nn.Conv1d(_DENOISER, latents, 3, padding=1)
 
     def forward(self, latents: Tensor, sigma: Tensor, steer: Tensor) -> Tensor:
         """Return shape (row, latent, time); sigma (row,) is the noise level."""
-        flow = self.blocks(self.first(latents), steer + self.level(sigma))
+        flow = self.blocks(self.place(self.first(latents)), steer + self.level(sigma))
         return self.last(nn.functional.silu(flow))
+
+
+def _latents(channels: int) -> int:
+    """Return how many latents a place has: eight for each channel, and no more than three channels'."""
+    return min(_LATENT * channels, _MOST_LATENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +227,6 @@ class VaeLdm(SourceFamily):
     guidance: float = 1.0
     name: str = "vae-ldm"
 
-    def source(self, raw: int) -> VaeLdmSource:
+    def source(self, raw: int, signals: Signals = SINGLE) -> VaeLdmSource:
         """Return a fresh source."""
-        return VaeLdmSource(raw, steps=self.steps, guidance=self.guidance)
+        return VaeLdmSource(raw, steps=self.steps, guidance=self.guidance, signals=signals)

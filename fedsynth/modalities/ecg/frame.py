@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from fedsynth.modalities.ecg.beats import beat_samples, convolve, cut_beats, find_beats, impulses
+from fedsynth.modalities.ecg.codec import EcgCodec
 from fedsynth.modalities.ecg.decoder import EcgDecoder
 from fedsynth.modalities.ecg.features import Parts, bands, features, measure, split_features
-from fedsynth.modalities.ecg.leads import axes_of
+from fedsynth.modalities.ecg.leads import axes_of, keep_identities
 from fedsynth.modalities.frame import (
     N_GRID,
     N_LOCAL,
@@ -31,6 +32,8 @@ _TURNS = 2
 _SHARED = 0.5**0.5  # of each channel's noise's standard deviation comes from one source, as the codec has it
 _LOUDEST = 5.0  # standard deviations at which what is left of a window is cut off: a beat that was not found
 _CHUNK = 128
+_SIMULATED = 200  # windows that say how large leads are
+_FARTHEST = 12.0  # such sizes beyond which a sample counts as this
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ class EcgFrame:
         rows = zip(vector.split(_CHUNK), pick.split(_CHUNK), sources.split(_CHUNK), strict=True)
         return torch.cat([_drawer(self.shape).decode(*some) for some in rows])
 
+    def read_together(self, windows: Tensor) -> Tensor:
+        """Return leads in units of what simulated ones have."""
+        return resample_waves(windows / _usual_size(self.shape), self.length).clamp(-_FARTHEST, _FARTHEST)
+
+    def render_together(self, waves: Tensor, vector: Tensor) -> Tensor:  # noqa: ARG002  # the network obeys it
+        """Return leads in microvolts, in which limb leads follow from one another."""
+        signal = _usual_size(self.shape) * resample_waves(waves, self.shape.n_times)
+        return keep_identities(signal, self.shape.channels)
+
 
 class Drawer(EcgDecoder):
     """The codec's decoder with the noise given instead of looked up."""
@@ -123,6 +135,12 @@ def _nearer(now: Parts, asked: Parts, got: Parts) -> Parts:
         shape=now.shape + (asked.shape - got.shape).clamp(-1, 1).detach(),
         powers=now.powers + (asked.powers - got.powers).clamp(-1, 1).detach(),
     )
+
+
+@lru_cache(maxsize=4)
+def _usual_size(shape: Shape) -> float:
+    """Return the root mean square of simulated windows, in microvolts."""
+    return float(EcgCodec(shape).simulate(_SIMULATED).square().mean().sqrt())
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.modalities.eeg.decoder import equalise
-from fedsynth.modalities.eeg.features import N_SHAPE, split_features, waveform_shape
+from fedsynth.modalities.eeg.features import N_SHAPE, spatial_basis, split_features, waveform_shape
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
 from fedsynth.modalities.frame import (
     N_GRID,
@@ -20,6 +20,11 @@ from fedsynth.modalities.frame import (
 )
 from fedsynth.modalities.measures import band_bins, band_powers
 from fedsynth.modalities.shape import Shape
+
+_MICROVOLTS = 30.0  # root mean square before a spectrum is equalised
+_LEAST_POWER = 1e-2  # square microvolts, so that a flat window has a scale too
+_LOUDEST = 8.0  # root mean squares of the window
+_FARTHEST_OFF = 1.5  # decades by which a channel's power may be off the spatial maps
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,23 @@ class EegFrame:
             own = blend(sources[:, :1], sources[:, 1:], alone, share=0.0)
             sources = mix(sources[:, :SOURCES], own, maps, self.shape)
             powers = uneven(powers, maps, self.shape)
-        return equalise(30.0 * sources, powers, self.shape)
+        return equalise(_MICROVOLTS * sources, powers, self.shape)
+
+    def read_together(self, windows: Tensor) -> Tensor:
+        """Return channels in units of the window's root mean square, which the features tell."""
+        size = windows.square().mean(dim=(1, 2), keepdim=True).add(_LEAST_POWER).sqrt()
+        return resample_waves(windows / size, self.length).clamp(-_LOUDEST, _LOUDEST)
+
+    def render_together(self, waves: Tensor, vector: Tensor) -> Tensor:
+        """Give the channels the band powers asked for on the spatial maps; what maps do not say stays.
+
+        The gain is smooth and turns no phase, so that moments, signs and lags stay as well.
+        """
+        signal = _MICROVOLTS * resample_waves(waves, self.shape.n_times)
+        own, basis = band_powers(signal, self.shape), spatial_basis(self.shape).to(signal)
+        asked, _ = split_features(vector, self.shape)
+        mapped = torch.einsum("mc,md,wdb->wcb", basis, basis, own) / len(self.shape.channels)
+        return equalise(signal, asked + (own - mapped).clamp(-_FARTHEST_OFF, _FARTHEST_OFF), self.shape)
 
     def _condition(self, powers: Tensor, waveform: Tensor) -> Tensor:
         relative = relative_spectrum(powers, band_bins(self.shape), self.shape)

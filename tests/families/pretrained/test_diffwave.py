@@ -36,7 +36,7 @@ def test_the_loss_is_that_of_the_estimated_noise(source: DiffWaveSource) -> None
 
 
 def test_the_estimate_depends_on_the_noise_level(source: DiffWaveSource) -> None:
-    state, steer = torch.randn(2, 96), torch.zeros(2, 64)
+    state, steer = torch.randn(2, 1, 96), torch.zeros(2, 64)
     low, high = (source.denoiser(state, torch.full((2,), sigma), steer) for sigma in (0.1, 0.99))
 
     assert float((low - high).abs().mean()) > 0.05
