@@ -1,0 +1,205 @@
+"""Blind spots: how much of a difference between labels survives in a release, one difference at a time.
+
+Made-up cohorts whose labels differ in one thing only (`blind_spot_cohorts.py`). A classifier of raw windows
+(`blind_spot_referee.py`) is trained on synthetic and on real windows and tested on people it has not seen. The
+recovered share is (AUROC of synthetic - 1/2) / (AUROC of real - 1/2).
+
+    python benchmarks/blind_spots.py                                  # the default plan without privacy
+    python benchmarks/blind_spots.py --quick --spots "evoked waveform" --arms anchor all:vae-ldm
+    python benchmarks/blind_spots.py --epsilon 8 --people 2000
+
+An arm is "anchor", or what learns, a family and where it starts: "adapters:cwgan", "all:vae-ldm",
+"all:vae-ldm:scratch", "low-rank:diffwave".
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from blind_spot_cohorts import BLIND_SPOTS, ECG_RATE, ECG_TIMES, EEG_RATE, EEG_TIMES, BlindSpot, Cohort, cohort_of
+from blind_spot_referee import auroc
+
+from fedsynth.coordinator.rounds import train_generator
+from fedsynth.plan import Plan, plan_of
+from fedsynth.privacy.allowance import Allowance
+from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.recordings.recording import Windows
+from fedsynth.site.steps import prepare
+from fedsynth.study import Study
+from fedsynth.wire.order import Order
+from fedsynth.wire.update import Update
+
+_LABELS = ("one", "other")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial."""
+
+    spot: str
+    arm: str
+    epsilon: float
+    people: int
+    seed: int
+    real: float
+    synthetic: float
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Return the recovered share."""
+        return (self.synthetic - 0.5) / (self.real - 0.5)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every arm on every blind spot, and print a line for each."""
+    given = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    spots = [spot for spot in BLIND_SPOTS if not given.spots or spot.name in given.spots]
+    rows: list[Row] = []
+    for spot in spots:
+        for seed in range(1, given.seeds + 1):
+            for row in trials(spot, given.arms, given, seed=seed):
+                rows.append(row)
+                print(
+                    f"{row.spot}: {row.arm}, epsilon {row.epsilon:g}: AUROC {row.synthetic:.3f}, real "
+                    f"{row.real:.3f}, recovered {row.share:+.2f} ({row.seconds:.0f} s)",
+                    flush=True,
+                )
+    for arm in given.arms:
+        shares = [row.share for row in rows if row.arm == arm]
+        print(f"{arm}: mean {np.mean(shares):+.2f}, worst {np.min(shares):+.2f} of {len(shares)}")
+    if given.json:
+        body = [{**asdict(row), "epsilon": str(row.epsilon), "share": row.share} for row in rows]
+        given.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def trials(spot: BlindSpot, arms: list[str], given: argparse.Namespace, *, seed: int) -> Iterator[Row]:
+    """Yield one row for each arm."""
+    train = cohort_of(spot, people=given.people, windows=given.windows, seed=2 * seed)
+    test = cohort_of(spot, people=given.test_people, windows=given.windows, seed=2 * seed + 1)
+    real = auroc(train.signal, train.labels, test.signal, test.labels)
+    for arm in arms:
+        began = time.monotonic()
+        study = study_of(spot, arm, given)
+        transport = Sites(plan_of(study), deal(train, spot, sites=given.sites))
+        generator = train_generator(plan_of(study), run="blind spots", transport=transport)
+        drawn = generator.draw(per_label=given.per_label, seed=f"blind spots {seed}")
+        synthetic = auroc(drawn.signal, drawn.labels, test.signal, test.labels)
+        spent = time.monotonic() - began
+        yield Row(spot.name, arm, given.epsilon, given.people, seed, real, synthetic, spent)
+
+
+class Sites:
+    """Sites in memory: what a site computes, without ledger and files (`fedsynth.coordinator.transport`)."""
+
+    def __init__(self, plan: Plan, windows: Mapping[str, Windows]) -> None:
+        """Hold every site's windows."""
+        self._plan, self._windows = plan, windows
+
+    def sites(self) -> tuple[str, ...]:
+        """Return their names."""
+        return tuple(self._windows)
+
+    def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """Answer each order."""
+        for site, data in orders.items():
+            order = Order.from_bytes(data)
+            step = self._plan.steps[order.step]
+            work = prepare(order, self._plan, step, device=torch.device("cpu"))
+            answer = work.run(self._windows[site], Allowance(step.mechanism))
+            tensors = {"sum": answer.read()} if isinstance(answer, PrivateSum) else answer
+            yield site, Update(tensors).to_bytes()
+
+
+def deal(cohort: Cohort, spot: BlindSpot, *, sites: int) -> dict[str, Windows]:
+    """Deal people out to sites in turn; each site has both labels."""
+    place = cohort.people // 2 % sites
+    dealt = {}
+    for site in range(sites):
+        mine = place == site
+        _, numbers = np.unique(cohort.people[mine], return_inverse=True)
+        dealt[f"site-{site + 1}"] = Windows(
+            signal=cohort.signal[mine],
+            labels=cohort.labels[mine],
+            subjects=numbers.astype(np.int64),
+            recordings=numbers.astype(np.int64),
+            label_names=_LABELS,
+            channels=spot.channels,
+            sfreq=_rate(spot)[0],
+        )
+    return dealt
+
+
+def study_of(spot: BlindSpot, arm: str, given: argparse.Namespace) -> Study:
+    """Return the study of one arm: the default plan, with more than declared facts only where the arm says so."""
+    train, family, start = (*arm.split(":"), "", "")[:3]
+    sfreq, n_times = _rate(spot)
+    learned = {"minibatch_steps": given.steps} | ({"rounds": given.rounds} if given.rounds is not None else {})
+    return Study.model_validate(
+        {
+            "name": "blind-spots",
+            "signal": {
+                "modality": spot.modality,
+                "format": "edf",
+                "channels": spot.channels,
+                "sfreq": sfreq,
+                "bandpass": (0.5, 40.0),
+                "range_uv": 5000.0,
+            },
+            "windows": {"n_times": n_times, "per_recording": given.windows},
+            "labels": {"names": _LABELS, "source": "participants.tsv", "positive": _LABELS[1]},
+            "privacy": {"unit": "subject", "epsilon": given.epsilon, "delta": 1e-5},
+            "cohort": {
+                "least_sites": given.sites,
+                "sites": tuple(f"site-{site + 1}" for site in range(given.sites)),
+                "expected_units": given.people // given.sites,
+            },
+            "family": {
+                "name": family or "cwgan",
+                "train": "adapters" if train == "anchor" else train,
+                "start": start or "prior",
+            },
+            "plan": {"rounds": 0} if train == "anchor" else learned,
+        }
+    )
+
+
+def _rate(spot: BlindSpot) -> tuple[float, int]:
+    return (EEG_RATE, EEG_TIMES) if spot.modality == "eeg" else (ECG_RATE, ECG_TIMES)
+
+
+class _Quick(argparse.Action):
+    def __call__(self, _: object, namespace: argparse.Namespace, *__: object) -> None:
+        namespace.people, namespace.test_people, namespace.per_label, namespace.steps = 200, 100, 400, 600
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [spot.name for spot in BLIND_SPOTS]
+    parser.add_argument("--spots", nargs="+", choices=names, metavar="SPOT", help=f"of: {', '.join(names)}")
+    parser.add_argument("--arms", nargs="+", default=["anchor"], metavar="ARM")
+    parser.add_argument("--epsilon", type=float, default=math.inf, metavar="E")
+    parser.add_argument("--people", type=int, default=500, metavar="N", help="who train (default 500)")
+    parser.add_argument("--test-people", type=int, default=250, metavar="N")
+    parser.add_argument("--windows", type=int, default=4, metavar="N", help="of each person (default 4)")
+    parser.add_argument("--per-label", type=int, default=1000, metavar="N", help="synthetic windows (default 1000)")
+    parser.add_argument("--sites", type=int, default=1, metavar="N", help="people are dealt to so many (default 1)")
+    parser.add_argument("--steps", type=int, default=3000, metavar="N", help="minibatches for each phase")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: as the plan has it")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--quick", action=_Quick, nargs=0, help="200 people and 600 steps; options behind it count")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
