@@ -43,12 +43,18 @@ def trained_layers(family: Family, *, train: Train, start: Start) -> Family:
     """Return the family with what is to learn in rounds; as it is where that is adapters."""
     if train == "adapters":
         return family
+    from fedsynth.families.adversarial.base import AdversarialFamily
+    from fedsynth.families.joint.adversarial import FreedGan
     from fedsynth.families.joint.family import JointFamily
     from fedsynth.families.pretrained.base import SourceFamily
 
     if isinstance(family, SourceFamily):
         return JointFamily(base=family, train=train, start=start)
-    raise StudyError(f'{family.name} has no train = "{train}" yet')
+    if isinstance(family, AdversarialFamily) and train == "all":
+        return FreedGan(base=family, start=start)
+    raise StudyError(
+        f'train = "{train}" adds to the weights of a public prior, and {family.name} has none; use train = "all"'
+    )
 
 
 def class_of(name: str) -> Callable[..., Family]:

@@ -62,7 +62,7 @@ def train_plainly(
     round_: Round,
     progress: StepProgress | None = None,
 ) -> None:
-    """Take the steps of one round, moving the private part.
+    """Take the steps of one round, moving the private part, and the public one that follows it.
 
     Args:
         family: the generator family.
@@ -83,32 +83,67 @@ def train_plainly(
         )
     if not len(batch.labels):
         return
-    parameters = list(parts[phase.private_part].parameters())
-    optimizer = torch.optim.Adam(parameters, phase.learning_rate, betas=_BETAS)
-    average = [parameter.detach().clone() for parameter in parameters]
+    private = _Learner(list(parts[phase.private_part].parameters()), phase.learning_rate)
+    followed = list(parts[phase.public_part].parameters()) if phase.public_part else []
+    public = _Learner(followed, phase.public_learning_rate) if followed else None
     generator = torch_generator("minibatches", family.name, phase.name, round_.index)
     loss_of = _loss(family, parts, phase=phase, batch=batch)
     width, steps = family.example_noise_width(shape, phase), mechanism.steps
+
+    def drawn() -> tuple[Tensor, Tensor]:
+        """Return labels as often as the site has them, and noise."""
+        chosen = torch.randint(0, len(batch.labels), (round_.rows,), generator=generator)
+        noise = torch.randn(round_.rows, family.noise_width(shape), generator=generator)
+        return batch.labels[chosen.to(batch.labels.device)], noise.to(batch.windows)
+
     for step in range(steps):
+        pace = rate(step + round_.index * steps, round_.rounds * steps)
         chosen = torch.randint(0, len(batch.labels), (round_.rows,), generator=generator)
         noise = torch.randn(round_.rows, width, generator=generator)
         loss = loss_of(chosen.to(batch.labels.device), noise.to(batch.windows)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
-        pace = rate(step + round_.index * steps, round_.rounds * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = phase.learning_rate * pace
-        optimizer.step()
+        if public:
+            companion = family.companion_loss(parts, phase, *drawn())
+            loss = loss if companion is None else loss + companion
+        private.step(loss, pace=pace)
         family.constrain(parts, phase)
-        kept = min(_AVERAGE, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - kept)
+        if public and (step + 1) % phase.private_steps == 0:
+            for _ in range(phase.public_steps):
+                public.step(family.public_loss(parts, phase, *drawn()), pace=pace)
         if progress:
             progress(step + 1, steps)
     if round_.index + 1 == round_.rounds:
+        for learner in (private, public):
+            if learner:
+                learner.take_average()
+        family.constrain(parts, phase)
+
+
+class _Learner:
+    """Parameters with their optimizer and their moving average."""
+
+    def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
+        self._parameters, self._rate, self._taken = parameters, learning_rate, 0
+        self._optimizer = torch.optim.Adam(parameters, learning_rate, betas=_BETAS)
+        self._average = [parameter.detach().clone() for parameter in parameters]
+
+    def step(self, loss: Tensor, *, pace: float) -> None:
+        """Take one step down a loss, at a share of the learning rate."""
+        slopes = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        for parameter, slope in zip(self._parameters, slopes, strict=True):
+            parameter.grad = slope
+        nn.utils.clip_grad_norm_(self._parameters, _LONGEST_GRADIENT)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * pace
+        self._optimizer.step()
+        kept = min(_AVERAGE, (1 + self._taken) / (10 + self._taken))
         with torch.no_grad():
-            for parameter, value in zip(parameters, average, strict=True):
+            torch._foreach_lerp_(self._average, [parameter.detach() for parameter in self._parameters], 1 - kept)
+        self._taken += 1
+
+    def take_average(self) -> None:
+        """Put the moving average in the parameters' place."""
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._average, strict=True):
                 parameter.copy_(value)
 
 

@@ -4,6 +4,7 @@ Under trust in the site it runs at the site between two private sums; under secu
 coordinator. What it does to a sum is post-processing either way.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -86,11 +87,11 @@ class Trainer:
         family.constrain(parts, phase)
         self._taken += 1
         if self._follower and self._taken % phase.private_steps == 0:
-            loss = family.public_loss(parts, phase, *self._public_draw())
-            _set_gradients(
-                self._public, flat(torch.autograd.grad(loss, self._public, allow_unused=True), self._public)
-            )
-            self._follower.step()
+            for _ in range(phase.public_steps):
+                loss = family.public_loss(parts, phase, *self._public_draw())
+                slopes = torch.autograd.grad(loss, self._public, allow_unused=True)
+                _set_gradients(self._public, flat(slopes, self._public))
+                self._follower.step()
 
     def optimizers(self) -> dict[str, Tensor]:
         """Return what the optimizers remember, as named tensors; with the parts' own state a trainer goes on."""
@@ -142,6 +143,7 @@ def largest_move(phase: Phase, *, steps: int, size: int) -> float:
     into their set only shortens the way.
     """
     rate = max(phase.learning_rate, phase.public_learning_rate)
+    steps *= math.ceil(phase.public_steps / phase.private_steps)
     if phase.optimizer == "adam":
         return float(rate * sum(_adam_step(step) for step in range(1, steps + 1)) * size**0.5)
     return float(steps * rate * (1 - _SMOOTHING) ** -0.5 * size**0.5)

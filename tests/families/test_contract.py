@@ -32,6 +32,7 @@ ADVERSARIAL: dict[str, dict[str, Any]] = {
 PRETRAINED = {name: {"steps": 2} for name in ("vae-ldm", "diffwave", "time-diffusion", "time-vqvae")}
 LAYERS: dict[str, dict[str, Any]] = {
     **{f"{name} all": options for name, options in PRETRAINED.items()},
+    **{f"{name} all": options for name, options in ADVERSARIAL.items()},
     "vae-ldm low-rank": {"steps": 2},
 }
 EVERY = {**ADVERSARIAL, **PRETRAINED, **LAYERS}
@@ -49,7 +50,15 @@ def family_of(name: str) -> Family:
 
 
 def on_every_family(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.parametrize("shape", SHAPES)(pytest.mark.parametrize("name", EVERY)(test))
+    """Run a check on every family and shape; those whose layers learn, on ECG, where there is time."""
+    cases = [
+        pytest.param(
+            name, *shape.values, id=f"{name}-{shape.id}", marks=[pytest.mark.slow] * (name in LAYERS and late)
+        )
+        for name in EVERY
+        for late, shape in enumerate(SHAPES)
+    ]
+    return pytest.mark.parametrize(("name", "shape"), cases)(test)
 
 
 class Leaky(Cwgan):

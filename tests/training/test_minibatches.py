@@ -31,7 +31,7 @@ class MeanOfWindows:
     def example_loss(
         self,
         parts: nn.ModuleDict,
-        phase: Phase,
+        phase: Phase,  # noqa: ARG002
         windows: Tensor,
         labels: Tensor,
         noise: Tensor,  # noqa: ARG002

@@ -32,18 +32,28 @@ class AnchoredGenerator(nn.Module):
         self.shape, self.latent = shape, latent
         codec = codec_of(shape)
         size, self.choices = codec.n_features, codec.noise_width
-        self.draw, self.decoder = FeatureDraw(anchor), codec.decoder()
+        self.draw = FeatureDraw(anchor)
+        self.decoder: nn.Module = codec.decoder()
         self.label = LabelledNoise(shape.n_labels, latent)
         self.feature_residual = dense((2 * latent + size, 256, 256, size), zero_last=True)
         self.signal_residual = residual
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
+        _, base, context = self.anchored(labels, noise)
+        return self.with_residual(base, context)
+
+    def anchored(self, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features drawn, in natural units, the anchor's window that has them, and the context."""
         drawn_noise, choices, latent = noise.split([self.draw.width, self.choices, self.latent], dim=1)
         drawn = self.draw(labels, drawn_noise)
         context = self.label(latent, labels)
         drawn = drawn + self.feature_residual(torch.cat([context, drawn], dim=1))
-        base = self.decoder(natural(drawn.clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE), self.shape), choices)
+        vector = natural(drawn.clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE), self.shape)
+        return vector, self.decoder(vector, choices), context
+
+    def with_residual(self, base: Tensor, context: Tensor) -> Tensor:
+        """Return the anchor's window with what the residual adds."""
         scale = base.square().mean(dim=(1, 2), keepdim=True).add(_LEAST_POWER).sqrt()
         return base + scale * band_limited(self.signal_residual(base / scale, context), self.shape)
 
