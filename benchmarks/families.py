@@ -24,6 +24,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
 from fedsynth.families.registry import FAMILIES
 from fedsynth.modalities.shape import shape_of
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Windows
 from fedsynth.recordings.windows import windows_of
@@ -64,7 +65,7 @@ def main() -> int:
 def trained(text: str, sites: Path) -> Generator:
     """Rehearse a study and return its generator."""
     with tempfile.TemporaryDirectory(prefix="families-") as folder:
-        what = Rehearsal(text, "benchmark", sites, Path(folder) / "run")
+        what = Rehearsal(text, "benchmark", sites, Path(folder) / "run", options=SiteOptions(follow_links=True))
         return rehearse(what, progress=lambda *_: None).generator()
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from fedsynth.modalities.shape import Shape, shape_of
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.windows import windows_of
 from fedsynth.study import Study, parse_study
@@ -129,7 +130,7 @@ def _half(folders: list[Path], study: Study) -> Half:
     signals, labels, people, recordings, hospitals = [], [], [], [], []
     n_people = n_recordings = 0
     for number, folder in enumerate(folders):
-        read = read_site(folder, site=folder.name, study=study)
+        read = read_site(folder, site=folder.name, study=study, options=SiteOptions(follow_links=True))
         windows = windows_of(read, study=study)
         signals.append(windows.signal)
         labels.append(windows.labels)

@@ -71,6 +71,8 @@ def rehearse(
     ledgers: Path | str | None = None,
     heads: Path | str | None = None,
     people: float = 1.0,
+    unit: Literal["uV", "mV", "V"] | None = None,
+    follow_links: bool = False,
     progress: bool = True,
 ) -> "RunFolder":
     """Rehearse a study on this machine, with every site's ledger and approval; return the run's folder.
@@ -87,6 +89,8 @@ def rehearse(
         ledgers: continue the ledgers in this folder; by default those that know the recordings, wherever they are.
         heads: keep the ledgers' heads in this folder, best on another disk.
         people: scales how many people a toy cohort has.
+        unit: of all recordings, whatever their files say.
+        follow_links: read what links that lead out of a site's folder lead to.
         progress: show progress on standard error.
 
     Raises:
@@ -96,6 +100,7 @@ def rehearse(
         RefusedError: `out` holds something else, or too few sites answered.
     """
     with explained():
+        from fedsynth.recordings.options import SiteOptions
         from fedsynth.rehearsal import rehearse as rehearsal
 
     if sites is not None and cohort is not None:
@@ -110,6 +115,7 @@ def rehearse(
         heads=_path(heads),
         engine=engine,
         people=people,
+        options=SiteOptions(unit=unit, follow_links=follow_links),
     )
     with explained(), _shown(progress) as tell:
         return rehearsal.rehearse(what, progress=tell)

@@ -24,6 +24,7 @@ EXTRA_OF = {
     "scipy": "train",
     "sklearn": "train",
     "torch": "train",
+    "wfdb": "recordings",
 }
 """Top-level modules and the extra that brings each."""
 

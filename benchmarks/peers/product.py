@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utility_data import HOSPITALS, study_text
 
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.rehearsal.rehearse import Rehearsal, rehearse
 from fedsynth.study import parse_study
 from peers.task import Outcome, Progress, Task
@@ -60,7 +61,7 @@ def _run(
 ) -> Outcome:
     text = study_text(name, changes(task, name, hospitals, trust))
     run = rehearse(
-        Rehearsal(study_text=text, source=f"{name} study", sites=sites, out=out),
+        Rehearsal(text, f"{name} study", sites, out, options=SiteOptions(follow_links=True)),
         progress=progress,
     )
     drawn = run.generator().draw(per_label=task.per_label, seed=f"utility {task.seed}")

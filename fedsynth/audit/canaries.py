@@ -109,5 +109,5 @@ def _recording(
         beats = Beats(middles, np.full(n_windows, label, dtype=np.int64))
     name = "" if beats else study.labels.names[label]
     recording = Recording(signal, shape.sfreq, shape.channels, subject, name, digest, beats)
-    check_recording(recording, n_times=shape.n_times)
+    check_recording(recording, n_times=shape.n_times, modality=study.signal.modality)
     return recording

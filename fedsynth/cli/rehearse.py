@@ -41,6 +41,12 @@ def rehearse(
     round_seconds: Annotated[
         float | None, typer.Option(help="how long to wait for the answers to one order, likewise [1800]")
     ] = None,
+    unit: Annotated[
+        Literal["uV", "mV", "V"] | None, typer.Option(help="unit of all recordings, whatever their files say")
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="read what links that lead out of a site's folder lead to")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, write and charge nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
@@ -51,6 +57,7 @@ def rehearse(
     The exact scores that it prints are computed on real held-out people; they stay in RUN/internal.
     """
     from fedsynth.engines.protocol import Patience
+    from fedsynth.recordings.options import SiteOptions
     from fedsynth.rehearsal.rehearse import Rehearsal, dry_rehearse, internal_scores
     from fedsynth.rehearsal.rehearse import rehearse as carry_out
 
@@ -76,6 +83,7 @@ def rehearse(
         heads=heads,
         engine=engine,
         patience=Patience(**given),
+        options=SiteOptions(unit=unit, follow_links=follow_links),
     )
     went_on: list[str] = []
 

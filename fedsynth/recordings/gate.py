@@ -1,28 +1,28 @@
 """The gate: from what was read to the promise that it can be used, or a refusal that names no one.
 
 Nothing here opens a file. Bounds are public constants, chosen wide: they catch wrong units, dead inputs and empty
-exports, not unusual brains.
+exports, not unusual brains (`fedsynth.recordings.plausible`).
 """
 
 import numpy as np
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.plausible import amplitude, doubt
 from fedsynth.recordings.recording import Recording
-
-LEAST_STD_UV = 0.01
-LARGEST_STD_UV = 1e5
+from fedsynth.study import Modality
 
 
 class MissingChannelError(RecordingError):
     """A recording lacks a channel of the study, which may say that such recordings are left out."""
 
 
-def check_recording(recording: Recording, *, n_times: int) -> None:
+def check_recording(recording: Recording, *, n_times: int, modality: Modality) -> None:
     """Refuse a recording that cannot be used.
 
     Args:
         recording: as read, before any filter.
         n_times: length of a window in samples.
+        modality: what kind of signal, for the bounds of its amplitude.
 
     Raises:
         RecordingError: not finite, shorter than one window, a flat channel, or no plausible amplitude.
@@ -41,13 +41,10 @@ def check_recording(recording: Recording, *, n_times: int) -> None:
                 f"channel {channel!r} is flat: every sample is the same, as with a loose or unconnected electrode; "
                 "remove that recording"
             )
-        spread = float(np.std(row.astype(np.float64) - float(np.median(row))))
-        if not LEAST_STD_UV <= spread <= LARGEST_STD_UV:
-            side = "below" if spread < LEAST_STD_UV else "above"
-            bound = LEAST_STD_UV if spread < LEAST_STD_UV else LARGEST_STD_UV
+        if (wrong := doubt(amplitude(row, sfreq=recording.sfreq), modality=modality)) is not None:
             raise RecordingError(
-                f"the amplitude of channel {channel!r} is not plausible: its standard deviation is {side} "
-                f"{bound:g} uV; check the unit in which it was exported"
+                f"the amplitude of channel {channel!r} is not plausible: {wrong}; correct the unit, or name the "
+                "right one (--unit, or unit in the site's recordings.toml)"
             )
 
 
@@ -68,9 +65,3 @@ def check_site(recordings: list[Recording], *, site: str, least_subjects: int) -
             f"site {site!r} has too few subjects: {subjects}, and the study asks for at least {least_subjects} "
             "(cohort.least_subjects); leave the site out, or agree on another number. Nothing was written"
         )
-
-
-def copies(recordings: list[Recording]) -> int:
-    """Return how many recordings hold exactly the samples of another person's recording."""
-    owners: dict[str, str] = {}
-    return sum(owners.setdefault(item.digest, item.subject) != item.subject for item in recordings)

@@ -12,6 +12,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.study import LabelPlan, Study
 
 PARTICIPANTS, RECORDINGS = "participants.tsv", "recordings.tsv"
+_LONGEST_SHOWN, _MOST_SHOWN = 40, 20
 _LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
 
 
@@ -94,18 +95,44 @@ def read_participants(
     )
 
 
+class UnknownLabelError(RecordingError):
+    """A label that is none of the study's."""
+
+
+def labels_found(entries: list[Entry]) -> str:
+    """Say which raw labels a site has, and on how many people, for its own eyes.
+
+    A value that only one person has may be a name in the wrong column; such values are counted and not shown.
+
+    >>> labels_found([Entry("a", "H"), Entry("b", "H"), Entry("c", "Rosa"), Entry("c", "Rosa")])
+    "labels found: 'H' (2 people); and 1 that one person alone has"
+    """
+    people: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.label is not None:
+            people.setdefault(entry.label, set()).add(entry.subject)
+    shown = sorted(
+        (label for label in people if len(people[label]) > 1), key=lambda label: (-len(people[label]), label)
+    )
+    said = [f"{label[:_LONGEST_SHOWN]!r} ({len(people[label])} people)" for label in shown[:_MOST_SHOWN]]
+    alone = len(people) - len(shown)
+    more = [f"{len(shown) - _MOST_SHOWN} more"] if len(shown) > _MOST_SHOWN else []
+    last = [f"and {alone} that one person alone has"] if alone else []
+    return "labels found: " + "; ".join([", ".join([*said, *more])] * bool(said) + last)
+
+
 def name_of(raw: str, plan: LabelPlan) -> str | None:
     """Return the study's name of a raw label, or None to leave it out.
 
     Raises:
-        RecordingError: the label is none of the study's, and the study says that such are refused.
+        UnknownLabelError: the label is none of the study's, and the study says that such are refused.
     """
     label = plan.rename.get(raw, raw)
     if label in plan.names:
         return label
     if plan.others == "leave out":
         return None
-    raise RecordingError(
+    raise UnknownLabelError(
         f"its label is not one of the study's names ({', '.join(plan.names)}); correct it, extend labels.rename, "
         'or set labels.others = "leave out"'
     )

@@ -1,4 +1,4 @@
-"""People: who is one person among recordings, whatever names they stand under."""
+"""People: who is one person among recordings, whatever names they stand under and however they were saved."""
 
 from fedsynth.recordings.recording import Recording
 
@@ -6,8 +6,9 @@ from fedsynth.recordings.recording import Recording
 def people_of(recordings: list[Recording]) -> list[int]:
     """Number the person of each recording from 0, in the order in which people come.
 
-    Recordings of one name are one person's, and so are names that stand over exactly the same samples: whoever is
-    held under two names would otherwise count twice, and move a sum by twice its bound.
+    Recordings of one name are one person's, and so are names that stand over the same samples: whoever is held
+    under two names would otherwise count twice, and move a sum by twice its bound. Samples are the same where any
+    channel has them (`Recording.known_by`).
 
     >>> import numpy as np
     >>> one = np.zeros((1, 2), np.float32)
@@ -23,22 +24,53 @@ def people_of(recordings: list[Recording]) -> list[int]:
         return node
 
     for recording in recordings:
-        parent[root(("subject", recording.subject))] = root(("samples", recording.digest))
+        for digest in recording.known_by:
+            parent[root(("subject", recording.subject))] = root(("samples", digest))
     numbers: dict[tuple[str, str], int] = {}
     return [numbers.setdefault(root(("subject", item.subject)), len(numbers)) for item in recordings]
 
 
 def is_copy(recordings: list[Recording]) -> list[bool]:
-    """Tell of each recording whether an earlier one holds exactly its samples; such a one counts once.
+    """Tell of each recording whether an earlier one holds its samples; such a one counts once.
+
+    It does where the data are exactly the same, and where at least half of the fingerprints of what the study uses
+    stand in one earlier recording: saved again with other channels, with other data records, or cut a little.
 
     >>> import numpy as np
     >>> one = np.zeros((1, 2), np.float32)
     >>> is_copy([Recording(one, 1.0, ("C3",), "a", "", digest) for digest in "xyx"])
     [False, False, True]
     """
-    seen: set[str] = set()
+    digests: set[str] = set()
+    holders: dict[str, list[int]] = {}
     told = []
-    for recording in recordings:
-        told.append(recording.digest in seen)
-        seen.add(recording.digest)
+    for number, recording in enumerate(recordings):
+        shared: dict[int, int] = {}
+        for fingerprint in recording.used:
+            for holder in holders.setdefault(fingerprint, []):
+                shared[holder] = shared.get(holder, 0) + 1
+            holders[fingerprint].append(number)
+        told.append(
+            recording.digest in digests or 2 * max(shared.values(), default=0) >= max(1, len(recording.used))
+        )
+        digests.add(recording.digest)
     return told
+
+
+def copies(recordings: list[Recording]) -> tuple[int, int]:
+    """Return how many recordings hold samples of an earlier one: of the same name, and of another one.
+
+    >>> import numpy as np
+    >>> one = np.zeros((1, 2), np.float32)
+    >>> held = [("a", "x"), ("a", "x"), ("b", "x"), ("c", "y")]
+    >>> copies([Recording(one, 1.0, ("C3",), subject, "", digest) for subject, digest in held])
+    (1, 1)
+    """
+    owners: dict[str, str] = {}
+    own = others = 0
+    for recording, copy in zip(recordings, is_copy(recordings), strict=True):
+        names = {owners.setdefault(digest, recording.subject) for digest in recording.known_by}
+        foreign = bool(names - {recording.subject})
+        others += foreign
+        own += copy and not foreign
+    return own, others

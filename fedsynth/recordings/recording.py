@@ -22,9 +22,10 @@ class Recording:
     """One recording of one person.
 
     `signal` is float32 in microvolts, shape (channel, time), at `sfreq` Hz. `subject` and `label` never leave
-    the site. `digest` is the SHA-256 of the data of all the file's channels, so that the same recording is known
-    again under another name and for another choice of channels. Where `beats` are given, each of them has a label
-    and the recording has none (`label` is "").
+    the site. `digest` is the SHA-256 of the data of all the file's channels, and `fingerprints` are of the samples
+    of each voltage signal of the file, the study's channels first (`fedsynth.recordings.fingerprints`): by them the
+    same recording is known again under another name, saved in another way, and for another choice of channels.
+    Where `beats` are given, each of them has a label and the recording has none (`label` is "").
     """
 
     signal: NDArray[np.float32]
@@ -34,6 +35,17 @@ class Recording:
     label: str
     digest: str
     beats: Beats | None = None
+    fingerprints: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def known_by(self) -> frozenset[str]:
+        """Everything by which the same recording is known again: the digest of its data, and all fingerprints."""
+        return frozenset((self.digest, *(digest for channel in self.fingerprints for digest in channel)))
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The fingerprints of what a study uses of the recording: its channels."""
+        return frozenset(digest for channel in self.fingerprints[: len(self.channels)] for digest in channel)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Protocol
 from fedsynth.errors import RecordingError
 from fedsynth.ledger.chain import mac
 from fedsynth.progress import Progress
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.rehearsal.sites import site_names
 from fedsynth.study import Study
 
@@ -23,6 +24,7 @@ _WORDS = {
     "people": "made-up people (another number of them)",
     "ledgers": "ledgers (--ledgers)",
     "heads": "heads of ledgers (--heads)",
+    "options": "ways of reading recordings (--unit, --follow-links)",
 }
 
 
@@ -37,6 +39,8 @@ class Asked(Protocol):
     def ledgers(self) -> Path | None: ...
     @property
     def heads(self) -> Path | None: ...
+    @property
+    def options(self) -> SiteOptions: ...
 
 
 def asked_about(what: Asked, study: Study, *, progress: Progress) -> dict[str, str]:
@@ -78,6 +82,7 @@ def _settings(what: Asked, key: bytes) -> dict[str, str]:
         "cohort": "toy" if what.sites is None else "recordings",
         "people": what.people if what.sites is None else 1.0,
         "ledgers": _place(what.ledgers),
+        "options": repr(what.options),
         "heads": _place(what.heads),
     }
     return {name: mac(key, name, value).hex() for name, value in facts.items()}

@@ -28,6 +28,7 @@ from fedsynth.ledger.register import register_of_user
 from fedsynth.places import is_vacant, place_for, settle, settle_the_rest, staging_for
 from fedsynth.plan import Plan, plan_of
 from fedsynth.progress import Progress
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.recording import Windows
 from fedsynth.rehearsal.asked import asked_about, difference
 from fedsynth.rehearsal.ledgers import places_of_ledgers, registered
@@ -50,9 +51,10 @@ CONTINUED = "every line of the sites' ledgers, whoever was asked: a bound that t
 class Rehearsal:
     """What to rehearse. `sites` is the folder of recordings, or None for the toy cohort.
 
-    `ledgers` holds the ledgers that go on, one folder a site, and `heads` the second place of their heads, one file
-    a site. Without `ledgers` those go on that know the recordings, or new ones begin in the user's state folder
-    (`fedsynth.ledger.register`); only made-up people have theirs inside the run.
+    `options` say how the recordings are read, beside the study. `ledgers` holds the ledgers that go on, one folder
+    a site, and `heads` the second place of their heads, one file a site. Without `ledgers` those go on that know
+    the recordings, or new ones begin in the user's state folder (`fedsynth.ledger.register`); only made-up people
+    have theirs inside the run.
     """
 
     study_text: str
@@ -64,6 +66,7 @@ class Rehearsal:
     engine: str = "in-process"
     people: float = 1.0
     patience: Patience = field(default_factory=Patience)
+    options: SiteOptions = field(default=SiteOptions())
 
 
 @alone_at_its_place
@@ -234,7 +237,9 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
 
 def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> dict[str, Held]:
     """Read, check and window every site's recordings."""
-    sites = read_sites(what.sites, study=study, people=what.people, staging=staging, progress=progress)
+    sites = read_sites(
+        what.sites, study=study, people=what.people, staging=staging, progress=progress, options=what.options
+    )
     return cut_windows(sites, study=study, progress=progress)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.progress import Progress
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording, Windows
 from fedsynth.recordings.toy.cohort import write_toy_cohort
@@ -26,7 +27,13 @@ class Held:
 
 
 def read_sites(
-    folder: Path | None, *, study: Study, people: float, staging: Path, progress: Progress
+    folder: Path | None,
+    *,
+    study: Study,
+    people: float,
+    staging: Path,
+    progress: Progress,
+    options: SiteOptions | None = None,
 ) -> dict[str, list[Recording]]:
     """Read and check every site's recordings.
 
@@ -36,6 +43,7 @@ def read_sites(
         people: how many made-up people, as a share of the usual number.
         staging: where the toy cohort's files stand until they are read; removed afterwards.
         progress: called with (what, done, all).
+        options: what is said about the folders, beside the study.
 
     Raises:
         RecordingError: a site's recordings, or a site without a folder.
@@ -46,7 +54,9 @@ def read_sites(
         place = staging / "toy"
         write_toy_cohort(place, study=study, people=people, progress=partial(progress, "simulating people"))
     sites = {
-        name: read_site(place / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
+        name: read_site(
+            place / name, site=name, study=study, options=options, progress=partial(progress, f"reading {name}")
+        )
         for name in site_names(place, study)
     }
     if folder is None:

@@ -40,8 +40,9 @@ class Holdings:
         both = set(self.tokens["train"]) & set(self.tokens["held-out"])
         if both:
             raise PrivacyError(
-                f"{len(both)} recordings stand under two names of which one trains and one is held out; the "
-                "promise needs everybody in one group. Give both the name of one person, or leave one out"
+                "recordings with the same samples stand under two names of which one trains and one is held out "
+                f"({len(both)} digests are shared); the promise needs everybody in one group. Give both the name "
+                "of one person, or leave one out"
             )
 
     def open(self, ticket: Ticket, *, ledger: Ledger) -> BinaryIO:
@@ -129,12 +130,14 @@ def load_holdings(folder: Path) -> Holdings:
 def tokens_of(recordings: list[Recording], *, held_out: float, key: bytes) -> dict[Group, tuple[str, ...]]:
     """Return the keyed tokens of each group: of every recording's content and of every subject's name, sorted.
 
-    Either is enough to know a person again: under another name, or with other recordings.
+    Any of them is enough to know a person again: under another name, with other recordings, or with the same ones
+    saved again. Content is the data as a whole, and a few stretches of each channel (`Recording.known_by`).
     """
     tokens: dict[Group, set[str]] = {"train": set(), "held-out": set()}
     for recording in recordings:
         group = group_of_person(recording.subject, held_out=held_out)
-        tokens[group] |= {token(key, "recording", recording.digest), token(key, "subject", recording.subject)}
+        tokens[group] |= {token(key, "recording", digest) for digest in recording.known_by}
+        tokens[group].add(token(key, "subject", recording.subject))
     return {group: tuple(sorted(mine)) for group, mine in tokens.items()}
 
 

@@ -168,7 +168,7 @@ def test_a_recording_in_both_groups_is_refused_dry_or_not(  # type: ignore[no-un
     done = fedsynth("rehearse", study_file, "--sites", tmp_path / "sites", "--out", tmp_path / "run", *dry)
 
     assert done.code == 3
-    assert "1 recordings stand under two names of which one trains and one is held out" in done.err
+    assert "the same samples stand under two names of which one trains and one is held out" in done.err
     assert of_both not in done.err
     assert list(tmp_path.iterdir()) == [tmp_path / "sites"]
 

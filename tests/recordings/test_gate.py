@@ -1,14 +1,18 @@
 """What the gate lets through and what it refuses, on signals small enough to see."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.gate import check_recording, check_site, copies
+from fedsynth.recordings.gate import check_recording, check_site
+from fedsynth.recordings.people import copies
 from fedsynth.recordings.readers.text import samples_of_text
 from fedsynth.recordings.recording import Recording
+from fedsynth.study import Modality
 
 CANARY = "Canarywolf"
 
@@ -32,13 +36,13 @@ GOOD = [3.0, -4.0, 5.0, -6.0]
         pytest.param(
             [[0, 1e-3, 0, -1e-3]],
             4,
-            "channel 'C3' is not plausible: its standard deviation is below 0.01",
+            "channel 'C3' is not plausible: within a second it spans below 2 uV",
             id="too small",
         ),
         pytest.param(
             [[0, 4e5, 0, -4e5]],
             4,
-            "channel 'C3' is not plausible: its standard deviation is above 100000",
+            "channel 'C3' is not plausible: within a second it spans above 5000 uV",
             id="too large",
         ),
         pytest.param([GOOD], 5, "too short: 4 samples, and one window takes 5", id="too short"),
@@ -47,7 +51,7 @@ GOOD = [3.0, -4.0, 5.0, -6.0]
 )
 def test_a_recording_that_cannot_be_used_is_refused(rows: list[object], n_times: int, fragment: str) -> None:
     with pytest.raises(RecordingError) as refusal:
-        check_recording(recording(*rows), n_times=n_times)
+        check_recording(recording(*rows), n_times=n_times, modality="eeg")
 
     assert fragment in str(refusal.value)
     assert CANARY not in str(refusal.value)
@@ -58,12 +62,12 @@ def test_a_recording_that_cannot_be_used_is_refused(rows: list[object], n_times:
     [
         pytest.param(GOOD, id="about zero"),
         pytest.param([4200.0, 4201.0, 4199.0, 4200.0], id="far off zero"),
-        pytest.param([0.0, 0.0, 0.0, 1.0], id="almost flat"),
-        pytest.param([0.0, 9e4, 0.0, -9e4], id="very large"),
+        pytest.param([0.0, 0.0, 0.0, 2.0], id="almost flat"),
+        pytest.param([0.0, 2500.0, 0.0, -2500.0], id="very large"),
     ],
 )
 def test_an_unusual_recording_passes(row: list[float]) -> None:
-    check_recording(recording(row), n_times=4)
+    check_recording(recording(row), n_times=4, modality="eeg")
 
 
 def test_a_site_needs_recordings_and_enough_different_people() -> None:
@@ -83,7 +87,7 @@ def test_a_recording_counts_as_a_copy_when_another_person_has_it() -> None:
         recording(GOOD, subject=who, digest=what) for who, what in [("a", "1"), ("a", "1"), ("b", "1"), ("c", "2")]
     ]
 
-    assert copies(held) == 1
+    assert copies(held) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +143,36 @@ def test_any_bytes_are_samples_or_refused(data: bytes) -> None:
     except RecordingError:
         return
     assert np.isfinite(samples).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        pytest.param(1e-3, "1000 times too small: millivolts that are called microvolts", id="mV as uV"),
+        pytest.param(1e3, "1000 times too large: microvolts that are called millivolts", id="uV as mV"),
+        pytest.param(1e-6, "1000000 times too small: volts", id="V as uV"),
+        pytest.param(1e6, "1000000 times too large: microvolts that are called volts", id="uV as V"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("modality", "spread"), [("eeg", 3.0), ("eeg", 10.0), ("eeg", 150.0), ("ecg", 100), ("ecg", 900)]
+)
+def test_a_wrong_unit_is_refused_with_the_likely_factor(
+    modality: Modality, spread: float, factor: float, said: str
+) -> None:
+    """From a low-voltage EEG to a loud one, and both ends of ECG: about 17 to 870 and 560 to 5000 uV a second."""
+    wave = np.random.default_rng(1).normal(4200 * (modality == "eeg"), spread, 1280).astype(np.float32)
+    check_recording(recording(wave), n_times=4, modality=modality)
+
+    with pytest.raises(RecordingError, match=re.escape(said)) as refusal:
+        check_recording(recording(wave * np.float32(factor)), n_times=4, modality=modality)
+
+    assert "--unit" in str(refusal.value)
+
+
+def test_a_few_artefacts_and_a_slow_drift_do_not_make_an_amplitude_implausible() -> None:
+    wave = np.random.default_rng(1).normal(0, 20, 128 * 60)
+    wave[:2560:128] = 1e6
+    wave += np.linspace(0, 1e5, len(wave))
+
+    check_recording(recording(wave), n_times=4, modality="eeg")

@@ -265,7 +265,7 @@ def test_a_recording_in_both_groups_is_refused_before_anything_is_kept_or_charge
     names = (f"ALIAS-{number}" for number in range(1000))
     alias = next(name for name in names if group_of_person(name, held_out=fraction) == "held-out")
 
-    with pytest.raises(PrivacyError, match="1 recordings stand under two names") as refused:
+    with pytest.raises(PrivacyError, match="the same samples stand under two names") as refused:
         make_site(tmp_path / "east", [*people, replace(first, subject=alias)])
 
     assert "ALIAS" not in str(refused.value)

@@ -1,64 +1,128 @@
-"""EDF and BDF: data records to samples in microvolts; the only door to MNE."""
+"""EDF and BDF: data records to samples in microvolts and annotations, a few records at a time."""
 
-import hashlib
-import io
 import os
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.extras import explained
+from fedsynth.recordings.readers.edf_annotations import marks_of, onset_of
 from fedsynth.recordings.readers.edf_header import (
     LONGEST_HEADER,
+    VERSIONS,
     EdfHeader,
-    check_contiguous,
     choose_signals,
+    microvolts_per_step,
     parse_header,
-    plain_header,
 )
-from fedsynth.recordings.readers.samples import Samples
-from fedsynth.study import SignalPlan
+from fedsynth.recordings.readers.samples import Notes, Piece, Request
+
+PIECE_BYTES = 1 << 23
 
 
-def read_edf(path: Path, plan: SignalPlan) -> Samples:
+def looks_like_edf(path: Path, head: bytes) -> bool:
+    """Tell an EDF or BDF file by its first eight bytes."""
+    return path.suffix.lower() in (".edf", ".bdf", ".rec") or head[:8].rstrip(b" \0") in VERSIONS
+
+
+def read_edf(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     """Read the study's channels of an EDF or BDF file.
 
     Raises:
         MissingChannelError: a channel of the study is missing.
-        RecordingError: whatever else the header or the sizes leave in doubt.
+        RecordingError: whatever else the header, the sizes or the time stamps leave in doubt.
         OSError: a file that cannot be opened.
     """
     with path.open("rb") as file:
         header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
-        chosen = choose_signals(header, channels=plan.channels, sfreq=plan.rate_as_recorded)
+        chosen = choose_signals(header, channels=request.channels, sfreq=request.sfreq, unit=request.unit)
+        notes.remarks += header.remarks
         file.seek(header.n_bytes)
-        data = file.read()
-    check_contiguous(header, data=data, sfreq=plan.rate_as_recorded)
-    return Samples(_microvolts(header, chosen, data), hashlib.sha256(data).hexdigest(), header.remarks)
+        clock = _Clock(header, request.sfreq, notes)
+        at_once = max(1, PIECE_BYTES // header.record_bytes)
+        for first in range(0, header.n_records, at_once):
+            count = min(at_once, header.n_records - first)
+            data = file.read(count * header.record_bytes)
+            if len(data) != count * header.record_bytes:
+                raise RecordingError("the file changed while it was read; try again when nobody writes to it")
+            notes.content.update(data)
+            records = np.frombuffer(data, dtype=np.uint8).reshape(count, header.record_bytes)
+            clock.take(records, first)
+            yield _piece(header, records, chosen, request)
 
 
-def _microvolts(header: EdfHeader, chosen: tuple[int, ...], data: bytes) -> NDArray[np.float32]:
-    """Have MNE decode the data records, under a header of our own in which nobody is named."""
-    with explained():
-        import mne  # imported here: a study of text files does not pay for it
+def _piece(header: EdfHeader, records: NDArray[np.uint8], chosen: tuple[int, ...], request: Request) -> Piece:
+    steps = {
+        index: _steps(header, records, index)
+        for index, signal in enumerate(header.signals)
+        if index in chosen or (signal.voltage and not signal.is_annotations and signal.samples_per_record)
+    }
+    signal = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
+    for row, index in zip(signal, chosen, strict=True):
+        gain, offset = microvolts_per_step(header.signals[index], unit=request.unit)
+        with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
+            row[:] = steps[index].astype(np.float64) * gain + offset
+    others = tuple(values for index, values in steps.items() if index not in chosen)
+    return Piece(signal, (*(steps[index] for index in chosen), *others))
 
-    read = mne.io.read_raw_edf if header.format == "EDF" else mne.io.read_raw_bdf
-    names = [f"C{number}" for number in range(len(chosen))]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            raw = read(
-                io.BytesIO(plain_header(header, chosen=chosen) + data),
-                include=names,
-                stim_channel=None,
-                preload=True,
-                verbose="ERROR",
-            )
-            volts = raw.get_data(picks=names, verbose="ERROR")
-    except (OSError, ValueError, RuntimeError, TypeError, LookupError, AssertionError) as error:
-        raise RecordingError(f"its data cannot be decoded ({type(error).__name__}); export it again") from None
-    with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
-        return np.ascontiguousarray(volts * 1e6, dtype=np.float32)
+
+def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray[np.generic]:
+    """Return the samples of one signal as they are stored, shape (time,)."""
+    start, end = header.place(index)
+    octets = np.ascontiguousarray(records[:, start:end])
+    if header.format == "EDF":
+        return octets.view("<i2").reshape(-1)
+    three = octets.reshape(-1, 3).astype(np.int32)
+    steps = three[:, 0] | three[:, 1] << 8 | three[:, 2] << 16
+    return np.asarray((steps ^ 0x800000) - 0x800000, dtype=np.int32)
+
+
+class _Clock:
+    """Holds the time stamps of data records against their duration, and gathers the annotations."""
+
+    def __init__(self, header: EdfHeader, sfreq: float, notes: Notes) -> None:
+        self._header, self._sfreq, self._notes = header, sfreq, notes
+        self._places = [header.place(i) for i, signal in enumerate(header.signals) if signal.is_annotations]
+        self._first: float | None = None
+        self._last: float | None = None
+
+    def take(self, records: NDArray[np.uint8], first: int) -> None:
+        """Take in some records, of which `first` is the number of the first.
+
+        Raises:
+            RecordingError: a gap, an overlap, or a record without a time stamp, in a discontinuous file.
+        """
+        if not self._places:
+            if self._header.discontinuous:
+                raise RecordingError(self._without_stamp(first))
+            return
+        for row, record in enumerate(records):
+            texts = [record[start:end].tobytes() for start, end in self._places]
+            onset = onset_of(texts[0])
+            if self._header.discontinuous:
+                self._check(onset, first + row)
+            if self._first is None:
+                self._first = onset or 0.0
+            for text in texts:
+                self._notes.marks += marks_of(text, origin=self._first, sfreq=self._sfreq)
+
+    def _check(self, onset: float | None, record: int) -> None:
+        if onset is None:
+            raise RecordingError(self._without_stamp(record))
+        if self._last is not None:
+            step = onset - self._last - self._header.record_seconds
+            if abs(step) > 0.5 / self._sfreq:
+                raise RecordingError(
+                    f"the file is discontinuous (EDF+D) with a gap after data record {record} of "
+                    f"{self._header.n_records}, and joining across it would invent signal; export the stretches as "
+                    "files of their own"
+                )
+        self._last = onset
+
+    def _without_stamp(self, record: int) -> str:
+        return (
+            f"the file is discontinuous (EDF+D) and data record {record + 1} of {self._header.n_records} has no "
+            "time stamp, so gaps cannot be found; export it as continuous EDF+C"
+        )

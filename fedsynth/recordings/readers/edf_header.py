@@ -1,9 +1,10 @@
 """EDF and BDF headers: from bytes to a frozen header, judged strictly before any other reader sees the file.
 
-MNE-Python 1.13 reads truncated files, a record duration of 0, equal digital limits, an unknown unit (as volts)
-and the gap of a discontinuous file without an error; each of them is refused here. The format is Kemp et al. 1992
-(doi:10.1016/0013-4694(92)90009-7), EDF+ is Kemp and Olivan 2003 (doi:10.1016/S1388-2457(03)00123-8).
-Messages name channels as the study does; nothing from the file's free text is repeated.
+MNE-Python 1.13 reads truncated files, a record duration of 0, equal digital limits, unsigned limits, an unknown
+unit (as volts) and the gap of a discontinuous file without an error; each of them is refused here or in `edf`. The
+format is Kemp et al. 1992 (doi:10.1016/0013-4694(92)90009-7), EDF+ is Kemp and Olivan 2003
+(doi:10.1016/S1388-2457(03)00123-8). Messages name channels as the study does; nothing from the file's free text is
+repeated.
 """
 
 import math
@@ -15,14 +16,14 @@ from typing import Literal
 from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.gate import MissingChannelError
-from fedsynth.recordings.readers.samples import RATE_TOLERANCE, VOLTS, find_channel
+from fedsynth.recordings.readers.samples import RATE_TOLERANCE, find_channel
+from fedsynth.recordings.units import MICROVOLTS, VOLTS, Unit
 
 LONGEST_HEADER = 256 * 10_000  # bytes: the number of signals has four digits
 
-_VERSIONS: dict[bytes, Literal["EDF", "BDF"]] = {b"0": "EDF", b"\xffBIOSEMI": "BDF"}
+VERSIONS: dict[bytes, Literal["EDF", "BDF"]] = {b"0": "EDF", b"\xffBIOSEMI": "BDF"}
 _WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # of the fields of one signal, in bytes
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_ONSET = re.compile(rb"[+-]\d+(\.\d*)?(?=[\x14\x15])")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class EdfSignal:
         return self.label in ("EDF Annotations", "BDF Annotations")
 
     @property
-    def voltage(self) -> str | None:
+    def voltage(self) -> Unit | None:
         """Return "uV", "mV" or "V", or None for any other unit."""
         return VOLTS.get(self.unit)
 
@@ -75,6 +76,12 @@ class EdfHeader:
         """Length of a data record in bytes."""
         return self.bytes_per_sample * sum(signal.samples_per_record for signal in self.signals)
 
+    def place(self, index: int) -> tuple[int, int]:
+        """Return where a signal begins and ends in every data record, in bytes."""
+        width = self.bytes_per_sample
+        start = width * sum(signal.samples_per_record for signal in self.signals[:index])
+        return start, start + width * self.signals[index].samples_per_record
+
     def rate(self, signal: EdfSignal) -> float:
         """Return a signal's sampling frequency in Hz."""
         return signal.samples_per_record / self.record_seconds
@@ -95,7 +102,7 @@ def parse_header(head: bytes, *, file_size: int) -> EdfHeader:
         raise RecordingError("the EDF file is empty; copy or export it again")
     if len(head) < 256:
         raise RecordingError(f"the EDF file is cut short within its header, after {file_size} bytes; copy it again")
-    form = _VERSIONS.get(head[:8].rstrip(b" \0"))
+    form = VERSIONS.get(head[:8].rstrip(b" \0"))
     if form is None:
         raise RecordingError(
             "this is not an EDF or BDF file: its version field is neither '0' nor BIOSEMI; export it again"
@@ -125,7 +132,9 @@ def parse_header(head: bytes, *, file_size: int) -> EdfHeader:
     return EdfHeader(form, header.discontinuous, n_records, seconds, signals, tuple(remarks))
 
 
-def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float) -> tuple[int, ...]:
+def choose_signals(
+    header: EdfHeader, *, channels: tuple[str, ...], sfreq: float, unit: Unit | None = None
+) -> tuple[int, ...]:
     """Return where the study's channels stand in a file, in the study's order.
 
     Only these channels are judged.
@@ -134,11 +143,12 @@ def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float
         header: of the file.
         channels: as the study names them.
         sfreq: of the recordings in Hz, as the study says; met within 0.01 %.
+        unit: the site's word for the unit of all of them, or None for the header's.
 
     Raises:
         MissingChannelError: a channel is missing.
-        RecordingError: a channel is there twice, named twice, in an unknown unit, without a gain, or at
-            another rate.
+        RecordingError: a channel is there twice, named twice, in an unknown unit, without a gain, with limits
+            outside the format's whole numbers, or at another rate.
     """
     places: dict[str, list[int]] = {}
     for index, signal in enumerate(header.signals):
@@ -159,84 +169,25 @@ def choose_signals(header: EdfHeader, *, channels: tuple[str, ...], sfreq: float
         if found[0] in chosen:
             twin = channels[chosen.index(found[0])]
             raise RecordingError(f"channels {twin!r} and {channel!r} of the study are one; correct signal.channels")
-        _judge(header, header.signals[found[0]], channel=channel, sfreq=sfreq)
+        _judge(header, header.signals[found[0]], channel=channel, sfreq=sfreq, unit=unit)
         chosen.append(found[0])
     if len({header.signals[index].samples_per_record for index in chosen}) > 1:
         raise RecordingError("the study's channels have different sampling rates; resample them to one rate first")
     return tuple(chosen)
 
 
-def check_contiguous(header: EdfHeader, *, data: bytes, sfreq: float) -> None:
-    """Hold the time stamps of an EDF+D file against its record duration.
+def microvolts_per_step(signal: EdfSignal, *, unit: Unit | None) -> tuple[float, float]:
+    """Return the size of one digital step of a signal that was judged, and the value of 0, in microvolts.
 
     Args:
-        header: of the file.
-        data: the file's bytes after the header.
-        sfreq: in Hz; a record may begin half a sample early or late.
-
-    Raises:
-        RecordingError: a gap, an overlap, or a record without a time stamp.
+        signal: one that `choose_signals` chose.
+        unit: the site's word, or None for the header's.
     """
-    if not header.discontinuous:
-        return
-    widths = [header.bytes_per_sample * signal.samples_per_record for signal in header.signals]
-    places = [index for index, signal in enumerate(header.signals) if signal.is_annotations]
-    first = sum(widths[: places[0]]) if places else 0
-    last = None
-    for record in range(header.n_records):
-        start = record * header.record_bytes + first
-        found = _ONSET.match(data[start : start + widths[places[0]]]) if places else None
-        if found is None:
-            raise RecordingError(
-                f"the file is discontinuous (EDF+D) and data record {record + 1} of {header.n_records} has no time "
-                "stamp, so gaps cannot be found; export it as continuous EDF+C"
-            )
-        onset = float(found[0])
-        if last is not None and abs(onset - last - header.record_seconds) > 0.5 / sfreq:
-            raise RecordingError(
-                f"the file is discontinuous (EDF+D) with a gap after data record {record} of {header.n_records}, "
-                "and joining across it would invent signal; export the stretches as files of their own"
-            )
-        last = onset
-
-
-def plain_header(header: EdfHeader, *, chosen: tuple[int, ...]) -> bytes:
-    """Write a header for the same data records that says only what a reader needs.
-
-    Signals `chosen` are labelled C0, C1, … in that order; all others are X. The limits of the chosen signals are
-    copied, no other text is: neither the person nor the date nor a duration, which is written as 1.
-    """
-    labels, units = ["X"] * len(header.signals), ["uV"] * len(header.signals)
-    limits = [(b"-1", b"1", b"-1", b"1")] * len(header.signals)
-    for number, index in enumerate(chosen):
-        signal = header.signals[index]
-        labels[index], units[index] = f"C{number}", signal.voltage or "uV"
-        limits[index] = (*signal.physical, *signal.digital)
-    counts = [str(signal.samples_per_record) for signal in header.signals]
-    version = b"0" if header.format == "EDF" else b"\xffBIOSEMI"
-    fixed = [
-        (version, 8),
-        (b"X X X X", 80),
-        (b"Startdate X X X X", 80),
-        (b"01.01.85", 8),
-        (b"00.00.00", 8),
-        (str(header.n_bytes).encode(), 8),
-        (b"" if header.format == "EDF" else b"24BIT", 44),
-        (str(header.n_records).encode(), 8),
-        (b"1", 8),
-        (str(len(header.signals)).encode(), 4),
-    ]
-    columns = [
-        [label.encode() for label in labels],
-        [b""] * len(labels),
-        [unit.encode() for unit in units],
-        *([limit[part] for limit in limits] for part in range(4)),
-        [b""] * len(labels),
-        [count.encode() for count in counts],
-        [b""] * len(labels),
-    ]
-    body = b"".join(value.ljust(width) for column, width in zip(columns, _WIDTHS, strict=True) for value in column)
-    return b"".join(value.ljust(width) for value, width in fixed) + body
+    low, high = (_whole(value, "a digital limit") for value in signal.digital)
+    start, end = (_decimal(value, "a physical limit") for value in signal.physical)
+    scale = MICROVOLTS[unit or signal.voltage or "uV"]
+    gain = (end - start) / (high - low)
+    return scale * gain, scale * (start - low * gain)
 
 
 def _signals(head: bytes, n_signals: int) -> tuple[EdfSignal, ...]:
@@ -280,8 +231,8 @@ def _records(header: EdfHeader, file_size: int) -> int:
     return held
 
 
-def _judge(header: EdfHeader, signal: EdfSignal, *, channel: str, sfreq: float) -> None:
-    if signal.voltage is None:
+def _judge(header: EdfHeader, signal: EdfSignal, *, channel: str, sfreq: float, unit: Unit | None) -> None:
+    if signal.voltage is None and unit is None:
         state = "no unit" if not signal.unit else "a unit that is not known here"
         raise RecordingError(f"channel {channel!r} has {state}; export it in uV, mV or V")
     low, high = (_whole(value, f"a digital limit of channel {channel!r}") for value in signal.digital)
@@ -289,6 +240,13 @@ def _judge(header: EdfHeader, signal: EdfSignal, *, channel: str, sfreq: float) 
         raise RecordingError(
             f"the digital minimum of channel {channel!r} is not below its digital maximum, so its gain is "
             "undefined; export the file again"
+        )
+    least = -(1 << (8 * header.bytes_per_sample - 1))
+    if low < least or high > -least - 1:
+        raise RecordingError(
+            f"the digital limits of channel {channel!r} lie outside the {8 * header.bytes_per_sample}-bit whole "
+            f"numbers of {header.format} ({least} to {-least - 1}), as when unsigned numbers are written; its "
+            "samples have no sure value, so export the file again"
         )
     start, end = (_decimal(value, f"a physical limit of channel {channel!r}") for value in signal.physical)
     if start == end:

@@ -1,24 +1,113 @@
-"""What every reader returns, the units it knows, and how a channel is found by name."""
+"""What is asked of every reader and what it gives: pieces of a recording in microvolts, and notes beside them."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.montage import canonical_channel
+from fedsynth.recordings.fingerprints import fingerprints
+from fedsynth.recordings.units import Unit
 
 RATE_TOLERANCE = 1e-4  # relative
 
-# Micro sign and Greek mu as Latin-1, UTF-8, Shift-JIS, code page 437 and Greek code pages write them.
-_MICRO = (b"u", b"\xb5", b"\xc2\xb5", b"\xce\xbc", b"\x83\xca", b"\xe6", b"\xec", b"micro")
 
-VOLTS = {micro + volt: "uV" for micro in _MICRO for volt in (b"V", b"v", b"volt", b"Volt")} | {
-    b"UV": "uV",
-    b"mV": "mV",
-    b"mv": "mV",
-    b"V": "V",
-    b"v": "V",
-}
+@dataclass(frozen=True)
+class Request:
+    """What a study and a site ask of a recording: the channels, in order, at a rate in Hz.
+
+    `unit` is the site's word for the unit of every channel; it goes before what the file says. `columns` names
+    the channels of files that do not. Links of files beside the recording may not lead out of `root`.
+    """
+
+    channels: tuple[str, ...]
+    sfreq: float
+    unit: Unit | None = None
+    columns: tuple[str, ...] = ()
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An annotation: where it begins and how long it lasts, in samples, and its text, which is not to be repeated.
+
+    `n_times` is 0 for a point in time, and None where it lasts until the next one of its kind.
+    """
+
+    start: int
+    n_times: int | None
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a recording.
+
+    `signal` holds the study's channels in microvolts, shape (channel, time). `values` are the samples of every
+    voltage signal of the file as they are stored, the study's first: what fingerprints are taken of.
+    """
+
+    signal: NDArray[np.float32]
+    values: tuple[NDArray[np.generic], ...]
+
+
+@dataclass
+class Notes:
+    """What a reader notes while it reads; complete once the last piece was given.
+
+    `remarks` say what was put right, `marks` are the annotations, `content` takes in all the data.
+    """
+
+    remarks: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+
+Read = Callable[..., Iterator[Piece]]
+"""`read(path, request, notes)`: a reader. It gives pieces in the order of time, all with the same channels.
+
+Raises MissingChannelError, RecordingError, and OSError where a file cannot be opened; before the first piece or
+at any other.
+"""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A recording as read: microvolts, shape (channel, time), digests and notes.
+
+    `digest` is of all the data; `fingerprints` are by voltage signal of the file, the study's channels first.
+    """
+
+    signal: NDArray[np.float32]
+    digest: str
+    remarks: tuple[str, ...]
+    fingerprints: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+def gather(pieces: Iterator[Piece], notes: Notes) -> Samples:
+    """Join the pieces of a recording."""
+    held = list(pieces)
+    signal = np.concatenate([piece.signal for piece in held], axis=1) if len(held) != 1 else held[0].signal
+    columns = zip(*(piece.values for piece in held), strict=False)
+    known = tuple(fingerprints(np.concatenate(column)) for column in columns)
+    return Samples(
+        signal=np.ascontiguousarray(signal, dtype=np.float32),
+        digest=notes.content.hexdigest(),
+        remarks=tuple(notes.remarks),
+        fingerprints=known,
+        marks=tuple(sorted(notes.marks, key=lambda mark: mark.start)),
+    )
+
+
+def whole(
+    signal: NDArray[np.float32], values: NDArray[np.generic] | tuple[NDArray[np.generic], ...]
+) -> Iterator[Piece]:
+    """Give a recording in one piece, for formats that are read at once."""
+    yield Piece(signal, tuple(values))
 
 
 def find_channel(places: dict[str, list[int]], channel: str) -> list[int]:
@@ -32,12 +121,3 @@ def find_channel(places: dict[str, list[int]], channel: str) -> list[int]:
     [0]
     """
     return places.get(canonical_channel(channel)) or places.get(canonical_channel(f"ECG {channel}")) or []
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What was read of a recording: microvolts, shape (channel, time), the digest of all its data, and remarks."""
-
-    signal: NDArray[np.float32]
-    digest: str
-    remarks: tuple[str, ...]

@@ -1,27 +1,38 @@
 """Text: bytes with one number a line to samples in microvolts."""
 
-import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.readers.samples import Samples
-from fedsynth.study import SignalPlan
+from fedsynth.recordings.readers.samples import Notes, Piece, Request, whole
+from fedsynth.recordings.units import MICROVOLTS
 
 _LONGEST_NUMBER = 40  # characters
 
 
-def read_text(path: Path, plan: SignalPlan) -> Samples:  # noqa: ARG001  # one channel, at the study's rate
-    """Read a file with one number a line, of one channel in microvolts.
+def looks_like_text(path: Path, head: bytes) -> bool:  # noqa: ARG001
+    """Tell a file of numbers by its first bytes: one a line."""
+    lines = head.removeprefix(b"\xef\xbb\xbf").splitlines()[:-1]
+    try:
+        return bool(lines) and all(len(line.split()) == 1 for line in lines) and bool([float(x) for x in lines])
+    except ValueError:
+        return False
+
+
+def read_text(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read a file with one number a line, of one channel, in microvolts unless the site says otherwise.
 
     Raises:
         RecordingError: as `samples_of_text`.
         OSError: a file that cannot be opened.
     """
     samples = samples_of_text(path.read_bytes())[None]
-    return Samples(samples, hashlib.sha256(samples.tobytes()).hexdigest(), ())
+    notes.content.update(samples.tobytes())
+    scaled = (samples.astype(np.float64) * MICROVOLTS[request.unit or "uV"]).astype(np.float32)
+    return whole(scaled, tuple(samples))
 
 
 def samples_of_text(data: bytes) -> NDArray[np.float32]:

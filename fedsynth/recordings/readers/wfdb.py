@@ -3,47 +3,102 @@
 Nothing is opened but the header, the signal files that it names in its own folder, and the .atr file of its name.
 """
 
-import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.participants import name_of
-from fedsynth.recordings.readers.samples import Samples
+from fedsynth.recordings.readers.samples import Notes, Piece, Request
 from fedsynth.recordings.readers.wfdb_annotations import LARGEST_ANNOTATIONS, parse_annotations
-from fedsynth.recordings.readers.wfdb_header import LARGEST_HEADER, choose_leads, parse_wfdb_header
-from fedsynth.recordings.readers.wfdb_signal import microvolts, samples_per_signal
+from fedsynth.recordings.readers.wfdb_flac import unpack_flac
+from fedsynth.recordings.readers.wfdb_header import (
+    LARGEST_HEADER,
+    WfdbHeader,
+    choose_leads,
+    parse_wfdb_header,
+)
+from fedsynth.recordings.readers.wfdb_signal import digital, microvolts, samples_per_signal
 from fedsynth.recordings.recording import Beats
-from fedsynth.study import LabelPlan, SignalPlan
+from fedsynth.recordings.units import VOLTS
+from fedsynth.study import LabelPlan
 
 
-def read_wfdb(path: Path, plan: SignalPlan) -> Samples:
-    """Read the study's channels of a record.
+def looks_like_wfdb(path: Path, head: bytes) -> bool:
+    """Tell a WFDB header by its name and its first line."""
+    return path.suffix.lower() == ".hea" and b"\0" not in head
+
+
+def read_wfdb(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read the study's channels of a record, a segment at a time.
 
     Args:
         path: of the .hea file.
-        plan: names the channels and the rate as recorded.
+        request: names the channels and the rate as recorded.
+        notes: takes remarks and content.
 
     Raises:
         MissingChannelError: a channel of the study is missing.
         RecordingError: whatever else the header, the sizes or the checksums leave in doubt.
         OSError: a header that cannot be opened.
     """
+    header = _header(path)
+    if not header.segments:
+        yield _piece(path, header, request, notes)
+        return
+    for number, (name, length) in enumerate(header.segments, start=1):
+        if name is None:
+            raise RecordingError(
+                f"segment {number} of {len(header.segments)} is a gap, and joining across it would invent signal; "
+                "export the stretches as records of their own"
+            )
+        segment = _header(path.with_name(f"{name}.hea"))
+        if length == 0 and number == 1:
+            continue  # the layout of a record of variable layout, which holds no samples
+        if segment.segments or segment.sfreq != header.sfreq or segment.n_times not in (None, length):
+            raise RecordingError(
+                f"segment {number} of {len(header.segments)} does not fit the record: it has segments itself, or "
+                "another rate or length; export it again"
+            )
+        piece = _piece(path, segment, request, notes)
+        frames = piece.signal.shape[1] * header.sfreq / request.sfreq
+        if round(frames) != length:
+            raise RecordingError(
+                f"segment {number} of {len(header.segments)} holds another number of samples than announced"
+            )
+        yield piece
+
+
+def _header(path: Path) -> WfdbHeader:
+    if not path.is_file():
+        raise RecordingError("a segment that its header names is missing beside it; copy it there")
     with path.open("rb") as file:
-        header = parse_wfdb_header(file.read(LARGEST_HEADER + 1))
-    chosen = choose_leads(header, channels=plan.channels, sfreq=plan.rate_as_recorded)
+        return parse_wfdb_header(file.read(LARGEST_HEADER + 1))
+
+
+def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Piece:
+    chosen = choose_leads(header, channels=request.channels, sfreq=request.sfreq, unit=request.unit)
     files = [path.parent / name for name in header.files]
     for file_path in files:
-        # A queue or a device would be waited for without end.
-        if not file_path.is_file():
-            raise RecordingError("the signal file that its header names is missing beside it; copy it there")
+        check_beside(file_path, root=request.root)
     sizes = tuple(file_path.stat().st_size for file_path in files)
     n_times = samples_per_signal(header, sizes=sizes)
     offsets = [header.signals[indices[0]].offset for indices in header.files.values()]
     data = tuple(_read(*place) for place in zip(files, offsets, sizes, strict=True))
-    signal, remarks = microvolts(header, chosen=chosen, channels=plan.channels, n_times=n_times, data=data)
-    return Samples(signal, hashlib.sha256(b"".join(data)).hexdigest(), remarks)
+    for content in data:
+        notes.content.update(content)
+    steps, remarks = digital(
+        header,
+        n_times=n_times,
+        data=data,
+        unpack=lambda place: unpack_flac(header, n_times=n_times, place=place, content=data[place]),
+    )
+    notes.remarks += [remark for remark in remarks if remark not in notes.remarks]
+    signal = microvolts(header, steps, chosen=chosen, channels=request.channels, unit=request.unit)
+    others = [steps[i] for i, lead in enumerate(header.signals) if i not in chosen and lead.unit in VOLTS]
+    return Piece(signal, (*(steps[index] for index in chosen), *others))
 
 
 def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Beats:

@@ -1,23 +1,36 @@
-"""WFDB signal files: from a header and the bytes beside it to microvolts, held against size and checksum.
+"""WFDB signal files: from a header and the bytes beside it to whole numbers, held against size and checksum.
 
-Format 16 is two bytes a sample, least significant first, in two's complement. Format 212 puts two samples of 12
-bits into three bytes (signal(5) of the WFDB Applications Guide). Signals of one file take turns, sample by sample.
+The formats are those of signal(5) of the WFDB Applications Guide. Signals of one file take turns: in every frame
+stand all samples of the first, then those of the second, and so on.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.readers.wfdb_header import WfdbHeader, microvolts_per_step
+from fedsynth.recordings.readers.wfdb_header import COMPRESSED, WfdbHeader, microvolts_per_step
+from fedsynth.recordings.units import Unit
 
 NO_CHECKSUM = "a checksum of 0, as written where none was computed; their samples were not held against one"
 NO_LENGTH = "no number of samples in their header; it was taken from the size of the signal file"
-_MISSING = {16: -(1 << 15), 212: -(1 << 11)}
-"""The value that stands for "no sample here"."""
+_BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12, 310: 10, 311: 10}
+_PACKED = {212: (2, 3), 310: (3, 4), 311: (3, 4)}
+"""Formats in which some samples share some bytes."""
+_MISSING = {16: -(1 << 15), 24: -(1 << 23), 32: -(1 << 31), 61: -(1 << 15), 80: -(1 << 7), 160: -(1 << 15)} | {
+    212: -(1 << 11),
+    310: -(1 << 9),
+    311: -(1 << 9),
+    508: -(1 << 7),
+    516: -(1 << 15),
+    524: -(1 << 23),
+}
+"""The value that stands for "no sample here"; format 8 has none."""
 
 
 def samples_per_signal(header: WfdbHeader, *, sizes: tuple[int, ...]) -> int:
-    """Return the number of samples of each signal, where every file holds exactly those.
+    """Return the number of frames of a record, where every file holds exactly those.
 
     Args:
         header: of the record.
@@ -30,84 +43,139 @@ def samples_per_signal(header: WfdbHeader, *, sizes: tuple[int, ...]) -> int:
     n_times = header.n_times
     for indices, size in zip(header.files.values(), sizes, strict=True):
         form, offset = header.signals[indices[0]].format, header.signals[indices[0]].offset
+        frame = sum(header.signals[index].per_frame for index in indices)
         if n_times is None:
-            if form == 212:
+            if form in _PACKED or form in COMPRESSED:
                 raise RecordingError(
-                    "the header gives no number of samples, and in format 212 the size of the file does not tell "
-                    "it; export the record again"
+                    f"the header gives no number of samples, and in format {form} the size of the file does not "
+                    "tell it; export the record again"
                 )
-            n_times = (size - offset) // (2 * len(indices))
+            n_times = (size - offset) // (_BITS[form] // 8 * frame)
         if n_times <= 0:
             raise RecordingError("the signal file holds no samples; copy or export the record again")
-        takes = _bytes_of(n_times * len(indices), form)
-        # A last byte that pads an odd number of samples of 12 bits is there or not.
-        padded = takes + (form == 212 and n_times * len(indices) % 2)
-        if size - offset not in (takes, padded):
-            state = "is truncated" if size - offset < takes else "is longer than its header says"
+        if form in COMPRESSED:
+            continue  # the decoder tells how many there are
+        least, most = _bytes_of(n_times * frame, form)
+        if not least <= size - offset <= most:
+            state = "is truncated" if size - offset < least else "is longer than its header says"
             raise RecordingError(
                 f"the signal file {state}: {n_times} samples of {len(indices)} signals in format {form} take "
-                f"{takes + offset} bytes, and it holds {size}; copy or export the record again"
+                f"{least + offset} bytes, and it holds {size}; copy or export the record again"
             )
     assert n_times is not None  # a header has at least one signal
     return n_times
 
 
-def microvolts(
-    header: WfdbHeader, *, chosen: tuple[int, ...], channels: tuple[str, ...], n_times: int, data: tuple[bytes, ...]
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Decode the chosen signals, after holding every signal of the record against its checksum.
+def digital(
+    header: WfdbHeader, *, n_times: int, data: tuple[bytes, ...], unpack: Callable[[int], NDArray[np.int32]]
+) -> tuple[dict[int, NDArray[np.int32]], tuple[str, ...]]:
+    """Decode all signals of a record, and hold each against its checksum.
 
     Args:
         header: of the record.
-        chosen: which signals, as `choose_leads` returns them.
-        channels: their names in the study.
         n_times: as `samples_per_signal` returns it.
         data: the bytes of each signal file from its offset on, in the order of `header.files`.
+        unpack: decodes a compressed file by its place among the files: samples in the order of the file.
 
     Returns:
-        Microvolts, shape (channel, time), with nan where a sample is marked as missing, and remarks.
+        Whole numbers by signal, shape (time,), and remarks.
 
     Raises:
-        RecordingError: samples whose sum is not the checksum.
+        RecordingError: samples whose sum is not the checksum, or fewer samples than announced.
     """
-    digital: dict[int, NDArray[np.int16]] = {}
-    for indices, content in zip(header.files.values(), data, strict=True):
-        rows = samples_of(content, form=header.signals[indices[0]].format, total=n_times * len(indices))
-        digital |= dict(zip(indices, rows.reshape(n_times, len(indices)).T, strict=True))
+    found: dict[int, NDArray[np.int32]] = {}
+    for place, (indices, content) in enumerate(zip(header.files.values(), data, strict=True)):
+        widths = [header.signals[index].per_frame for index in indices]
+        total, form = n_times * sum(widths), header.signals[indices[0]].format
+        flat = unpack(place) if form in COMPRESSED else samples_of(content, form=form, total=total)
+        if len(flat) != total:
+            raise RecordingError("the signal file does not hold the samples that are announced; export it again")
+        frames, start = flat.reshape(n_times, sum(widths)), 0
+        for index, width in zip(indices, widths, strict=True):
+            mine = frames[:, start : start + width].reshape(-1)
+            if form == 8:
+                mine = (np.cumsum(mine, dtype=np.int64) + header.signals[index].initial).astype(np.int32)
+            found[index] = mine
+            start += width
     remarks = [] if header.n_times is not None else [NO_LENGTH]
-    held = [_checksum_holds(digital[index], signal.checksum) for index, signal in enumerate(header.signals)]
-    if not all(held):
-        remarks.append(NO_CHECKSUM)
-    out = np.empty((len(chosen), n_times), dtype=np.float32)
+    held = [_checksum_holds(found[index], signal.checksum) for index, signal in enumerate(header.signals)]
+    return found, (*remarks, *([] if all(held) else [NO_CHECKSUM]))
+
+
+def microvolts(
+    header: WfdbHeader,
+    steps: dict[int, NDArray[np.int32]],
+    *,
+    chosen: tuple[int, ...],
+    channels: tuple[str, ...],
+    unit: Unit | None = None,
+) -> NDArray[np.float32]:
+    """Return the chosen signals in microvolts, shape (channel, time), with nan where a sample is marked as missing.
+
+    Args:
+        header: of the record.
+        steps: as `digital` returns them.
+        chosen: which signals, as `choose_leads` returns them; all of one rate.
+        channels: their names in the study.
+        unit: the site's word, or None for the header's.
+    """
+    out = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
     for row, index, channel in zip(out, chosen, channels, strict=True):
         signal = header.signals[index]
-        steps = digital[index].astype(np.float64)
-        steps[digital[index] == _MISSING[signal.format]] = np.nan
+        numbers = steps[index].astype(np.float64)
+        if signal.format in _MISSING:
+            numbers[steps[index] == _MISSING[signal.format]] = np.nan
         with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
-            row[:] = (steps - signal.baseline) * microvolts_per_step(signal, channel=channel)
-    return out, tuple(remarks)
+            row[:] = (numbers - signal.baseline) * microvolts_per_step(signal, channel=channel, unit=unit)
+    return out
 
 
-def samples_of(content: bytes, *, form: int, total: int) -> NDArray[np.int16]:
+def samples_of(content: bytes, *, form: int, total: int) -> NDArray[np.int32]:
     """Return the samples of a signal file in the order in which they lie there, shape (total,).
 
     >>> samples_of(bytes([0x01, 0xF0, 0xFF, 0xFF, 0x07]), form=212, total=3).tolist()
     [1, -1, 2047]
     """
-    if form == 16:
-        return np.frombuffer(content, dtype="<i2", count=total).astype(np.int16)
-    pairs = (total + 1) // 2
-    octets = np.frombuffer(content.ljust(3 * pairs, b"\0"), dtype=np.uint8, count=3 * pairs)
-    low, middle, high = octets.reshape(pairs, 3).astype(np.int16).T
-    twelve = np.stack([low | (middle & 0x0F) << 8, high | (middle & 0xF0) << 4], axis=1).reshape(-1)[:total]
-    return np.asarray((twelve ^ 0x800) - 0x800, dtype=np.int16)
+    plain = {8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"}
+    if form in plain:
+        samples = np.frombuffer(content, dtype=plain[form], count=total).astype(np.int32)
+        return samples - {80: 1 << 7, 160: 1 << 15}.get(form, 0)
+    if form == 24:
+        octets = np.frombuffer(content, dtype=np.uint8, count=3 * total).reshape(total, 3).astype(np.int32)
+        return _signed(octets[:, 0] | octets[:, 1] << 8 | octets[:, 2] << 16, bits=24)
+    together, takes = _PACKED[form]
+    groups = -(-total // together)
+    octets = np.frombuffer(content.ljust(takes * groups, b"\0"), dtype=np.uint8, count=takes * groups)
+    columns = octets.reshape(groups, takes).astype(np.int32).T
+    if form == 212:
+        low, middle, high = columns
+        parts = [low | (middle & 0x0F) << 8, high | (middle & 0xF0) << 4]
+    elif form == 310:
+        # Two words, each with ten bits and half of a third sample above them.
+        first, second = columns[0] | columns[1] << 8, columns[2] | columns[3] << 8
+        parts = [first >> 1 & 0x3FF, second >> 1 & 0x3FF, first >> 11 & 0x1F | (second >> 11 & 0x1F) << 5]
+    else:
+        word = columns[0] | columns[1] << 8 | columns[2] << 16 | (columns[3] & 0x3F) << 24
+        parts = [word & 0x3FF, word >> 10 & 0x3FF, word >> 20 & 0x3FF]
+    return _signed(np.stack(parts, axis=1).reshape(-1)[:total], bits=_BITS[form])
 
 
-def _bytes_of(samples: int, form: int) -> int:
-    return 2 * samples if form == 16 else (3 * samples + 1) // 2
+def _signed(values: NDArray[np.int32], *, bits: int) -> NDArray[np.int32]:
+    return np.asarray((values ^ 1 << bits - 1) - (1 << bits - 1), dtype=np.int32)
 
 
-def _checksum_holds(samples: NDArray[np.int16], checksum: int | None) -> bool:
+def _bytes_of(samples: int, form: int) -> tuple[int, int]:
+    """Return how many bytes samples take: without what pads the last group, and with it."""
+    if form not in _PACKED:
+        return (samples * _BITS[form] // 8,) * 2
+    together, takes = _PACKED[form]
+    whole, rest = divmod(samples, together)
+    # Within a group of four bytes, one sample takes two of them, and two take up to four.
+    some = {0: 0, 1: 2, 2: 3 if form == 311 else 4}[rest]
+    return whole * takes + some, (whole + (rest > 0)) * takes
+
+
+def _checksum_holds(samples: NDArray[np.int32], checksum: int | None) -> bool:
     """Whether a signal was held against its checksum: the sum of its samples in 16 bits.
 
     Raises:

@@ -1,19 +1,22 @@
 """Headers made byte by byte: what is read, and what is refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.readers.edf import read_edf
 from fedsynth.recordings.readers.edf_header import (
     EdfHeader,
-    check_contiguous,
     choose_signals,
+    microvolts_per_step,
     parse_header,
-    plain_header,
 )
+from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
 
 CANARY = "Canarywolf"
 WIDTHS = {
@@ -209,17 +212,20 @@ def test_a_rate_within_a_ten_thousandth_is_the_rate_of_the_study() -> None:
     read(edf(C3 | bonn, C4 | bonn, seconds="23.59887"), sfreq=173.61)
 
 
-def stamped(*onsets: str, reserved: str = "EDF+D") -> tuple[EdfHeader, bytes]:
+def read_whole(folder: Path, data: bytes, *, sfreq: float = 128, channels: tuple[str, ...] = ("C3",)) -> Samples:
+    (folder / "x.edf").write_bytes(data)
+    notes = Notes()
+    return gather(read_edf(folder / "x.edf", Request(channels, sfreq), notes), notes)
+
+
+def stamped(*onsets: str, reserved: str = "EDF+D") -> bytes:
     whole = edf(C3, NOTES, records=len(onsets), reserved=reserved)
-    header = parse_header(whole, file_size=len(whole))
     body = b"".join(bytes(256) + f"{onset}\x14\x14".encode().ljust(16, b"\0") for onset in onsets)
-    return header, body
+    return whole[: -len(body)] + body
 
 
-def test_a_discontinuous_file_without_a_gap_is_continuous() -> None:
-    header, body = stamped("+0.5", "+1.5", "+2.503")
-
-    check_contiguous(header, data=body, sfreq=128)
+def test_a_discontinuous_file_without_a_gap_is_continuous(tmp_path: Path) -> None:
+    assert read_whole(tmp_path, stamped("+0.5", "+1.5", "+2.503")).signal.shape == (1, 384)
 
 
 @pytest.mark.parametrize(
@@ -231,38 +237,75 @@ def test_a_discontinuous_file_without_a_gap_is_continuous() -> None:
         pytest.param(("+0", CANARY), "data record 2 of 2 has no time stamp", id="no time stamp"),
     ],
 )
-def test_a_discontinuous_file_with_a_gap_is_refused(onsets: tuple[str, ...], fragment: str) -> None:
-    header, body = stamped(*onsets)
-
+def test_a_discontinuous_file_with_a_gap_is_refused(tmp_path: Path, onsets: tuple[str, ...], fragment: str) -> None:
     with pytest.raises(RecordingError, match=fragment):
-        check_contiguous(header, data=body, sfreq=128)
+        read_whole(tmp_path, stamped(*onsets))
 
 
-def test_a_discontinuous_file_without_annotations_is_refused() -> None:
-    whole = edf(C3, reserved="EDF+D")
-
+def test_a_discontinuous_file_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no time stamp"):
-        check_contiguous(parse_header(whole, file_size=len(whole)), data=bytes(512), sfreq=128)
+        read_whole(tmp_path, edf(C3, reserved="EDF+D"))
 
 
-def test_time_stamps_of_a_continuous_file_are_not_asked_for() -> None:
-    header, body = stamped("+0", "+32", reserved="EDF+C")
-
-    check_contiguous(header, data=body, sfreq=128)
+def test_time_stamps_of_a_continuous_file_are_not_asked_for(tmp_path: Path) -> None:
+    assert read_whole(tmp_path, stamped("+0", "+32", reserved="EDF+C")).signal.shape == (1, 256)
 
 
-def test_the_plain_header_says_the_same_about_the_data_and_nothing_about_the_person() -> None:
-    whole = edf(OTHER, C3 | {"unit": "µV".encode()}, NOTES, C4 | {"unit": b"mV"}, person=CANARY)
-    header, chosen = read(whole, channels=("C4", "C3"))
+def test_annotations_stand_where_their_onset_says_counted_from_the_first_sample(tmp_path: Path) -> None:
+    body = bytes(256) + b"+0.5\x14\x14\0+0.75\x1525\x14T\xc3\xb6\x14\0".ljust(48, b"\0")
+    body += bytes(256) + b"+1.5\x14\x14\0+1.5\x14a\x14b\x14\0-1\x14early\x14\0".ljust(48, b"\0")
+    whole = edf(C3, NOTES | {"n": "24"}, reserved="EDF+C")
 
-    plain = plain_header(header, chosen=chosen)
-    reread = parse_header(plain, file_size=len(whole))
+    marks = read_whole(tmp_path, whole[: -len(body)] + body).marks
 
-    assert CANARY.encode() not in plain
-    assert [signal.label for signal in reread.signals] == ["X", "C1", "X", "C0"]
-    assert [reread.signals[index].voltage for index in chosen] == ["mV", "uV"]
-    assert reread.record_bytes == header.record_bytes
-    assert reread.signals[1].physical == header.signals[1].physical
+    assert [(mark.start, mark.n_times, mark.text) for mark in marks] == [
+        (-192, 0, "early"),
+        (32, 3200, "Tö"),
+        (128, 0, "a"),
+        (128, 0, "b"),
+    ]
+
+
+def test_samples_become_microvolts_by_the_limits_however_many_records_a_piece_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = edf(OTHER, C3 | {"unit": b"mV", "low": "1", "high": "-1", "dlow": "-100", "dhigh": "100"}, records=5)
+    body = np.arange(-640, 640, dtype="<i2").reshape(5, 256).tobytes()
+    data = whole[: -len(body)] + body
+    at_once = read_whole(tmp_path, data)
+    monkeypatch.setattr("fedsynth.recordings.readers.edf.PIECE_BYTES", 1100)
+
+    in_pieces = read_whole(tmp_path, data)
+
+    steps = np.concatenate([np.arange(-640 + 256 * record + 128, -640 + 256 * (record + 1)) for record in range(5)])
+    np.testing.assert_allclose(at_once.signal[0], -10.0 * steps, rtol=1e-6, atol=1e-3)
+    np.testing.assert_array_equal(in_pieces.signal, at_once.signal)
+    assert in_pieces.digest == at_once.digest
+
+
+@pytest.mark.parametrize(
+    ("version", "low", "high", "fits"),
+    [
+        ("0", "0", "65535", False),
+        ("0", "-32768", "32768", False),
+        ("0", "-32769", "32767", False),
+        ("0", "-32768", "32767", True),
+        (b"\xffBIOSEMI", "-8388608", "8388607", True),
+        (b"\xffBIOSEMI", "0", "16777215", False),
+        (b"\xffBIOSEMI", "-8388609", "8388607", False),
+    ],
+)
+def test_digital_limits_lie_inside_the_whole_numbers_of_the_format(
+    version: str | bytes, low: str, high: str, fits: bool
+) -> None:
+    data = edf(C3 | {"dlow": low, "dhigh": high}, C4, version=version, records=3)
+    header = parse_header(data, file_size=768 + (9 if version != "0" else 6) * 256)
+    if fits:
+        assert choose_signals(header, channels=("C3",), sfreq=128) == (0,)
+        return
+    with pytest.raises(RecordingError, match=r"digital limits of channel 'C3' lie outside the (16|24)-bit whole"):
+        choose_signals(header, channels=("C3",), sfreq=128)
+    assert choose_signals(header, channels=("C4",), sfreq=128) == (1,)
 
 
 @given(place=st.integers(0, 1023), value=st.binary(min_size=1, max_size=12))
@@ -273,4 +316,4 @@ def test_a_header_with_any_bytes_replaced_is_read_or_refused_but_nothing_else(pl
         header, chosen = read(data)
     except RecordingError:
         return
-    assert len(plain_header(header, chosen=chosen)) == header.n_bytes
+    assert all(np.isfinite(microvolts_per_step(header.signals[index], unit=None)).all() for index in chosen)

@@ -14,8 +14,13 @@ import numpy as np
 import pytest
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.options import SiteOptions
+from fedsynth.recordings.people import is_copy, people_of
+from fedsynth.recordings.readers.edf import read_edf
+from fedsynth.recordings.readers.samples import Notes, Request, gather
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.windows import windows_of
 from fedsynth.study import Study, parse_study
 
 CANARY = "Canarywolf"
@@ -71,7 +76,7 @@ def write_edf(
             transducer_type=CANARY,
             prefiltering=CANARY,
         )
-        for i, label in enumerate(labels)
+        for i, label in zip(spoil.get("waves", range(len(labels))), labels, strict=True)
     ]
     stamps = [edfio.EdfAnnotation(1.0, None, CANARY)] if spoil.get("stamped") else ()
     edfio.Edf(
@@ -467,6 +472,104 @@ def test_a_bad_site_is_refused_with_its_cause_and_without_naming_anybody(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_all_bad_files_are_named_in_one_run_in_a_table(tmp_path: Path) -> None:
+    folder = edf_site(tmp_path / "north")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".edf")
+    files[0].write_bytes(b"")
+    overwrite(files[1], 236, b"400")
+    write_edf(files[3], unit="mV", seed=1)
+
+    with pytest.raises(RecordingError) as refusal:
+        read_site(folder, site="north", study=EDF)
+
+    head, *table, last = str(refusal.value).splitlines()
+    assert "site 'north': 3 of 4 recordings cannot be used" in head
+    assert "Nothing was written" in head
+    assert [line.split()[0] for line in table] == ["1", "2", "4"]
+    for line, fragment in zip(table, ("is empty", "is truncated", "1000 times too large"), strict=True):
+        assert fragment in line
+    assert CANARY not in str(refusal.value)
+    shown = subprocess.run(
+        last.split("shown by: ")[1], shell=True, cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert [tmp_path / line for line in shown.splitlines()] == [files[0], files[1], files[3]]
+
+
+def test_a_label_that_is_not_the_studys_is_refused_with_the_labels_that_several_people_have(tmp_path: Path) -> None:
+    folder = edf_site(tmp_path / "north")
+    rows(HEAD, f"{ID}a\tKontrolle (gesund)", f"{ID}b\tKontrolle (gesund)", f"{ID}c\t{CANARY}")(folder)
+
+    with pytest.raises(
+        RecordingError, match=r"labels found: 'Kontrolle .gesund.' .2 people.; and 1 that one"
+    ) as no:
+        read_site(folder, site="north", study=EDF)
+
+    assert CANARY not in str(no.value)
+
+
+def test_copies_of_one_persons_recording_count_once_and_folders_aside_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = edf_site(tmp_path / "north")
+    before = windows_of(read_site(folder, site="north", study=EDF), study=EDF)
+    original = folder / f"sub-{CANARY}a_eeg.edf"
+    for place in ("derivatives", "sourcedata", "old", ".Trash-1000", "again"):
+        (folder / place).mkdir()
+        (folder / place / original.name).write_bytes(original.read_bytes())
+
+    with caplog.at_level(logging.WARNING):
+        after = windows_of(read_site(folder, site="north", study=EDF), study=EDF)
+
+    np.testing.assert_array_equal(np.sort(after.signal, axis=0), np.sort(before.signal, axis=0))
+    assert "site 'north': 2 files were left out: folders of derivatives, sources and code" in caplog.text
+    assert "site 'north': 1 files were left out: folders of bins and backups" in caplog.text
+    assert "site 'north': 1 files were left out: hidden names" in caplog.text
+    assert "1 of 5 recordings have the samples of another recording of the same person" in caplog.text
+
+
+SAVED_AGAIN: dict[str, dict[str, object]] = {
+    "other data records": {"record": 2},
+    "annotations added": {"stamped": True},
+    "an unused channel dropped": {"labels": ("EEG C4-Ref", "eeg c3"), "keep": (0, 2)},
+    "channels reordered": {"labels": ("eeg c3", CANARY[:16], "EEG C4-Ref"), "keep": (2, 1, 0)},
+    "in millivolts": {"unit": "mV", "gain": 1e-3},
+}
+
+
+@pytest.mark.parametrize("how", SAVED_AGAIN)
+def test_the_same_recording_saved_again_under_another_name_is_one_person(tmp_path: Path, how: str) -> None:
+    folder = edf_site(tmp_path / "north")
+    how_saved = dict(SAVED_AGAIN[how])
+    keep = how_saved.pop("keep", (0, 1, 2))
+    labels = how_saved.pop("labels", ("EEG C4-Ref", CANARY[:16], "eeg c3"))
+    write_edf(folder / "sub-x_eeg.edf", labels=labels, waves=keep, **how_saved)  # type: ignore[arg-type]
+    with (folder / "participants.tsv").open("a") as file:
+        file.write("sub-x\tH\t-\n")
+
+    recordings = read_site(folder, site="north", study=EDF)
+
+    people = dict(zip((item.subject[-1] for item in recordings), people_of(recordings), strict=True))
+    assert people["x"] == people["a"]
+    assert len(set(people.values())) == 3
+    assert is_copy(recordings) == [False] * 4 + [True]
+
+
+def test_the_sites_word_for_the_unit_goes_before_the_files_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = edf_site(tmp_path / "north")
+    for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".edf")):
+        write_edf(path, seed=number, unit="mV")
+    with pytest.raises(RecordingError, match="1000 times too large"):
+        read_site(folder, site="north", study=EDF)
+
+    with caplog.at_level(logging.WARNING):
+        recordings = read_site(folder, site="north", study=EDF, options=SiteOptions(unit="uV"))
+
+    np.testing.assert_allclose(recordings[0].signal[1], wave(seed=0), atol=LSB)
+    assert "4 of 4 recordings have their unit by the site's word (uV)" in caplog.text
+
+
 @pytest.mark.parametrize(("make", "study"), [(edf_site, EDF), (text_site, TEXT)])
 def test_the_command_of_a_refusal_shows_the_name_of_the_file(
     tmp_path: Path, make: Callable[[Path], Path], study: Study
@@ -520,7 +623,7 @@ def read_one(path: Path, study: Study, folder: Path) -> Recording:
     folder.mkdir()
     (folder / "x.edf").symlink_to(path)
     write_rows(folder, HEAD, "x\till")
-    return read_site(folder, site="north", study=study)[0]
+    return read_site(folder, site="north", study=study, options=SiteOptions(follow_links=True))[0]
 
 
 @REAL
@@ -547,15 +650,14 @@ def test_a_damaged_sample_is_refused(tmp_path: Path, name: str, channel: str, sf
 @pytest.mark.parametrize(
     ("name", "remark"), [("bad_startdate", "start that is no date"), ("nrecords_minus1", "record count of -1")]
 )
-def test_a_sample_with_a_harmless_fault_is_read_whole_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, remark: str
-) -> None:
+def test_a_sample_with_a_harmless_fault_is_read_whole_with_a_remark(name: str, remark: str) -> None:
     path = Path(os.environ["FEDSYNTH_DATA"]) / "malformed" / "damaged" / f"{name}.edf"
+    notes = Notes()
 
-    recording = read_one(path, real(SMALL_WAVE, 12.8), tmp_path / "north")
+    samples = gather(read_edf(path, Request((SMALL_WAVE,), 12.8), notes), notes)
 
-    assert recording.signal.shape == (1, 11 * 128)
-    assert remark in caplog.text
+    assert samples.signal.shape == (1, 11 * 128)
+    assert any(remark in said for said in samples.remarks)
 
 
 @REAL

@@ -45,7 +45,14 @@ def test_a_length_may_be_left_open(line: str) -> None:
         pytest.param("\0\0\0", "binary or too long", id="binary"),
         pytest.param("x" * (1 << 20) + "y", "binary or too long", id="too long"),
         pytest.param(f"{CANARY}.hea one two", "not a WFDB header", id="not a header"),
-        pytest.param("x/3 2 100 5000\nx1 2000\nx2 3000", "several segments", id="several segments"),
+        pytest.param(
+            "x/3 2 100 5000\nx1 2000\nx2 3000", "announces 3 segments and names 2", id="a segment too few"
+        ),
+        pytest.param("x/2 2 100 5000\nx1 2000\nx2 2999", "do not add up", id="segments too short"),
+        pytest.param(
+            f"x/1 2 100 5\n../{CANARY} 5", "a segment of the record is not a plain name", id="segment above"
+        ),
+        pytest.param("x/1 2 100 5\nx1 -5", "a segment of the record is not", id="segment of negative length"),
         pytest.param("x 0 100 5000", "names 0 signals", id="no signals"),
         pytest.param("x 2 100 5000\nx.dat 16 200", "2 signals and describes 1", id="a signal too few"),
         pytest.param("x 1 100 5000\nx.dat 16 200\nx.dat 16 200", "1 signals and describes 2", id="one too many"),
@@ -63,8 +70,8 @@ def test_a_length_may_be_left_open(line: str) -> None:
         pytest.param("x 1 100 5\n- 16 200", "no other file is opened", id="standard input"),
         pytest.param("x 1 100 5\nx.dat", "no other file is opened", id="no format"),
         pytest.param(f"x 1 100 5\nx.dat {CANARY} 200", "format that is not a number", id="format a word"),
-        pytest.param("x 1 100 5\nx.dat 61 200", "in format 61, and formats 16 and 212", id="unknown format"),
-        pytest.param("x 1 100 5\nx.dat 16x4 200", "several samples a frame", id="several samples a frame"),
+        pytest.param("x 1 100 5\nx.dat 62 200", "in format 62, which is not one of 8, 16", id="unknown format"),
+        pytest.param("x 1 100 5\nx.dat 16x0 200", "no usable samples a frame", id="no samples a frame"),
         pytest.param("x 1 100 5\nx.dat 16:3 200", "skewed in time", id="skew"),
         pytest.param(f"x 1 100 5\nx.dat 16 {CANARY}", "gain of signal 1", id="gain a word"),
         pytest.param("x 1 100 5\nx.dat 16 200(1.5)/mV", "gain of signal 1", id="baseline no whole number"),
@@ -99,7 +106,11 @@ def test_leads_are_chosen_by_name_in_the_order_of_the_study() -> None:
     ("labels", "channels", "sfreq", "fragment"),
     [
         pytest.param(
-            ("I", CANARY), ("I",), 300.0, "is 360 Hz, and the study asks for recordings at 300", id="rate"
+            ("I", CANARY),
+            ("I",),
+            300.0,
+            "channel 'I' is 360 Hz, and the study asks for recordings at 300",
+            id="rate",
         ),
         pytest.param(("I", CANARY), ("II",), 360.0, "channel 'II' of the study is missing", id="missing"),
         pytest.param(("I", CANARY, "i"), ("I",), 360.0, "'I' of the study is there 2 times", id="there twice"),
@@ -150,6 +161,39 @@ def test_every_known_unit_gives_microvolts(gain: str, microvolts: float) -> None
     header = parse_wfdb_header(f"x 1 100 5\nx.dat 16 {gain}".encode())
 
     assert microvolts_per_step(header.signals[0], channel="I") == microvolts
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "\u00c5sa, \u0141ukasz, \u03a3, \u0429\u0443\u043a\u0430",
+        "a\x85b\x0bc\x0cd\x1ce\x1df\x1eg\u2028h\u2029i\x00j\x07",
+        "x 1 100 5",
+    ],
+)
+def test_a_comment_may_hold_anything_but_the_end_of_a_line_and_is_not_kept(end: str, comment: str) -> None:
+    lines = [f"#{comment}", "x 1 100 5", f"# {comment}", "x.dat 16 200/mV 12 0 0 0 0 I", f"  #{comment}"]
+
+    header = parse_wfdb_header(end.join(lines).encode())
+
+    assert header == parse_wfdb_header(b"x 1 100 5\nx.dat 16 200/mV 12 0 0 0 0 I")
+    assert parse_wfdb_header(b"\xef\xbb\xbf" + end.join(lines).encode()) == header
+
+
+def test_segments_are_read_with_their_gaps() -> None:
+    header = parse_wfdb_header(b"x/4 1 100 60\nx_layout 0\nx1 10\n~ 20\nx2 30\n")
+
+    assert header.segments == (("x_layout", 0), ("x1", 10), (None, 20), ("x2", 30))
+    assert (header.sfreq, header.n_times, header.signals) == (100.0, 60, ())
+
+
+def test_the_rate_of_a_signal_is_that_of_frames_times_its_samples_a_frame() -> None:
+    header = parse_wfdb_header(b"x 2 100 5\nx.dat 16x4 200 12 0 0 0 0 I\nx.dat 16 200 12 0 0 0 0 II")
+
+    assert choose_leads(header, channels=("I",), sfreq=400.0) == (0,)
+    with pytest.raises(RecordingError, match="channel 'II' is 100 Hz, and the study asks for recordings at 400 Hz"):
+        choose_leads(header, channels=("I", "II"), sfreq=400.0)
 
 
 def test_random_damage_is_read_or_refused_but_nothing_else() -> None:

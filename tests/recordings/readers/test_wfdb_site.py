@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
@@ -213,7 +214,11 @@ A, B, C = (f"{CANARY}_{n}\t{CANARY}{p}\tN" for n, p in ((0, "a"), (1, "a"), (2, 
 FIRST = "recording 1 of 3 (in name order)"
 BAD: dict[str, tuple[Study, Callable[[Path], None], tuple[str, ...]]] = {
     "header empty": (RHYTHMS, lambda f: (f / f"{CANARY}_0.hea").write_bytes(b"") and None, (FIRST, "is empty")),
-    "several segments": (RHYTHMS, change(f"{CANARY}_0 2", f"{CANARY}_0/2 2"), (FIRST, "several segments")),
+    "segments that are signals": (
+        RHYTHMS,
+        change(f"{CANARY}_0 2", f"{CANARY}_0/2 2"),
+        (FIRST, "a segment of the record is not"),
+    ),
     "path out of the folder": (
         RHYTHMS,
         change(f"{CANARY}_0.dat", f"../north/{CANARY}_0.dat"),
@@ -333,7 +338,9 @@ def real(name: str, tmp_path: Path) -> tuple[Study, list[Recording]]:
     ]
     subprocess.run([*command, "--hospitals", "1", "--link"], check=True, capture_output=True)
     study = parse_study((examples / name / "study.toml").read_text())
-    return study, read_site(tmp_path / "d" / "hospital-1", site="hospital-1", study=study)
+    return study, read_site(
+        tmp_path / "d" / "hospital-1", site="hospital-1", study=study, options=SiteOptions(follow_links=True)
+    )
 
 
 @REAL

@@ -8,6 +8,7 @@ import pytest
 from scipy.signal import find_peaks
 
 from fedsynth.errors import StudyError
+from fedsynth.recordings.readers.samples import Notes, Request, gather
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.readers.wfdb import read_wfdb
 from fedsynth.recordings.toy.cohort import write_toy_cohort
@@ -122,7 +123,7 @@ def test_a_record_reads_back_within_half_a_step_of_12_bits(
 
     write_record(tmp_path / "sub-001", signal, channels=channels, sfreq=250.0)
 
-    plan = STUDY.signal.model_copy(update={"channels": channels})
-    read = read_wfdb(tmp_path / "sub-001.hea", plan)
+    notes = Notes()
+    read = gather(read_wfdb(tmp_path / "sub-001.hea", Request(channels, 250.0), notes), notes)
     assert np.abs(read.signal - signal).max() <= 2.5 + 1e-3  # 200 steps per millivolt
     assert read.remarks == ()

@@ -1,0 +1,112 @@
+"""Fingerprints: the same signal is known however it was saved, and different people are not joined."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsynth.recordings.fingerprints import KEPT, RUN, fingerprints
+from fedsynth.recordings.people import copies, is_copy, people_of
+from fedsynth.recordings.recording import Recording
+
+
+def brain(seed: int, n_times: int = 4000) -> np.ndarray:
+    """A slow wave with noise, in steps of a 12-bit converter."""
+    rng = np.random.default_rng(seed)
+    return np.rint(np.cumsum(rng.normal(0, 6, n_times)) + rng.normal(0, 9, n_times)).astype(np.int16)
+
+
+SAVED: dict[str, object] = {
+    "as it was": lambda x: x,
+    "in 24 bits": lambda x: x.astype(np.int32) << 8,
+    "with another zero": lambda x: x.astype(np.int32) + 32768,
+    "in microvolts": lambda x: x * (20 / 39) + 4200.0,
+    "in volts": lambda x: x * (1e-6 * 20 / 39),
+    "in single precision": lambda x: (x * (20 / 39)).astype(np.float32),
+    "as decimals": lambda x: np.round(x * 0.25, 2),
+    "padded to whole data records": lambda x: np.concatenate([x, np.zeros(400, np.int16)]),
+    "cut to whole data records": lambda x: x[:-300],
+    "with its beginning cut off": lambda x: x[300:],
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_signal_is_known_again_however_it_was_saved(name: str, seed: int) -> None:
+    wave = brain(seed)
+    before, after = set(fingerprints(wave)), set(fingerprints(SAVED[name](wave)))  # type: ignore[operator]
+
+    assert len(before) == KEPT
+    assert 2 * len(before & after) >= KEPT
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(np.zeros(4000, np.int16), id="flat"),
+        pytest.param(np.full(4000, 32767, np.int16), id="at a rail"),
+        pytest.param(np.arange(4000) % 128, id="counter"),
+        pytest.param(np.arange(4000, dtype=np.int64), id="ramp"),
+        pytest.param(np.where(np.arange(4000) // 50 % 2, 100, -100), id="calibration by a square wave"),
+        pytest.param((np.arange(4000) % 1000 == 0).astype(int) * 5, id="trigger"),
+        pytest.param(np.full(4000, np.nan), id="no samples"),
+        pytest.param(np.zeros(0, np.int16), id="empty"),
+        pytest.param(brain(1)[:RUN], id="shorter than a stretch"),
+        pytest.param(np.float64([0, 1e300, -1e300] * 100), id="huge"),
+    ],
+)
+def test_signals_that_are_alike_in_everybody_have_no_fingerprint(values: np.ndarray) -> None:
+    assert fingerprints(values) == ()
+
+
+def test_flat_stretches_do_not_stand_for_a_signal() -> None:
+    one, other = brain(1), brain(2)
+    one[1000:3000] = 77
+    other[500:3500] = 77
+
+    assert len(set(fingerprints(one))) == KEPT
+    assert not set(fingerprints(one)) & set(fingerprints(other))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_different_signals_share_nothing(a: int, b: int) -> None:
+    if a != b:
+        assert not set(fingerprints(brain(a))) & set(fingerprints(brain(b)))
+
+
+def held(subject: str, *waves: np.ndarray, used: int = 1, digest: str) -> Recording:
+    signal = np.stack([wave[:3000] for wave in waves[:used]]).astype(np.float32)
+    prints = tuple(fingerprints(wave) for wave in waves)
+    return Recording(signal, 128.0, ("C3", "C4")[:used], subject, "ill", digest, fingerprints=prints)
+
+
+def test_a_recording_saved_again_is_one_person_and_counts_once() -> None:
+    a, b, c = brain(1), brain(2), brain(3)
+    recordings = [
+        held("one", a, b, c, used=2, digest="1"),
+        held("two", a, b, used=2, digest="2"),  # an unused channel was dropped
+        held("three", b, a, c, used=2, digest="3"),  # reordered in the file, and then by the study
+        held("four", brain(4), brain(5), brain(6), used=2, digest="4"),
+        held("one", a[:-200], b[:-200], used=2, digest="5"),
+    ]
+
+    assert people_of(recordings) == [0, 0, 0, 1, 0]
+    assert is_copy(recordings) == [False, True, True, False, True]
+    assert copies(recordings) == (1, 2)
+
+
+def test_a_study_of_other_channels_of_the_same_recording_finds_the_same_person_but_no_copy() -> None:
+    a, b = brain(1), brain(2)
+    one, two = held("one", a, b, digest="1"), held("two", b, a, digest="2")
+
+    assert people_of([one, two]) == [0, 0]
+    assert is_copy([one, two]) == [False, False]
+
+
+def test_recordings_without_fingerprints_are_known_by_their_data_alone() -> None:
+    flat = np.zeros(4000, np.int16)
+    recordings = [held(name, flat, digest=name) for name in ("a", "b")]
+
+    assert people_of(recordings) == [0, 1]
+    assert is_copy(recordings) == [False, False]
