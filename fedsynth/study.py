@@ -9,17 +9,23 @@ import hashlib
 import json
 import math
 import tomllib
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from fedsynth.errors import StudyError
 from fedsynth.privacy.statement import LARGEST_EPSILON
+from fedsynth.recording_plan import LabelPlan as LabelPlan
+from fedsynth.recording_plan import Modality as Modality
+from fedsynth.recording_plan import Name as Name
+from fedsynth.recording_plan import Page
+from fedsynth.recording_plan import RecordingFormat as RecordingFormat
+from fedsynth.recording_plan import SignalPlan as SignalPlan
+from fedsynth.recording_plan import WindowPlan as WindowPlan
+from fedsynth.recording_plan import rate_ratio as rate_ratio
 from fedsynth.toml import dumps
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PrivacyUnit = Literal["subject", "recording", "window"]
 Trust = Literal["site", "aggregate"]
 EstimatorName = Literal["moments", "mean-embedding", "evolution"]
@@ -28,105 +34,12 @@ Train = Literal["adapters", "low-rank", "all"]
 """What of a family learns in rounds of gradients."""
 Start = Literal["prior", "scratch"]
 """Where layers begin that learn."""
-RecordingFormat = Literal["edf", "text", "wfdb"]
-"""What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
-Modality = Literal["eeg", "ecg"]
-"""What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
 _PLAIN_ROUNDS = 10
 _MANY_SITES = 4  # from which one is expected to work against the others
-_LARGEST_RATIO = 100_000
 _PEOPLE_PER_DELTA = 10  # delta is at most one tenth of one over the least number of people
 
 
-class _Page(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SignalPlan(_Page):
-    """What a recording must look like, and the filter applied to it before windows are cut.
-
-    `sfreq` is the rate of the windows and `recorded_sfreq` that of the recordings, both in Hz; they are equal
-    unless the study says otherwise. `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in
-    microvolts: a public constant, which also becomes the physical range of the files of a release. `missing` says
-    what becomes of a recording without one of the channels.
-    """
-
-    modality: Modality
-    format: RecordingFormat
-    channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
-    sfreq: float = Field(ge=50, le=1024)
-    recorded_sfreq: float | None = Field(default=None, ge=50, le=32_768)
-    missing: Literal["refuse", "leave out"] = "refuse"
-    bandpass: tuple[float, float] = (0.5, 40.0)
-    range_uv: float = Field(default=1000.0, gt=0, le=100_000)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        low, high = self.bandpass
-        half = min(self.sfreq, self.rate_as_recorded) / 2
-        if not 0 < low < high < half:
-            raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {half:g} Hz")
-        if len(set(self.channels)) != len(self.channels):
-            raise ValueError("a channel is listed twice")
-        if max(self.resampling) > _LARGEST_RATIO:
-            raise ValueError(
-                f"recorded_sfreq {self.rate_as_recorded!r} and sfreq {self.sfreq!r} have no ratio of whole numbers "
-                f"up to {_LARGEST_RATIO}; choose an sfreq that has one"
-            )
-        return self
-
-    @property
-    def rate_as_recorded(self) -> float:
-        """The sampling frequency that a recording must have, in Hz."""
-        return self.sfreq if self.recorded_sfreq is None else self.recorded_sfreq
-
-    @property
-    def resampling(self) -> tuple[int, int]:
-        """The whole numbers (up, down) by whose ratio recordings are resampled; (1, 1) where they are not."""
-        return rate_ratio(self.rate_as_recorded, self.sfreq)
-
-
-class WindowPlan(_Page):
-    """Windows of `n_times` samples, at most `per_recording` of them, spread evenly over each recording.
-
-    With beats for labels, at most `per_recording` windows of each label, spread evenly over its beats.
-    """
-
-    n_times: int = Field(ge=64, le=8192)
-    per_recording: int = Field(default=16, ge=1, le=1000)
-
-
-class LabelPlan(_Page):
-    """The labels of a study, where each recording's label stands, and what the raw value is called here.
-
-    `source` is "file name" (the letters before the digits: `Z001.txt` is Z), "participants.tsv", whose `column`
-    holds the label of each participant, "recordings.tsv", whose rows name a recording, its participant and, in
-    `column`, its label, or "beats": each window is centred on a beat of the recording's annotations, and the
-    beat's symbol is the label. `rename` maps raw values to names; a raw value that gives no name of this study is
-    refused, or left out where `others` says so. `positive` is the label whose AUROC against all the others is
-    reported.
-    """
-
-    names: tuple[Name, ...] = Field(min_length=2, max_length=20)
-    source: Literal["file name", "participants.tsv", "recordings.tsv", "beats"]
-    column: str = "group"
-    rename: dict[str, Name] = Field(default_factory=dict)
-    others: Literal["refuse", "leave out"] = "refuse"
-    positive: Name
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if len(set(self.names)) != len(self.names):
-            raise ValueError("a label is listed twice")
-        if self.positive not in self.names:
-            raise ValueError(f"positive is {self.positive!r}, which is not one of names")
-        for target in self.rename.values():
-            if target not in self.names:
-                raise ValueError(f"rename leads to {target!r}, which is not one of names")
-        return self
-
-
-class PrivacyPlan(_Page):
+class PrivacyPlan(Page):
     """The promise that is asked for: epsilon and delta per unit, add-or-remove adjacency, and whom to trust.
 
     With `trust = "site"` every site adds the full noise. With `trust = "aggregate"` sites add shares of it, and
@@ -156,7 +69,7 @@ class PrivacyPlan(_Page):
         return math.isfinite(self.epsilon)
 
 
-class CohortPlan(_Page):
+class CohortPlan(Page):
     """Which sites take part. `expected_units` is a public guess at the units one site trains on.
 
     With `sites` empty, every folder beside each other takes part. `expected_units` chooses the anchor's constants
@@ -189,7 +102,7 @@ class CohortPlan(_Page):
         return self.dishonest
 
 
-class FamilyPlan(_Page):
+class FamilyPlan(Page):
     """The generator family and its hyperparameters (checked by the family itself).
 
     `train` says what of the family learns in rounds: "adapters" a few numbers for each label (of a GAN everything,
@@ -216,7 +129,7 @@ def _private_step(value: Any) -> Any:
     return "batched" if value == "together" else value
 
 
-class TrainingPlan(_Page):
+class TrainingPlan(Page):
     """How rounds are cut and how epsilon is shared; public constants.
 
     `estimator` is the way from private sums to the anchor. `gradient_share` is the part of epsilon that DP-SGD may
@@ -250,7 +163,7 @@ class TrainingPlan(_Page):
         return self
 
 
-class ReleasePlan(_Page):
+class ReleasePlan(Page):
     """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise."""
 
     windows_per_label: int = Field(default=2000, ge=1, le=1_000_000)
@@ -260,7 +173,7 @@ class ReleasePlan(_Page):
     publisher: str = "fedsynth rehearsal"
 
 
-class Study(_Page):
+class Study(Page):
     """Everything the parties agree on before a recording is opened.
 
     >>> example = Path("examples/bonn/study.toml")
@@ -341,18 +254,6 @@ class Study(_Page):
     def digest(self) -> str:
         """SHA-256 of the effective configuration (defaults filled in), as 64 hexadecimal digits."""
         return hashlib.sha256(canonical(self.to_plain()).encode()).hexdigest()
-
-
-def rate_ratio(before: float, after: float) -> tuple[int, int]:
-    """Return (up, down), without a common divisor, so that `before` times up / down is `after`.
-
-    Rates count as the decimals that are written, so that 173.61 is 17361 hundredths.
-
-    >>> rate_ratio(360.0, 180.0), rate_ratio(173.61, 128.0)
-    ((1, 2), (12800, 17361))
-    """
-    ratio = Fraction(repr(after)) / Fraction(repr(before))
-    return ratio.numerator, ratio.denominator
 
 
 def canonical(value: Any) -> str:

@@ -7,17 +7,47 @@ EEG: what stays within 2 uV is called electrocerebral inactivity (American Clini
 guideline 6 of 2016, doi:10.1097/WNP.0000000000000322), and amplifiers alone make about as much; seizures seen from
 inside the skull come to some millivolts. ECG: deflections below 20 uV are not to be called waves, and amplifiers
 must bear 10 mV from peak to peak (IEC 60601-2-25:2011), of which twice is allowed here for wandering baselines.
+Steepest steps: for EEG 50 uV/ms, the largest that BrainVision Analyzer allows by default; for ECG 320 uV/ms, the
+fastest change that electrocardiographs must follow (IEC 60601-2-25:2011).
 """
+
+from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.study import Modality
 
-BOUNDS_UV: dict[Modality, tuple[float, float]] = {"eeg": (2.0, 5_000.0), "ecg": (20.0, 20_000.0)}
-"""Least and largest amplitude of a channel, in microvolts from peak to peak within a second."""
 
-_TYPICAL_UV: dict[Modality, tuple[float, float]] = {"eeg": (5.0, 2_000.0), "ecg": (100.0, 10_000.0)}
+@dataclass(frozen=True)
+class Limits:
+    """What one kind of signal can look like.
+
+    `bounds_uv` are the least and largest amplitude of a channel, in microvolts from peak to peak within a second,
+    and `usual_uv` those that nearly all have. `slope_uv_per_ms` is the steepest step that a body makes.
+    """
+
+    bounds_uv: tuple[float, float]
+    usual_uv: tuple[float, float]
+    slope_uv_per_ms: float
+
+
+def limits_of(modality: Modality) -> Limits:
+    """Return the public limits of a kind of signal.
+
+    >>> limits_of("ecg").bounds_uv
+    (20.0, 20000.0)
+    """
+    match modality:
+        case "eeg":
+            return Limits((2.0, 5_000.0), (5.0, 2_000.0), 50.0)
+        case "ecg":
+            return Limits((20.0, 20_000.0), (100.0, 10_000.0), 320.0)
+        case other:
+            assert_never(other)
+
+
 _MIX_UPS = {
     1e-3: "millivolts that are called microvolts",
     1e-6: "volts that are called microvolts, or millivolts called nanovolts",
@@ -49,12 +79,13 @@ def doubt(found: float, *, modality: Modality) -> str | None:
     >>> "1000 times too small" in doubt(0.08, modality="eeg")
     True
     """
-    least, largest = BOUNDS_UV[modality]
+    limits = limits_of(modality)
+    least, largest = limits.bounds_uv
     if least <= found <= largest:
         return None
     side, bound = ("below", least) if found < least else ("above", largest)
     said = f"within a second it spans {side} {bound:g} uV from peak to peak, as no {modality.upper()} does"
-    low, high = _TYPICAL_UV[modality]
+    low, high = limits.usual_uv
     for factor, what in _MIX_UPS.items():
         if low <= found / factor <= high:
             size = f"{round(max(factor, 1 / factor))} times too {'small' if factor < 1 else 'large'}"

@@ -1,15 +1,20 @@
 """Windows: from a site's recordings to windows of equal length and rate, filtered, clipped and numbered."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.artefacts import artefacts
 from fedsynth.recordings.filters import band_pass, resample
 from fedsynth.recordings.people import is_copy, people_of
 from fedsynth.recordings.recording import Beats, Recording, Windows
-from fedsynth.study import Study
+from fedsynth.study import Study, rate_ratio
+
+log = logging.getLogger(__name__)
 
 
 def cut(recording: Recording, *, n_times: int, at_most: int) -> NDArray[np.float32]:
@@ -33,12 +38,21 @@ def cut(recording: Recording, *, n_times: int, at_most: int) -> NDArray[np.float
     >>> cut(Recording(ramp, 128, ("Cz",), "", "", ""), n_times=2, at_most=2)[:, 0, 0].tolist()
     [1.0, 6.0]
     """
-    total = recording.signal.shape[1]
+    starts = evenly(recording.signal.shape[1], n_times=n_times, at_most=at_most)
+    return _at(recording, starts, n_times=n_times)
+
+
+def evenly(total: int, *, n_times: int, at_most: int) -> NDArray[np.int64]:
+    """Return where windows begin that are spread evenly over a stretch of `total` samples, shape (window,).
+
+    Raises:
+        RecordingError: the stretch is shorter than one window.
+    """
     n_windows = min(at_most, total // n_times)
     if n_windows == 0:
         raise RecordingError(f"the recording is too short: {total} samples, and one window takes {n_times}")
     starts = [((2 * index + 1) * total - n_windows * n_times) // (2 * n_windows) for index in range(n_windows)]
-    return np.stack([recording.signal[:, start : start + n_times] for start in starts]).astype(np.float32)
+    return np.array(starts, dtype=np.int64)
 
 
 def around_beats(
@@ -65,38 +79,79 @@ def around_beats(
     >>> windows[:, 0, 2].tolist(), labels.tolist()
     ([4.0, 7.0], [1, 0])
     """
+    starts, labels = beside_beats(beats, total=recording.signal.shape[1], n_times=n_times, at_most=at_most)
+    return _at(recording, starts, n_times=n_times), labels
+
+
+def beside_beats(
+    beats: Beats, *, total: int, n_times: int, at_most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the windows of `around_beats` begin, and their labels, shape (window,)."""
     starts = beats.samples - n_times // 2
-    inside = (starts >= 0) & (starts + n_times <= recording.signal.shape[1])
+    inside = (starts >= 0) & (starts + n_times <= total)
     chosen: list[int] = []
     for label in np.unique(beats.labels):
         mine = np.flatnonzero(inside & (beats.labels == label))
         count = min(at_most, len(mine))
         chosen += [int(mine[(2 * index + 1) * len(mine) // (2 * count)]) for index in range(count)]
-    chosen.sort()
-    empty = np.empty((0, len(recording.signal), n_times), dtype=np.float32)
-    pieces = [recording.signal[:, starts[index] : starts[index] + n_times][None] for index in chosen]
-    return np.concatenate([empty, *pieces]).astype(np.float32), beats.labels[np.array(chosen, dtype=np.int64)]
+    kept = np.array(sorted(chosen), dtype=np.int64)
+    return starts[kept], beats.labels[kept]
+
+
+def clean(
+    recording: Recording, starts: NDArray[np.int64], *, ratio: tuple[int, int], n_times: int, study: Study
+) -> tuple[NDArray[np.bool_], Counter[tuple[str, str]]]:
+    """Tell which windows are free of artefacts in the samples as recorded.
+
+    Args:
+        recording: as read, before any filter.
+        starts: of windows at the study's rate, shape (window,).
+        ratio: (up, down) from the recording's rate to the study's.
+        n_times: of a window at the study's rate.
+        study: for the kind of signal.
+
+    Returns:
+        Flags, shape (window,), and how many windows broke each rule on each channel.
+    """
+    up, down = ratio
+    counts: Counter[tuple[str, str]] = Counter()
+    flags = np.ones(len(starts), dtype=bool)
+    for place, start in enumerate(starts.tolist()):
+        first, last = start * down // up, -((-(start + n_times) * down) // up)
+        window = recording.signal[:, first : min(last, recording.signal.shape[1])]
+        found = artefacts(window, sfreq=recording.sfreq, modality=study.signal.modality)
+        for rule, broken in found.items():
+            counts.update((rule, recording.channels[index]) for index in np.flatnonzero(broken))
+            flags[place] &= not broken.any()
+    return flags, counts
 
 
 def windows_of(
-    recordings: list[Recording], *, study: Study, progress: Callable[[int, int], None] | None = None
+    recordings: list[Recording],
+    *,
+    study: Study,
+    site: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Windows:
     """Filter every recording, bring it to the study's rate, cut it, and clip it to the study's public range.
 
     Subjects and recordings are numbered from 0 in the order in which they come; a subject is one person under
-    however many names (`fedsynth.recordings.people`), and a recording that is there twice is cut once. How many
-    samples were clipped is not reported: that would be a statement about the recordings.
+    however many names (`fedsynth.recordings.people`), and a recording that is there twice is cut once. Windows with
+    an artefact on any channel are left out, unless the study keeps them; others do not take their place, so that
+    each window stands or falls alone. How many, by rule and channel, is logged for the site's own eyes.
 
     Args:
         recordings: of one site, as `read_site` returns them.
         study: for the band, the windows, the labels and the range.
+        site: its name, for the log.
         progress: called with (recordings done, recordings in all).
 
     Raises:
         RecordingError: a recording shorter than one window, or with a label that the study does not have.
     """
-    signals, labels, subjects, numbers = [], [], [], []
-    limit = study.signal.range_uv
+    signals, labels, subjects, numbers = list[NDArray[np.float32]](), list[int](), list[int](), list[int]()
+    limit, n_times, at_most = study.signal.range_uv, study.windows.n_times, study.windows.per_recording
+    broken, left_out, in_all = Counter[tuple[str, str]](), 0, 0
     for number, (recording, person, copy) in enumerate(
         zip(recordings, people_of(recordings), is_copy(recordings), strict=True)
     ):
@@ -105,18 +160,28 @@ def windows_of(
         if copy:
             continue
         filtered = resample(band_pass(recording, bandpass=study.signal.bandpass), sfreq=study.signal.sfreq)
-        n_times, at_most = study.windows.n_times, study.windows.per_recording
+        total = filtered.signal.shape[1]
         if filtered.beats is not None:
-            windows, found = around_beats(filtered, filtered.beats, n_times=n_times, at_most=at_most)
-            labels += found.tolist()
+            starts, found = beside_beats(filtered.beats, total=total, n_times=n_times, at_most=at_most)
         else:
-            windows = cut(filtered, n_times=n_times, at_most=at_most)
-            labels += [study.labels.names.index(recording.label)] * len(windows)
+            starts = evenly(total, n_times=n_times, at_most=at_most)
+            found = np.full(len(starts), study.labels.names.index(recording.label), dtype=np.int64)
+        if study.windows.artefacts == "leave out":
+            ratio = rate_ratio(recording.sfreq, study.signal.sfreq)
+            kept, counts = clean(recording, starts, ratio=ratio, n_times=n_times, study=study)
+            broken.update(counts)
+            left_out, in_all = left_out + int((~kept).sum()), in_all + len(kept)
+            starts, found = starts[kept], found[kept]
+        windows = _at(filtered, starts, n_times=n_times)
+        labels += found.tolist()
         signals.append(np.clip(windows, -limit, limit))
         subjects += [person] * len(windows)
         numbers += [number] * len(windows)
         if progress:
             progress(number + 1, len(recordings))
+    if left_out:
+        said = ", ".join(f"{rule} on {channel} {count}" for (rule, channel), count in sorted(broken.items()))
+        log.warning("site %r: %d of %d windows are left out for artefacts: %s", site, left_out, in_all, said)
     empty = np.empty((0, len(study.signal.channels), study.windows.n_times), dtype=np.float32)
     return Windows(
         signal=np.concatenate([empty, *signals]),
@@ -127,3 +192,9 @@ def windows_of(
         channels=study.signal.channels,
         sfreq=study.signal.sfreq,
     )
+
+
+def _at(recording: Recording, starts: NDArray[np.int64], *, n_times: int) -> NDArray[np.float32]:
+    empty = np.empty((0, len(recording.signal), n_times), dtype=np.float32)
+    pieces = [recording.signal[:, start : start + n_times][None] for start in starts.tolist()]
+    return np.concatenate([empty, *pieces]).astype(np.float32)

@@ -97,7 +97,8 @@ def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Pr
     """
     return {
         name: Held(
-            recordings, windows_of(recordings, study=study, progress=partial(progress, f"windows of {name}"))
+            recordings,
+            windows_of(recordings, study=study, site=name, progress=partial(progress, f"windows of {name}")),
         )
         for name, recordings in sites.items()
     }

@@ -1,0 +1,117 @@
+"""The pages of a study that say what recordings look like, how windows are cut, and where labels stand."""
+
+from fractions import Fraction
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+RecordingFormat = Literal["edf", "text", "wfdb"]
+"""What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
+Modality = Literal["eeg", "ecg"]
+"""What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
+_LARGEST_RATIO = 100_000
+
+
+class Page(BaseModel):
+    """A table of a study file: frozen, and without keys that are not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SignalPlan(Page):
+    """What a recording must look like, and the filter applied to it before windows are cut.
+
+    `sfreq` is the rate of the windows and `recorded_sfreq` that of the recordings, both in Hz; they are equal
+    unless the study says otherwise. `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in
+    microvolts: a public constant, which also becomes the physical range of the files of a release. `missing` says
+    what becomes of a recording without one of the channels.
+    """
+
+    modality: Modality
+    format: RecordingFormat
+    channels: tuple[Name, ...] = Field(min_length=1, max_length=64)
+    sfreq: float = Field(ge=50, le=1024)
+    recorded_sfreq: float | None = Field(default=None, ge=50, le=32_768)
+    missing: Literal["refuse", "leave out"] = "refuse"
+    bandpass: tuple[float, float] = (0.5, 40.0)
+    range_uv: float = Field(default=1000.0, gt=0, le=100_000)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.bandpass
+        half = min(self.sfreq, self.rate_as_recorded) / 2
+        if not 0 < low < high < half:
+            raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {half:g} Hz")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("a channel is listed twice")
+        if max(self.resampling) > _LARGEST_RATIO:
+            raise ValueError(
+                f"recorded_sfreq {self.rate_as_recorded!r} and sfreq {self.sfreq!r} have no ratio of whole numbers "
+                f"up to {_LARGEST_RATIO}; choose an sfreq that has one"
+            )
+        return self
+
+    @property
+    def rate_as_recorded(self) -> float:
+        """The sampling frequency that a recording must have, in Hz."""
+        return self.sfreq if self.recorded_sfreq is None else self.recorded_sfreq
+
+    @property
+    def resampling(self) -> tuple[int, int]:
+        """The whole numbers (up, down) by whose ratio recordings are resampled; (1, 1) where they are not."""
+        return rate_ratio(self.rate_as_recorded, self.sfreq)
+
+
+class WindowPlan(Page):
+    """Windows of `n_times` samples, at most `per_recording` of them, spread evenly over each recording.
+
+    With beats for labels, at most `per_recording` windows of each label, spread evenly over its beats. Windows with
+    an artefact, by rules with public constants (`fedsynth.recordings.artefacts`), are left out or kept.
+    """
+
+    n_times: int = Field(ge=64, le=8192)
+    per_recording: int = Field(default=16, ge=1, le=1000)
+    artefacts: Literal["leave out", "keep"] = "leave out"
+
+
+class LabelPlan(Page):
+    """The labels of a study, where each recording's label stands, and what the raw value is called here.
+
+    `source` is "file name" (the letters before the digits: `Z001.txt` is Z), "participants.tsv", whose `column`
+    holds the label of each participant, "recordings.tsv", whose rows name a recording, its participant and, in
+    `column`, its label, or "beats": each window is centred on a beat of the recording's annotations, and the
+    beat's symbol is the label. `rename` maps raw values to names; a raw value that gives no name of this study is
+    refused, or left out where `others` says so. `positive` is the label whose AUROC against all the others is
+    reported.
+    """
+
+    names: tuple[Name, ...] = Field(min_length=2, max_length=20)
+    source: Literal["file name", "participants.tsv", "recordings.tsv", "beats"]
+    column: str = "group"
+    rename: dict[str, Name] = Field(default_factory=dict)
+    others: Literal["refuse", "leave out"] = "refuse"
+    positive: Name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a label is listed twice")
+        if self.positive not in self.names:
+            raise ValueError(f"positive is {self.positive!r}, which is not one of names")
+        for target in self.rename.values():
+            if target not in self.names:
+                raise ValueError(f"rename leads to {target!r}, which is not one of names")
+        return self
+
+
+def rate_ratio(before: float, after: float) -> tuple[int, int]:
+    """Return (up, down), without a common divisor, so that `before` times up / down is `after`.
+
+    Rates count as the decimals that are written, so that 173.61 is 17361 hundredths.
+
+    >>> rate_ratio(360.0, 180.0), rate_ratio(173.61, 128.0)
+    ((1, 2), (12800, 17361))
+    """
+    ratio = Fraction(repr(after)) / Fraction(repr(before))
+    return ratio.numerator, ratio.denominator
