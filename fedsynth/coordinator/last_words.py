@@ -29,6 +29,10 @@ class LastWords:
         """Return the last word of every site that was heard."""
         return self._words
 
+    def charged(self, site: str) -> int:
+        """Return for how many of this run's orders a site said that it was charged."""
+        return self._words[site].charged if site in self._words else 0
+
     def go_on(self, words: Mapping[str, LastWord]) -> None:
         """Take over what was heard before a crash."""
         self._words = dict(words)

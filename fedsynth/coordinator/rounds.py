@@ -38,7 +38,7 @@ from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
-from fedsynth.wire.order import STATEMENT_STEP, Order
+from fedsynth.wire.order import STATEMENT_STEP, Order, PackedOrder
 from fedsynth.wire.update import Update
 
 
@@ -146,6 +146,7 @@ class _Run:
         self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
         self.scores: tuple[Score, ...] = ()
         self.done: dict[str, list[int]] = {}  # numbers of steps
+        self.asked: dict[str, set[int]] = {}  # the same, of those that were ordered
         self.words = LastWords(run=run, plan=plan.digest, roster=roster)
         self.words.check(self.alive)
         self.secure_cohort = secure_cohort_of(self.study, roster)
@@ -188,6 +189,7 @@ class _Run:
         state = RunState.from_bytes(self.checkpoint.state)
         self.step, self.alive, self.units = state.step, list(state.alive), dict(state.units)
         self.done = {site: list(steps) for site, steps in state.done.items()}
+        self.asked = {site: set(steps) for site, steps in state.asked.items()}
         self.words.go_on(state.words)
         self.scores, self.windows, self.classifier = state.scores, state.windows, state.classifier
         self.generator = Generator.from_tensors(self.study, state.generator)
@@ -213,6 +215,7 @@ class _Run:
             alive=tuple(self.alive),
             units=self.units,
             done={site: tuple(steps) for site, steps in self.done.items()},
+            asked={site: tuple(sorted(steps)) for site, steps in self.asked.items()},
             words=self.words.by_site,
             generator=self.generator.tensors(),
             random=torch.get_rng_state(),
@@ -326,7 +329,7 @@ class _Run:
 
     def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
-        self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
+        updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
         for site, done in self.done.items():
             # Whoever contributed is in the generator; without its ledger's word nothing can be promised. Whoever is
             # away has said it with its last answer.
@@ -335,6 +338,13 @@ class _Run:
                     f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
                     "the run makes no statement and cannot be released"
                 )
+        # Whoever cannot be asked any more may have been charged for what it never answered.
+        silent = {site: steps for site, steps in self.asked.items() if site not in updates or updates[site].refused}
+        unheard = tuple(
+            (site, open_orders)
+            for site, steps in sorted(silent.items())
+            if (open_orders := len(steps) - self.words.charged(site)) > 0
+        )
         # Whoever was charged and dropped out before its answer counted has spent all the same.
         words = {site: word for site, word in self.words.by_site.items() if site in self.done or word.charged}
         delta = self.study.privacy.delta
@@ -353,6 +363,7 @@ class _Run:
             assumes=assumptions(self.secure_cohort, self.study, engine=made.engine),
             made=made,
             sites=sites,
+            unheard=unheard,
         )
         return statement, {site: word.ledger_length for site, word in words.items()}
 
@@ -406,6 +417,10 @@ class _Run:
         before = self.checkpoint.next_heard() if self.checkpoint else None
         there = set(self.transport.sites())  # whoever is away now may have been there before a crash
         asked = {site: order for site, order in orders.items() if site in there}
+        for site in orders if before else asked:
+            order = PackedOrder.from_bytes(orders[site])
+            if order.step >= 0 and not order.stage:
+                self.asked.setdefault(site, set()).add(order.step)
         heard: dict[str, bytes] = {}
         for site, data in before.answers.items() if before else self.transport.exchange(asked):
             heard[site] = data

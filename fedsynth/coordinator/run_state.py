@@ -15,7 +15,7 @@ from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.message import as_tensors, message_in
 
 _GROUPS = ("generator", "trainer", "classifier", "secure", "random")
-_FIELDS = {"step", "alive", "units", "done", "words", "scores", "windows", "training"}
+_FIELDS = {"step", "alive", "units", "done", "asked", "words", "scores", "windows", "training"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class RunState:
         alive: sites that are still asked.
         units: what each site's share in a mean is.
         done: the steps that each site is known to have answered, by number.
+        asked: the steps that each site was sent an order for.
         words: each site's last word on its ledger, whose signature was looked at when it came.
         generator: parts and anchor.
         random: the state of torch's generator, which makes the public side of training.
@@ -42,6 +43,7 @@ class RunState:
     alive: tuple[str, ...]
     units: Mapping[str, float]
     done: Mapping[str, tuple[int, ...]]
+    asked: Mapping[str, tuple[int, ...]]
     words: Mapping[str, LastWord]
     generator: Mapping[str, Tensor]
     random: Tensor
@@ -59,6 +61,7 @@ class RunState:
             "alive": list(self.alive),
             "units": dict(self.units),
             "done": {site: _stretches(steps) for site, steps in self.done.items()},
+            "asked": {site: _stretches(steps) for site, steps in self.asked.items()},
             "words": {site: word.as_json() for site, word in self.words.items()},
             "scores": [asdict(score) for score in self.scores],
             "windows": self.windows,
@@ -93,10 +96,8 @@ class RunState:
                 step=int(header["step"]),
                 alive=tuple(map(str, header["alive"])),
                 units={str(site): float(units) for site, units in header["units"].items()},
-                done={
-                    str(site): tuple(step for first, count in stretches for step in range(first, first + count))
-                    for site, stretches in header["done"].items()
-                },
+                done=_steps(header["done"]),
+                asked=_steps(header["asked"]),
                 words={str(site): LastWord.from_json(raw) for site, raw in header["words"].items()},
                 generator=groups["generator"],
                 random=groups["random"]["state"].to(torch.uint8),
@@ -111,6 +112,13 @@ class RunState:
             raise RunError(
                 "the state kept of this run cannot be read; it was written by another version. Nothing was asked"
             ) from error
+
+
+def _steps(found: Mapping[str, list[list[int]]]) -> dict[str, tuple[int, ...]]:
+    return {
+        str(site): tuple(step for first, count in stretches for step in range(first, first + count))
+        for site, stretches in found.items()
+    }
 
 
 def _stretches(steps: Iterable[int]) -> list[list[int]]:

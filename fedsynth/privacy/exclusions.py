@@ -1,15 +1,18 @@
 """What a promise is not about: facts that no noise covers, in sentences that follow from how a run was made."""
 
+from collections.abc import Sequence
+
 from fedsynth.privacy.making import ENGINES, Making
 
 
-def exclusions(made: Making, *, unit: str, trust: str) -> tuple[str, ...]:
+def exclusions(made: Making, *, unit: str, trust: str, unheard: Sequence[tuple[str, int]] = ()) -> tuple[str, ...]:
     """Say what epsilon and delta do not cover; the same facts give the same sentences.
 
     Args:
         made: how the run was made.
         unit: of the promise.
         trust: "site" or "aggregate".
+        unheard: sites, and how many orders each may have been charged for without its word.
     """
     out = [
         "whether a site takes part: before the first order it approves a study or declines it, and whom it holds "
@@ -27,4 +30,9 @@ def exclusions(made: Making, *, unit: str, trust: str) -> tuple[str, ...]:
         out.append("the made-up people: some scores are computed from them without noise, for nobody was recorded")
     if ENGINES[made.engine].is_rehearsal:
         out.append("the rehearsal's own folder, which holds every site's windows and is no part of a release")
+    for site, orders in unheard:
+        out.append(
+            f"what site {site} did with {orders} order{'s' * (orders > 1)} to which no answer of it stands: its "
+            "ledger may count them, and nothing that came of them is in this release"
+        )
     return tuple(out)

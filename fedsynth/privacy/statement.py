@@ -69,7 +69,8 @@ class PrivacyStatement:
 
     `composes` says over what: this run only, or all that stands in the sites' ledgers. `assumes` says in one
     sentence who must behave for the promise to hold, `overlap` what becomes of a person treated at two sites,
-    `made` how the windows were made and which they are.
+    `made` how the windows were made and which they are. `unheard` names sites that could not be asked any more, and
+    how many orders each may have been charged for that its last word does not hold.
     """
 
     epsilon: float
@@ -84,6 +85,7 @@ class PrivacyStatement:
     assumes: str
     made: Making
     sites: tuple[SiteStatement, ...]
+    unheard: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_private(self) -> bool:
@@ -93,7 +95,7 @@ class PrivacyStatement:
     @property
     def excludes(self) -> tuple[str, ...]:
         """What the promise is not about, in sentences that follow from the other fields."""
-        return exclusions(self.made, unit=self.unit, trust=self.trust)
+        return exclusions(self.made, unit=self.unit, trust=self.trust, unheard=self.unheard)
 
     def sentence(self) -> str:
         """Say the promise in one sentence, with the unit as prominent as epsilon."""
@@ -145,6 +147,7 @@ class PrivacyStatement:
             "excludes": list(self.excludes),
             "made": self.made.as_json(),
             "sites": [_site_json(site) for site in self.sites],
+            "unheard": [{"site": site, "orders": orders} for site, orders in self.unheard],
         }
         return json.dumps(body, indent=2, allow_nan=False) + "\n"
 
@@ -171,6 +174,7 @@ class PrivacyStatement:
                 assumes=raw["assumes"],
                 made=_made(raw),
                 sites=tuple(_site_from_json(site) for site in raw["sites"]),
+                unheard=_unheard(raw),
             )
             _check_excludes(raw, statement)
         except (KeyError, TypeError, ValueError, OverflowError, PrivacyError) as error:
@@ -215,6 +219,13 @@ def _up(value: float) -> str:
 
 def _number(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
+
+
+def _unheard(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    found = tuple((item["site"], item["orders"]) for item in raw.get("unheard", ()))
+    if any(type(site) is not str or type(orders) is not int or orders < 1 for site, orders in found):
+        raise ValueError("who was not heard is not said by site and number of orders")
+    return found
 
 
 def _check_excludes(raw: dict[str, Any], statement: PrivacyStatement) -> None:

@@ -63,7 +63,7 @@ def publish(
     for index, site in enumerate(statement.sites):
         _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
         progress("ledgers", index + 1, len(statement.sites))
-    _check_promise(run, statement)
+    _check_promise(run, statement, lengths)
     check_releasable(study, _text(run), sites=[site.site for site in statement.sites])
     total = study.release.windows_per_label * len(study.labels.names)
     if dry_run:
@@ -177,10 +177,11 @@ def _compare(run: RunFolder, site: SiteStatement, *, length: int, delta: float) 
         )
 
 
-def _charged(run: RunFolder, name: str) -> bool:
+def _charged(run: RunFolder, name: str, *, after: int) -> int:
+    """Return how often a site was charged for this run in the lines after the first ones."""
     folder = run.site(name)
     with open_ledger(folder, load_policy(folder)) as ledger:
-        return any(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges())
+        return sum(line.nonce.startswith(f"{run.facts().run}:") for line in ledger.charges()[after:])
 
 
 def _check_code(plan: Plan) -> None:
@@ -202,7 +203,7 @@ def _short(code: str) -> str:
     return f"{version} ({digest[:12]})"
 
 
-def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
+def _check_promise(run: RunFolder, statement: PrivacyStatement, lengths: Mapping[str, int]) -> None:
     asked, facts, plan = run.study().privacy, run.facts(), run.plan()
     if plan.study.digest != run.study().digest:
         raise LedgerError("the run's study is not the one its sites approved; nothing was released")
@@ -211,11 +212,15 @@ def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
         raise LedgerError(
             "the statement does not say how the run was made (engine, people, gradient steps); nothing was released"
         )
-    stated = {site.site for site in statement.sites}
+    stated, unheard = {site.site for site in statement.sites}, dict(statement.unheard)
     for name in facts.sites:
         # A site that fell out before it was asked anything has nothing to state.
-        if name not in stated and _charged(run, name):
-            raise LedgerError(f"site {name} was charged and the statement leaves it out; nothing was released")
+        beyond = _charged(run, name, after=lengths.get(name, 0) if name in stated else 0)
+        if beyond > unheard.get(name, 0):
+            raise LedgerError(
+                f"site {name} was charged {beyond} times for this run without a word in the statement; nothing was "
+                "released"
+            )
     if not stated or not stated <= set(facts.sites):
         raise LedgerError("the statement does not cover the sites of the run; nothing was released")
     if statement.is_private:

@@ -11,6 +11,7 @@ from fedsynth.coordinator.aggregation import add_sums, mean_state
 from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import InProcess
 from fedsynth.errors import PrivacyError, RefusedError
+from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.mechanism import Mechanism
@@ -136,16 +137,31 @@ def test_a_site_that_is_away_at_the_end_is_stated_by_its_last_word(
     assert west.site == "west"
     assert (west.events, west.held_out) == (plan.mechanisms("train"), plan.mechanisms("held-out"))
     assert here.ledger_lengths == {"east": 4, "north": 4, "west": 4}
+    assert here.statement.unheard == ()
 
 
 def test_a_site_that_leaves_in_the_middle_is_stated_with_what_it_answered(
     plan: Plan, handlers: dict[str, Handler], run: Run
 ) -> None:
-    """It was charged for the second step, too; nobody saw that answer, and nobody can ask any more."""
+    """It was charged for the second step, too; nobody saw that answer or can ask any more, and that is said."""
     result = run(plan, Absent(handlers, away={"west": {1, STATEMENT_STEP}}))
+
+    assert result.statement.unheard == (("west", 1),)
+    assert any("site west did with 1 order to which" in what for what in result.statement.excludes)
 
     assert result.ledger_lengths == {"east": 4, "north": 4, "west": 1}
     assert result.statement.sites[-1].events == plan.mechanisms("train")[:1]
+
+
+def test_a_site_that_was_charged_and_never_heard_is_named(
+    plan: Plan, handlers: dict[str, Handler], run: Run, tmp_path: Path
+) -> None:
+    result = run(plan, Absent(handlers, away={"west": {0, STATEMENT_STEP}}))
+
+    with Ledger(tmp_path / "west" / "ledger") as ledger:
+        assert len(ledger) == 1
+    assert [site.site for site in result.statement.sites] == ["east", "north"]
+    assert result.statement.unheard == (("west", 1),)
 
 
 def test_a_site_whose_answer_came_too_late_says_at_the_end_that_it_was_charged(
@@ -155,6 +171,7 @@ def test_a_site_whose_answer_came_too_late_says_at_the_end_that_it_was_charged(
 
     assert result.ledger_lengths == {"east": 4, "north": 4, "west": 1}
     assert result.statement.sites[-1].events == plan.mechanisms("train")[:1]
+    assert result.statement.unheard == ()
 
 
 def test_a_site_whose_answer_was_malformed_is_stated_by_the_word_in_it(
