@@ -3,11 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fedsynth.ledger.ledger import Ledger
+from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study
 
@@ -26,6 +30,30 @@ def test_ledgers_that_go_on_refuse_what_would_exceed_epsilon(  # type: ignore[no
     assert "already spent on the same people" in second.err
     assert not (tmp_path / "second").exists()
     assert kept == {path: path.read_bytes() for path in (tmp_path / "ledgers").rglob("ledger.head")}
+
+
+@pytest.mark.slow
+def test_a_ledger_in_which_strangers_stand_counts_them_all_the_way_to_a_verified_release(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, study_file: Path, tmp_path: Path
+) -> None:
+    """Nobody here was asked before; the statement cannot say so, and promises what holds whoever was."""
+    strangers = Mechanism("another study", 1.0, 1.0, 1, 1.0)
+    with Ledger(tmp_path / "ledgers" / "east") as ledger:
+        ledger.charge(strangers, nonce="n", study="s", tokens=["x"], cap=8.0, delta=1e-5, unit="subject")
+    words = ("rehearse", study_file, "--sites", recordings, "--ledgers", tmp_path / "ledgers")
+
+    for verb in ((*words, "--dry-run"), (*words, "--out", tmp_path / "run")):
+        assert fedsynth(*verb).code == 0
+    done = fedsynth("release", tmp_path / "run", "--out", tmp_path / "release")
+
+    assert (done.code, fedsynth("verify", tmp_path / "release").code) == (0, 0), done.err
+    statement = PrivacyStatement.load(tmp_path / "release" / "privacy" / "statement.json")
+    east, west = statement.sites
+    assert east.events[0] == east.held_out[0] == strangers
+    assert west.epsilon <= 8.0 < east.epsilon == statement.epsilon
+    assert "whoever was asked" in statement.composes
+    single_file = Path(__file__).resolve().parents[2] / "deploy" / "verify_release.py"
+    subprocess.run([sys.executable, single_file, tmp_path / "release"], check=True, capture_output=True)
 
 
 def test_ledgers_set_back_as_a_whole_are_noticed_by_heads_kept_elsewhere(  # type: ignore[no-untyped-def]
