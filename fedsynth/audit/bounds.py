@@ -26,6 +26,8 @@ from fedsynth.errors import PrivacyError
 BoundMethod = Literal["any mechanism", "Gaussian mechanism"]
 Floats = NDArray[np.float64]
 METHODS: tuple[BoundMethod, ...] = ("any mechanism", "Gaussian mechanism")
+DECIDING: BoundMethod = "Gaussian mechanism"
+"""The bound that decides, fixed before anything is run; the other is printed and decides nothing."""
 CONFIDENCE = 0.95
 SHARES = (1.0, 0.25)
 """Which shares of the canaries are guessed at: all, and the quarter of which we are surest.
@@ -64,7 +66,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an audit found. `claimed` is what the plan costs at `delta`; `sums` noisy sums were looked at."""
+    """What an audit found. `claimed` is what the plan costs at `delta`; `answers` of sites were looked at."""
 
     study: str
     claimed: float
@@ -73,19 +75,24 @@ class Finding:
     trust: str
     canaries: int
     included: int
-    sums: int
+    answers: int
     bounds: tuple[Bound, ...]
 
     @property
+    def deciding(self) -> Bound:
+        """Return the bound that decides."""
+        return next(bound for bound in self.bounds if bound.method == DECIDING)
+
+    @property
     def contradicted(self) -> bool:
-        """Whether a bound exceeds the claim."""
-        return any(bound.epsilon > self.claimed for bound in self.bounds)
+        """Whether the bound that decides exceeds the claim."""
+        return self.deciding.epsilon > self.claimed
 
     def sentence(self) -> str:
         """Say what it means, and what it does not."""
         if self.contradicted:
             return (
-                f"The claim is contradicted: a pipeline that keeps it lets a bound rise above it in at most "
+                f"The claim is contradicted: a pipeline that keeps it lets this bound rise above it in at most "
                 f"{1 - CONFIDENCE:.0%} of audits. There is a fault in noise, clipping, sampling or accounting; "
                 "release nothing."
             )
@@ -98,19 +105,19 @@ class Finding:
         """Refuse a claim that the audit contradicts.
 
         Raises:
-            PrivacyError: a bound exceeds the claim.
+            PrivacyError: the bound that decides exceeds the claim.
         """
         if self.contradicted:
-            highest = max(self.bounds, key=lambda bound: bound.epsilon)
             raise PrivacyError(
-                f"the audit of {self.study} contradicts its claim: epsilon is at least {highest.epsilon:.3f} "
-                f"({highest.method}, {CONFIDENCE:.0%} confidence), and {self.claimed:.3f} was claimed at delta "
+                f"the audit of {self.study} contradicts its claim: epsilon is at least {self.deciding.epsilon:.3f} "
+                f"({DECIDING}, {CONFIDENCE:.0%} confidence), and {self.claimed:.3f} was claimed at delta "
                 f"{self.delta:g} per {self.unit}. Find the fault before anything is released"
             )
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "confidence": CONFIDENCE, "contradicted": self.contradicted}
+        facts = {"confidence": CONFIDENCE, "deciding": DECIDING, "contradicted": self.contradicted}
+        return {**asdict(self), **facts}
 
 
 def guess(scores: Floats, members: NDArray[np.bool_], *, made: int) -> Guesses:
@@ -130,7 +137,7 @@ def guess(scores: Floats, members: NDArray[np.bool_], *, made: int) -> Guesses:
 
 
 def bounds(scores: Floats, members: NDArray[np.bool_], *, delta: float) -> tuple[Bound, ...]:
-    """Return the bound of each method, each of which holds with probability `CONFIDENCE`.
+    """Return the bound of each method; each holds with probability `CONFIDENCE`, and one of them decides.
 
     Args:
         scores: shape (canary,).

@@ -13,6 +13,7 @@ from fedsynth.modalities.measures import band_bins
 from fedsynth.modalities.registry import loud_powers
 from fedsynth.modalities.shape import shape_of
 from fedsynth.recordings.gate import check_recording
+from fedsynth.recordings.plausible import amplitude, limits_of
 from fedsynth.recordings.recording import Beats, Recording, Windows
 from fedsynth.recordings.windows import windows_of
 from fedsynth.rng import numpy_generator
@@ -101,7 +102,7 @@ def _recording(
     phases = rng.uniform(0, 2 * math.pi, (*amplitudes.shape, 1))
     waves = amplitudes[..., None] * np.sin(2 * math.pi * centres[:, None] * seconds + phases)
     noise = rng.normal(0, 0.05, (len(shape.channels), len(seconds)))
-    signal = (waves.sum(axis=1) + noise).astype(np.float32)
+    signal = _audible(waves.sum(axis=1) + noise, study)
     digest = hashlib.sha256(signal.tobytes()).hexdigest()
     beats = None
     if study.labels.source == "beats":
@@ -111,3 +112,10 @@ def _recording(
     recording = Recording(signal, shape.sfreq, shape.channels, subject, name, digest, beats)
     check_recording(recording, n_times=shape.n_times, modality=study.signal.modality)
     return recording
+
+
+def _audible(signal: NDArray[np.float64], study: Study) -> NDArray[np.float32]:
+    """Return the signal with channels that the gate would take for silence made louder."""
+    sfreq, least = study.signal.sfreq, 2 * limits_of(study.signal.modality).bounds_uv[0]
+    rows = [row * max(1.0, least / amplitude(row.astype(np.float32), sfreq=sfreq)) for row in signal]
+    return np.array(rows, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""`fedsynth audit`: a lower bound on epsilon from one run of the real pipeline."""
+"""`fedsynth audit`: a lower bound on epsilon from the bytes that sites answer in one run of the real pipeline."""
 
 import json
 import secrets
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedsynth.audit.bounds import Finding
 
 _INSIDE = (
-    "These figures come from real recordings and from sums that no ledger was charged for: keep them where the "
+    "These figures come from real recordings and from answers that no ledger was charged for: keep them where the "
     "recordings are."
 )
 
@@ -37,11 +37,13 @@ def audit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print claim and ceilings, run nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
-    """Train once with canaries, guess who was in, and print which epsilon that contradicts.
+    """Train once with canaries, guess from what sites answer who was in, and print which epsilon that contradicts.
 
     Ledgers are made for the audit and thrown away; a hospital's own are neither read nor charged. Exit code 3 when
-    the claim is contradicted.
+    the bound for a Gaussian mechanism (95 % confidence) is above the claim; also when an answer holds more than was
+    paid for, which ends the audit before a bound.
     """
+    from fedsynth.audit.bounds import CONFIDENCE, DECIDING
     from fedsynth.audit.run import Audit, dry_audit
     from fedsynth.audit.run import audit as carry_out
     from fedsynth.errors import RefusedError, RunError
@@ -63,12 +65,14 @@ def audit(
     if dry_run:
         plan, ceilings = dry_audit(what)
         if as_json:
-            dry = {"dry_run": True, "study": what.study.name, "epsilon": plan.epsilon(), "canaries": canaries}
+            dry = {"dry_run": True, "study": what.study.name, "epsilon": plan.epsilon()}
+            dry |= {"canaries": canaries, "deciding": DECIDING, "confidence": CONFIDENCE}
             sys.stdout.write(json.dumps({**dry, "ceilings": ceilings}, indent=2) + "\n")
             return
         sys.stdout.write(f"{what.study.name}: {plan.epsilon():.3f} would be audited with {canaries} canaries\n")
         for method, value in ceilings.items():
-            sys.stdout.write(f"  {method}: at most epsilon {value:.3f} could be shown\n")
+            role = "decides" if method == DECIDING else "for information"
+            sys.stdout.write(f"  {method} ({role}): at most epsilon {value:.3f} could be shown\n")
         sys.stdout.write("Nothing was run or written.\n")
         return
     with progress() as tell:
@@ -92,20 +96,21 @@ def _no_noise(count: int) -> "NDArray[np.int64]":
 
 
 def _answer(found: "Finding", *, noise_off: bool, inside: bool) -> None:
-    from fedsynth.audit.bounds import CONFIDENCE
+    from fedsynth.audit.bounds import CONFIDENCE, DECIDING
 
     write = sys.stdout.write
     write(f"{found.study}: claimed epsilon {found.claimed:.3f} at delta {found.delta:g} per {found.unit}, ")
     write(f"trust {found.trust}\n")
     if noise_off:
         write("The noise was off in this run, and the claim stayed.\n")
-    write(f"{found.canaries} canaries, {found.included} of them in; {found.sums} noisy sums looked at\n\n")
-    write(f"{'lower bound, ' + format(CONFIDENCE, '.0%') + ' confidence each':<36}{'epsilon':>9}{'ceiling':>9}")
+    write(f"{found.canaries} canaries, {found.included} of them in; {found.answers} answers looked at\n\n")
+    write(f"{'lower bound, ' + format(CONFIDENCE, '.0%') + ' confidence':<36}{'epsilon':>9}{'ceiling':>9}")
     write(f"{'guesses':>9}{'right':>7}\n")
     for bound in found.bounds:
-        write(f"{bound.method:<36}{bound.epsilon:>9.3f}{bound.ceiling:>9.3f}")
+        role = "decides" if bound.method == DECIDING else "for information"
+        write(f"{bound.method + ', ' + role:<36}{bound.epsilon:>9.3f}{bound.ceiling:>9.3f}")
         write(f"{bound.guesses.made:>9}{bound.guesses.right:>7}\n")
     write(f"\nThe ceiling is what {found.canaries} canaries show when every guess is right. ")
-    write(f"The second bound takes the pipeline for a Gaussian mechanism.\n{found.sentence()}\n")
+    write(f"The bound that decides takes the pipeline for a Gaussian mechanism.\n{found.sentence()}\n")
     if inside:
         write(f"{_INSIDE}\n")

@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import struct
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,26 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import fedsynth.audit.run
 import fedsynth.privacy.noise
+import fedsynth.secure_aggregation.messages
+import fedsynth.secure_aggregation.protocol
+import fedsynth.site.session
 import fedsynth.site.steps
+from fedsynth.audit.bounds import Finding, bounds
 from fedsynth.audit.canaries import make_canaries
 from fedsynth.audit.run import Audit, audit, dry_audit
 from fedsynth.cli.main import main
-from fedsynth.errors import PrivacyError, RecordingError, RunError, StudyError
+from fedsynth.errors import PrivacyError, RecordingError, StudyError
+from fedsynth.privacy.accountant import least_noise
+from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.noise import LATTICE_STD, NoiseSource
+from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.recordings.gate import check_recording
 from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.site.holdings import group_of_person
 from fedsynth.study import Study, parse_study
-from fedsynth.training.trainer import Trainer
+from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.update import Update
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,13 @@ def no_noise(count: int) -> NDArray[np.int64]:
     return np.zeros(count, dtype=np.int64)
 
 
+def together(study: Study) -> Study:
+    """Return the study with secure aggregation over three sites."""
+    privacy = study.privacy.model_copy(update={"trust": "aggregate"})
+    cohort = study.cohort.model_copy(update={"sites": ("north", "east", "south")})
+    return study.model_copy(update={"privacy": privacy, "cohort": cohort})
+
+
 def noise_of(seed: int, *, share: float = 1.0) -> NoiseSource:
     """Return noise that a test can repeat, `share` as loud as it should be."""
     rng = np.random.default_rng(seed)
@@ -71,9 +87,9 @@ def noise_of(seed: int, *, share: float = 1.0) -> NoiseSource:
 def test_a_sound_pipeline_stays_below_its_claim_and_shows_something_at_epsilon_eight(eight: Study) -> None:
     found = audit(Audit(eight, canaries=200), progress=silent)
 
-    # Two sums of the anchor and two gradients at either site.
-    assert found.sums == 2 * 4
-    assert found.claimed < 8 < found.bounds[1].ceiling
+    # Two sums of the anchor and the parts of one round at either site.
+    assert found.answers == 2 * 3
+    assert found.claimed < 8 < found.deciding.ceiling
     for bound in found.bounds:
         assert 0.1 < bound.epsilon <= found.claimed
     found.check()
@@ -101,24 +117,22 @@ def test_without_noise_an_audit_comes_near_its_ceiling_and_refuses_the_claim(wid
 def test_sampled_gradients_alone_give_canaries_away_without_noise(eight: Study) -> None:
     # Whoever is in stays out of all twelve sums once in four thousand times.
     shares = {"anchor": False, "local_steps": 12, "sampling_probability": 0.5}
-    study = eight.model_copy(update={"training": eight.training.model_copy(update=shares)})
+    study = together(eight.model_copy(update={"training": eight.training.model_copy(update=shares)}))
 
     found = audit(Audit(study, canaries=40), progress=silent, noise=no_noise)
 
-    assert found.sums == 2 * 12
+    assert found.answers == 12
     for bound in found.bounds:
         assert bound.epsilon >= 0.8 * bound.ceiling
 
 
 def test_secure_aggregation_is_audited_by_its_totals(eight: Study) -> None:
-    privacy = eight.privacy.model_copy(update={"trust": "aggregate"})
-    cohort = eight.cohort.model_copy(update={"sites": ("north", "east", "south")})
-    study = eight.model_copy(update={"privacy": privacy, "cohort": cohort})
+    study = together(eight)
 
     sound = audit(Audit(study, canaries=30), progress=silent)
     faulty = audit(Audit(study, canaries=30), progress=silent, noise=no_noise)
 
-    assert sound.sums == faulty.sums == 4
+    assert sound.answers == faulty.answers == 4
     for with_noise, without in zip(sound.bounds, faulty.bounds, strict=True):
         assert with_noise.epsilon < 0.8 * without.ceiling <= without.epsilon
 
@@ -157,18 +171,86 @@ def test_clipping_windows_where_people_were_promised_is_noticed(
 def test_sites_without_a_canary_take_part_and_are_not_looked_at(one: Study) -> None:
     found = audit(Audit(one, canaries=3), progress=silent)
 
-    assert found.sums == 3 * 2
+    assert found.answers == 3 * 2
 
 
-def test_a_round_that_cannot_be_replayed_is_not_audited(eight: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Other(Trainer):
-        def step(self, total: torch.Tensor) -> None:
-            super().step(1.01 * total)
+def test_noise_that_stays_inside_a_site_is_noticed(one: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums are noisy where they are made, and what is sent is the sum without it."""
 
-    monkeypatch.setattr(fedsynth.audit.run, "Trainer", Other)
+    def bare(sums: PrivateSum) -> torch.Tensor:
+        noisy = sums._close()
+        assert not torch.equal(noisy, sums._parameter.summed_grad)
+        sent: torch.Tensor = sums._parameter.summed_grad * sums._unit
+        return sent
 
-    with pytest.raises(RunError, match="does not end where the site did"):
-        audit(Audit(eight, canaries=4), progress=silent)
+    monkeypatch.setattr(PrivateSum, "read", bare)
+
+    found = audit(Audit(one, canaries=100), progress=silent)
+
+    assert found.contradicted
+
+
+def test_a_site_without_masks_is_noticed(eight: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fedsynth.secure_aggregation.protocol, "add_keystream", lambda *_, **__: None)
+    monkeypatch.setattr(fedsynth.secure_aggregation.messages, "add_keystream", lambda *_, **__: None)
+
+    with pytest.raises(PrivacyError, match="words can be read"):
+        audit(Audit(together(eight), canaries=4), progress=silent)
+
+
+EVENT = Mechanism("sum 1.25, -3.5", 1.0, 1.0, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"ledger_length": 1 << 40}, {"ledger_head": "a" * 64}, {"train": ((EVENT, 1),)}],
+    ids=["length", "head", "history"],
+)
+def test_a_second_copy_in_a_signed_word_is_noticed(
+    one: Study, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_word = fedsynth.site.session.word_of
+    monkeypatch.setattr(
+        fedsynth.site.session, "word_of", lambda *words, **named: replace(true_word(*words, **named), **fields)
+    )
+
+    with pytest.raises(PrivacyError, match=r"more than was paid for.*another word than that of its ledger"):
+        audit(Audit(one, canaries=4), progress=silent)
+
+
+def test_a_second_tensor_is_noticed(one: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    true_pack = fedsynth.site.session.pack_arrays
+    monkeypatch.setattr(
+        fedsynth.site.session,
+        "pack_arrays",
+        lambda arrays: true_pack({**arrays, "copy": arrays["sum"]} if "sum" in arrays else arrays),
+    )
+
+    with pytest.raises(PrivacyError, match=r"more than was paid for.*other tensors than the order asks for"):
+        audit(Audit(one, canaries=4), progress=silent)
+
+
+def field_more(data: bytes) -> bytes:
+    header, payload = unseal(data)
+    return seal({**header, "copy": [1.25, -3.5]}, payload)
+
+
+def a_blank_more(data: bytes) -> bytes:
+    header, payload = unseal(data)
+    text = json.dumps(header, sort_keys=True).encode() + b" "
+    return b"fedsynth1" + struct.pack(">I", len(text)) + text + payload
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(field_more, "bytes that are more than an update"), (a_blank_more, "bytes, and no update is written so")],
+)
+def test_bytes_that_no_update_has_are_noticed(one: Study, change: Callable[[bytes], bytes], said: str) -> None:
+    def wrapper(handle: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+        return lambda data: change(handle(data))
+
+    with pytest.raises(PrivacyError, match=said):
+        audit(Audit(one, canaries=4), progress=silent, answers=wrapper)
 
 
 def test_canaries_train_pass_the_gate_and_differ(one: Study) -> None:
@@ -283,3 +365,25 @@ def test_the_command_says_beforehand_what_it_could_show(run: Any) -> None:
 
 def test_the_command_wants_recordings_or_a_toy_cohort(run: Any) -> None:
     assert run("--canaries", 20).code == 2
+
+
+def perfect(share: float) -> Finding:
+    """Audit one private sum in which each of 4000 canaries has a coordinate of its own, as bytes, at epsilon 4."""
+    count, rng = 4000, np.random.default_rng(5)
+    sigma = least_noise(lambda sigma: [Mechanism("sum", sigma, 1.0, 1, 1.0)], epsilon=4.0, delta=1e-5)
+    coins = rng.random(count) < 0.5
+    sums = PrivateSum(count, clipping_norm=1.0, noise_multiplier=sigma, noise=noise_of(6, share=share))
+    for some in np.array_split(np.flatnonzero(coins), 20):
+        sums.add(torch.nn.functional.one_hot(torch.from_numpy(some), count).double())
+    sent = Update.from_bytes(Update({"sum": sums.read()}).to_bytes()).tensors["sum"]
+    found = bounds((sent.numpy() - 0.5) / sigma**2, coins, delta=1e-5)
+    return Finding("one sum", 4.0, 1e-5, "subject", "site", count, int(coins.sum()), 1, found)
+
+
+def test_half_of_the_noise_is_noticed_where_canaries_do_not_hide_one_another() -> None:
+    sound, faulty = perfect(1.0), perfect(0.5)
+
+    assert 1.5 < sound.deciding.epsilon < 3.5
+    assert not sound.contradicted
+    assert faulty.deciding.epsilon > 4.4
+    assert faulty.contradicted
