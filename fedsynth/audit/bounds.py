@@ -1,7 +1,7 @@
-"""Audit: from noisy sums, and from who was really there, to lower bounds on epsilon out of one training run.
+"""Audit: from what sites answered, and from who was really there, to lower bounds on epsilon out of one run.
 
 Canaries are units that the auditor made up, each of them in or out by an independent fair coin. `Evidence` turns
-the noisy sums into a score per canary, `guess` turns scores into guesses with abstention, and two bounds turn the
+noisy sums into a score per canary, `guess` turns scores into guesses with abstention, and two bounds turn the
 number of right guesses into an epsilon that the run contradicts. How scores come about cannot make a bound false:
 it rests on the coins alone.
 

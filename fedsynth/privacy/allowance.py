@@ -42,7 +42,7 @@ class Allowance:
         Args:
             mechanism: as charged.
             noise: tests only pass something else.
-            observe: shown every noisy sum, for an audit.
+            observe: shown every noisy sum; tests only.
         """
         self.mechanism = mechanism
         self.left = mechanism.steps

@@ -80,7 +80,7 @@ class PrivateSum:
             noise_shares: draw one of this many equal shares of the noise; the others are drawn at other sites
                 and only the total, from secure aggregation, carries all of it.
             noise: where the noise comes from; tests only pass something else.
-            observe: shown the noisy sum when it is read; an audit looks at what an adversary would.
+            observe: shown the noisy sum when it is read; tests only.
             device: where contributions live.
 
         Raises:

@@ -54,7 +54,7 @@ class SiteSession:
             folder: the site's.
             progress: called with (what, done, all).
             noise: tests and audits only pass something else.
-            observe: shown every noisy sum, for an audit.
+            observe: shown every noisy sum; tests only.
             worker: does the steps; by default this process, to which the three above belong.
         """
         self._folder = folder

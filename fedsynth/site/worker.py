@@ -81,7 +81,7 @@ class LocalWorker:
         Args:
             progress: called with (what, done, all).
             noise: tests and audits only pass something else.
-            observe: shown every noisy sum, for an audit.
+            observe: shown every noisy sum; tests only.
         """
         self._progress, self._noise, self._observe = progress, noise, observe
 
