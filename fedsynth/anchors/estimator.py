@@ -79,6 +79,19 @@ class Estimator(Protocol):
         """
         ...
 
+    def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:
+        """Return how many units the first sum counts of each label, and how noisy that is; nothing is cut off.
+
+        Args:
+            shape: of the windows.
+            total: of the first step, shape (statistic_size,), noise included.
+            noise_std: of each coordinate of `total`.
+
+        Returns:
+            Units, shape (label,), float64, and the standard deviation of their noise.
+        """
+        ...
+
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in the sum over all sites of one step.
 

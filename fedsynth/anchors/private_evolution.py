@@ -66,6 +66,11 @@ class PrivateEvolution:
         votes = torch.nn.functional.one_hot(labels * self.population + nearest, size)
         return votes.to(torch.float64).mean(dim=0)
 
+    def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:
+        """Return the noisy units of each label, shape (label,), and their noise."""
+        votes = total.to(torch.float64).view(shape.n_labels, self.population)
+        return votes.sum(dim=1), noise_std * math.sqrt(self.population)
+
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in one round's votes; resample and vary unless it was the last."""
         frame = coordinates_of(shape)

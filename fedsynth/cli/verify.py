@@ -36,11 +36,13 @@ def verify(
 ) -> None:
     """Check every file of a release, its signatures and its ledger heads. Needs no network and no torch."""
     from fedsynth.privacy import repricing
+    from fedsynth.release.remarks import remarks
     from fedsynth.release.verify import verify_release
 
     if sites is None and (threshold is not None or countersignatures is not None):
         raise typer.BadParameter("countersignatures are counted with --sites, the roster that names who may sign")
     verified = verify_release(release, key=key, seen=seen, reprice=repricing.installed())
+    told = remarks(release)
     signed, authority = None, ""
     if sites is not None:
         from fedsynth.federation.roster import authority_words, load_authority, load_roster
@@ -52,7 +54,7 @@ def verify(
         least = len(roster.sites) if threshold is None else threshold
         signed = check_countersignatures(release, roster=roster, place=place, threshold=least)
     if as_json:
-        body = asdict(verified) | {"made": verified.made.as_json(), "priced": verified.priced}
+        body = asdict(verified) | {"made": verified.made.as_json(), "priced": verified.priced, "remarks": told}
         if signed is not None:
             body["countersigned"] = asdict(signed) | {"authority": authority}
         sys.stdout.write(json.dumps(body, indent=2, default=str) + "\n")
@@ -64,6 +66,7 @@ def verify(
         f"Epsilon held against the events behind it: {verified.priced}.",
         f"How it was made: {made.training}; {made.setting}; {made.people}.",
     ]
+    lines += told
     if not verified.pinned:
         lines.append(
             "The key came with the release. Compare its fingerprint with one the publisher gave you elsewhere, "

@@ -25,6 +25,7 @@ from fedsynth.coordinator.statement import (
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, RunError, WireError
 from fedsynth.evaluation.classifier import train_classifier, windows_to_train_on
+from fedsynth.evaluation.label_counts import label_counts
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
 from fedsynth.families.protocol import Phase
@@ -237,6 +238,10 @@ class _Run:
                 site: float(self.estimator.advance(before, self.shape, total=one, noise_std=0).counts.sum())
                 for site, one in total.by_site.items()
             }
+        if step.index == 0:
+            counts, noise_std = self.estimator.counts(self.shape, total=total.values, noise_std=total.noise_std)
+            names, unit = self.study.labels.names, self.study.privacy.unit
+            self.scores = label_counts(counts, noise_std=noise_std, label_names=names, unit=unit)
         anchor = self.estimator.advance(before, self.shape, total=total.values, noise_std=total.noise_std)
         self.generator = untrained(self.study, anchor)
 
@@ -310,7 +315,7 @@ class _Run:
             noise_std=total.noise_std,
             source="private sum",
         )
-        self.scores = tuple(replace(score, windows=self.windows) for score in scores)
+        self.scores = (*(replace(score, windows=self.windows) for score in scores), *self.scores)
 
     def _draw(self) -> SyntheticStream:
         """Draw what is scored and released: once, here, and named by its digest.

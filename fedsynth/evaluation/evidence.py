@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from fedsynth.evaluation.private_scores import BINS, scores_of, tally_bound
-from fedsynth.evaluation.score import Score
+from fedsynth.evaluation.score import PRIVATE_COUNT, Score
 from fedsynth.study import Study
 
 WIDEST = 0.5
 """An interval at least this wide, on a scale from chance to 1, says nothing."""
+
+NOBODY = "its interval reaches zero: the label cannot be told from one that nobody has"
+"""Of a label's private count; windows under it may be the public prior's and nothing else."""
 
 _NEARLY = 0.95  # perfection, for an interval that also holds chance
 _SATURATED = 0.9995  # printed as 1.000
@@ -22,6 +25,8 @@ SUPPOSED = 0.85
 def chance_level(score: Score, *, labels: int) -> float | None:
     """Return what a guess that ignores the signal would score; None where the score's name does not say."""
     name = score.name.lower()
+    if score.source == PRIVATE_COUNT:
+        return None
     if "auroc" in name:
         return 0.5
     if "macro-f1" in name or "balanced accuracy" in name:
@@ -33,10 +38,13 @@ def says_nothing(score: Score, *, labels: int) -> str:
     """Return why a score is no evidence; an empty string where it says something.
 
     A number that is not finite; an interval that covers chance and (nearly) perfection, or is half a scale wide; a
-    measure that has come to the end of its scale, which cannot tell good windows from better ones.
+    measure that has come to the end of its scale, which cannot tell good windows from better ones; a count that may
+    be of nobody.
     """
     if not math.isfinite(score.value):
         return "it could not be computed"
+    if score.source == PRIVATE_COUNT:
+        return NOBODY if score.low <= 0 else ""
     chance = chance_level(score, labels=labels)
     bounded = math.isfinite(score.low) and math.isfinite(score.high)
     if chance is not None:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from fedsynth.errors import RunError
 
-ScoreSource = Literal["private sum", "synthetic", "public simulation", "real"]
+ScoreSource = Literal["private sum", "private count", "synthetic", "public simulation", "real"]
+PRIVATE_COUNT: ScoreSource = "private count"
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class Score:
     """One number about a generator.
 
     `low` and `high` bound a 95 % interval. `source` says where it comes from: a charged "private sum" over
-    held-out people, "synthetic" windows alone, a "public simulation" (the toy cohort), or "real" recordings,
-    which must stay inside. `direction` is +1 when more is better, -1 when less is, 0 when neither. `windows` is the
-    SHA-256 of the archive whose windows were scored; empty where none of a release was.
+    held-out people, a "private count" of those who trained, "synthetic" windows alone, a "public simulation" (the
+    toy cohort), or "real" recordings, which must stay inside. `direction` is +1 when more is better, -1 when less
+    is, 0 when neither. `windows` is the SHA-256 of the archive whose windows were scored; empty where none of a
+    release was.
     """
 
     name: str

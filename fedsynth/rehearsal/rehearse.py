@@ -31,6 +31,7 @@ from fedsynth.progress import Progress
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.recording import Windows
 from fedsynth.rehearsal.asked import asked_about, difference
+from fedsynth.rehearsal.labels import refuse_labels_of_nobody
 from fedsynth.rehearsal.ledgers import places_of_ledgers, registered
 from fedsynth.rehearsal.places import alone_at_its_place, check_room
 from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
@@ -236,11 +237,13 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
 
 
 def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> dict[str, Held]:
-    """Read, check and window every site's recordings."""
+    """Read, check and window every site's recordings; each label has to be somebody's."""
     sites = read_sites(
         what.sites, study=study, people=what.people, staging=staging, progress=progress, options=what.options
     )
-    return cut_windows(sites, study=study, progress=progress)
+    held = cut_windows(sites, study=study, progress=progress)
+    refuse_labels_of_nobody(held, study)
+    return held
 
 
 def _policy(name: str, what: Rehearsal, study: Study, ledger: Path | None) -> Policy:

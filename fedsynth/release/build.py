@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedsynth.errors import PrivacyError, RefusedError, VerificationError
 from fedsynth.evaluation.diversity import check_diversity
+from fedsynth.evaluation.label_counts import labels_of_nobody
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.templates import check_waves
 from fedsynth.places import is_leftover, masked, settle, staging_for
@@ -83,7 +84,14 @@ def build_release(
         sample = public_sample(stored)
         archive = sha256_of(staging, WINDOWS)
         found = (check_diversity(sample), check_waves(sample))
-        write_documents(staging, study=study, statement=statement, windows=stored, public_key=public_key)
+        write_documents(
+            staging,
+            study=study,
+            statement=statement,
+            windows=stored,
+            public_key=public_key,
+            doubtful=labels_of_nobody(scores),
+        )
         write_provenance(staging, study_text=study_text, code=code)
         tell("writing the report")
         _write_report(

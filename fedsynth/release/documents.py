@@ -4,6 +4,7 @@ Everything is written from the study, the promise and the synthetic windows; no 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -27,8 +28,11 @@ def write_documents(
     statement: PrivacyStatement,
     windows: SyntheticStream,
     public_key: PublicKey,
+    doubtful: Sequence[str] = (),
 ) -> None:
     """Write the papers of a release whose data set (`write_dataset`) stands in `out` already.
+
+    `doubtful` are the labels whose private count cannot be told from nobody.
 
     Raises:
         StudyError: the study names a licence that is not in `LICENSES`.
@@ -36,7 +40,7 @@ def write_documents(
     check_license(study)
     digests = {path: sha256_of(out, path) for path in (WINDOWS, TABLE)}
     texts = {
-        "README.md": readme(study=study, statement=statement, windows=windows),
+        "README.md": readme(study=study, statement=statement, windows=windows, doubtful=doubtful),
         "LICENSE": license_text(study),
         "CITATION.cff": citation(study),
         "croissant.json": _json(croissant(study=study, statement=statement, digests=digests)),
@@ -60,7 +64,9 @@ def check_license(study: Study) -> None:
         )
 
 
-def readme(*, study: Study, statement: PrivacyStatement, windows: SyntheticStream) -> str:
+def readme(
+    *, study: Study, statement: PrivacyStatement, windows: SyntheticStream, doubtful: Sequence[str] = ()
+) -> str:
     """Say what a release is, what was promised, how it is loaded and what it must not be used for."""
     title = _one_line(study.title or study.name)
     table = "\n".join(f"| {label} | {n} |" for label, n in zip(windows.label_names, windows.counts(), strict=True))
@@ -114,7 +120,7 @@ study chose them, and they tell nothing about how many people were recorded:
 | label | windows |
 |---|---|
 {table}
-
+{_doubts(doubtful)}
 `{TABLE}` holds the same, a row for each window: `datasets.load_dataset` and `mlcroissant` find it by this
 page and by `croissant.json`. {_files(study)}
 
@@ -143,6 +149,17 @@ are is the study's choice.
 ## Is it genuine?
 
 `fedsynth verify` on this folder, or, without our software, `integrity/HOWTO-VERIFY.md`.
+"""
+
+
+def _doubts(labels: Sequence[str]) -> str:
+    """Say which labels may be nobody's."""
+    if not labels:
+        return ""
+    named = ", ".join(f"`{_one_line(label)}`" for label in labels)
+    return f"""
+**No evidence of anybody: {named}.** The private count behind the label cannot be told from zero. Its windows may
+come from the public prior alone: take them for no example of that label.
 """
 
 

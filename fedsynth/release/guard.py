@@ -24,7 +24,7 @@ INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*
 _OF_SIGNALS = frozenset({".edf", ".npz", ".parquet", ".dat", ".hea", ".atr"})
 SUFFIXES = frozenset({".md", ".json", ".tsv", ".toml", ".txt", ".cff", ".html", ".svg"}) | _OF_SIGNALS
 PLAIN = frozenset({"LICENSE", ".bidsignore"})
-PUBLIC_SOURCES = frozenset({"private sum", "synthetic", "public simulation"})
+PUBLIC_SOURCES = frozenset({"private sum", "private count", "synthetic", "public simulation"})
 """Where a score may come from. "real" is not among them, and neither is silence."""
 
 NUMBER_SOURCES = PUBLIC_SOURCES | {"accountant"}

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedsynth.errors import FedsynthError, StudyError
 from fedsynth.evaluation.diversity import check_diversity
+from fedsynth.evaluation.label_counts import label_counts
 from fedsynth.evaluation.score import Score
 from fedsynth.privacy.making import Making
 from fedsynth.privacy.mechanism import Mechanism
@@ -94,12 +96,19 @@ def _write_trial(folder: Path, *, study: Study, study_text: str, sites: Sequence
     statement = _statement(study, sites=names)
     few = min(study.release.windows_per_label, _A_FEW)
     stored = write_dataset(folder, windows=_drawn(study, per_label=few), study=study)
-    write_documents(folder, study=study, statement=statement, windows=stored, public_key=PublicKey(bytes(32)))
+    write_documents(
+        folder,
+        study=study,
+        statement=statement,
+        windows=stored,
+        public_key=PublicKey(bytes(32)),
+        doubtful=study.labels.names,
+    )
     write_provenance(folder, study_text=study_text, code=_CODE)
     page = ReportPage(
         study=study,
         statement=statement,
-        scores=(_score(study),),
+        scores=_scores(study),
         windows=public_sample(stored),
         counts=stored.counts(),
         subjects=len(stored.subject_windows),
@@ -159,10 +168,11 @@ def _statement(study: Study, *, sites: Sequence[str]) -> PrivacyStatement:
     )
 
 
-def _score(study: Study) -> Score:
-    return Score(
-        f"AUROC, {study.labels.positive} against the rest", 0.5, 0.4, 0.6, 1, "private sum", ".5 is chance"
-    )
+def _scores(study: Study) -> tuple[Score, ...]:
+    names, unit = study.labels.names, study.privacy.unit
+    name = f"AUROC, {study.labels.positive} against the rest"
+    auroc = Score(name, 0.5, 0.4, 0.6, 1, "private sum", ".5 is chance")
+    return (auroc, *label_counts(torch.zeros(len(names)), noise_std=1.0, label_names=names, unit=unit))
 
 
 def _refuse(study: Study, why: str) -> NoReturn:

@@ -31,7 +31,7 @@ from fedsynth.synthesis.windows import SyntheticWindows
 
 FALSE_POSITIVES = 0.01
 _TOLD = (1e-4, 1e-3, FALSE_POSITIVES, 0.05, 0.1, 0.5)  # false-positive rates in metrics.json
-_PUBLIC = ("private sum", "synthetic", "public simulation")
+_PUBLIC = ("private sum", "private count", "synthetic", "public simulation")
 _UNITS = ("subject", "recording", "window")
 _AGREEMENT = 0.01
 _A_PERSON = re.compile(

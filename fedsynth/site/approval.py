@@ -7,6 +7,7 @@ order. Nothing here loads torch but the comparison of a plan with the site's own
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.mechanism import Group
 from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.site.consent import APPROVED, Consent, check_consent, keep_withdrawal
-from fedsynth.site.holdings import load_holdings
+from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
 from fedsynth.source_code import code_in_use
 
 if TYPE_CHECKING:
     from fedsynth.wire.order import PackedOrder
+
+log = logging.getLogger("fedsynth.site")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def approve(
     _check_roster(roster or {}, plan, me=policy.name)
     check_memory(holdings)
     probe_plan(plan, device=choose_device(policy.device))
+    _remark_labels(plan, holdings)
     with open_ledger(folder, policy) as ledger:
         check_studies(policy, ledger, plan, tokens=holdings.tokens)
         check_told(ledger, plan, run=run)
@@ -142,6 +146,17 @@ def approved_runs(folder: Path) -> tuple[str, ...]:
     """Return the runs that stand approved here, sorted."""
     bodies = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / APPROVED).glob("*.json")]
     return tuple(sorted(str(body["run"]) for body in bodies if "run" in body))
+
+
+def _remark_labels(plan: Plan, holdings: Holdings) -> None:
+    """Tell the site, and nobody else, which of the study's labels nobody has who trains here."""
+    missing = [label for label in plan.study.labels.names if label not in holdings.labels]
+    if missing:
+        log.warning(
+            "nobody who trains here has the label %s. The site answers all the same, for a refusal would tell of "
+            "its people; if no site has anybody, windows released under it come from the public prior",
+            ", ".join(missing),
+        )
 
 
 def nonce_of(*, run: str, plan: Plan, step: int) -> str:

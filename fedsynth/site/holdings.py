@@ -8,7 +8,7 @@ in parallel.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,11 +25,15 @@ from fedsynth.study import Study
 
 @dataclass(frozen=True)
 class Holdings:
-    """What may be known without opening data: tokens of the people in each group, and the number of subjects."""
+    """What may be known without opening data, for the site's own eyes.
+
+    `tokens` of the people in each group, the number of `subjects`, and the `labels` that somebody who trains has.
+    """
 
     folder: Path
     tokens: dict[Group, tuple[str, ...]]
     subjects: int
+    labels: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse groups that share anybody: the budget of each is counted as if nobody were in both.
@@ -88,7 +92,9 @@ def keep(folder: Path, *, recordings: list[Recording], windows: Windows, study: 
     in_group = np.array(group_of_recording, dtype=object)[windows.recordings]
     for group in holdings.tokens:
         _write(folder / f"{group}.npz", windows, in_group == group)
-    body = {"subjects": holdings.subjects, "tokens": holdings.tokens}
+    labels = labels_of_group(recordings, windows, "train", held_out=study.training.held_out)
+    holdings = replace(holdings, labels=labels)
+    body = {"subjects": holdings.subjects, "tokens": holdings.tokens, "labels": labels}
     (folder / "people.json").write_text(json.dumps(body), encoding="ascii")
     return holdings
 
@@ -122,7 +128,9 @@ def load_holdings(folder: Path) -> Holdings:
             "train": tuple(body["tokens"]["train"]),
             "held-out": tuple(body["tokens"]["held-out"]),
         }
-        return Holdings(folder=folder, tokens=tokens, subjects=int(body["subjects"]))
+        return Holdings(
+            folder=folder, tokens=tokens, subjects=int(body["subjects"]), labels=tuple(body.get("labels", ()))
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"this site has no holdings for the study ({type(error).__name__}); ingest first") from error
 
@@ -144,6 +152,15 @@ def tokens_of(recordings: list[Recording], *, held_out: float, key: bytes) -> di
 def groups_of(recordings: list[Recording], *, held_out: float) -> list[Group]:
     """Return the group of each recording's subject."""
     return [group_of_person(recording.subject, held_out=held_out) for recording in recordings]
+
+
+def labels_of_group(
+    recordings: list[Recording], windows: Windows, group: Group, *, held_out: float
+) -> tuple[str, ...]:
+    """Return the labels that somebody's windows in a group bear, in the study's order."""
+    inside = np.array(groups_of(recordings, held_out=held_out), dtype=object)[windows.recordings] == group
+    there = set(windows.labels[inside].tolist())
+    return tuple(name for number, name in enumerate(windows.label_names) if number in there)
 
 
 def group_of_person(subject: str, *, held_out: float) -> Group:

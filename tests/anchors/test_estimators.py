@@ -103,6 +103,20 @@ def largest_norm(estimator: Estimator, signal: Tensor, labels: Tensor) -> float:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_first_sum_counts_units_by_label_and_says_how_noisily(estimator: Estimator) -> None:
+    anchor, units = estimator.prior(SHAPE), cohort(9)
+    rows = [estimator.statistics(anchor, SHAPE, signal=signal, labels=labels) for signal, labels in units]
+    total, generator = torch.stack(rows).sum(dim=0), torch.Generator().manual_seed(0)
+
+    counts, noise = estimator.counts(SHAPE, total=total, noise_std=2.0)
+    drawn = 2.0 * torch.randn(400, *total.shape, generator=generator, dtype=total.dtype)
+    seen = torch.stack([estimator.counts(SHAPE, total=one, noise_std=2.0)[0] for one in drawn]).std()
+
+    assert counts.tolist() == pytest.approx([5, 4])
+    assert noise == pytest.approx(float(seen), rel=0.1)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**20),

@@ -120,6 +120,23 @@ def test_made_up_people_keep_their_ledgers_in_the_run(  # type: ignore[no-untype
     assert list(own_state.iterdir()) == []
 
 
+def test_a_label_that_nobody_has_is_refused_before_anybody_is_charged(  # type: ignore[no-untyped-def]
+    fedsynth, recordings: Path, study_file: Path, tmp_path: Path, own_state: Path
+) -> None:
+    study = tmp_path / "study.toml"
+    text = study_file.read_text().replace('names = ["rest", "task"]', 'names = ["rest", "task", "dream"]')
+    study.write_text(text, encoding="utf-8")
+    words = ("rehearse", study, "--sites", recordings)
+
+    for done in (fedsynth(*words, "--out", tmp_path / "run"), fedsynth(*words, "--dry-run")):
+        assert done.code == 2
+        assert "the label 'dream', and nobody who trains has it" in done.err
+        assert "found there: 'rest', 'task'" in done.err
+        assert "Nothing was written or charged" in done.err
+    assert list(own_state.rglob("ledger.sqlite")) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
 def test_heads_without_ledgers_are_refused(fedsynth, study_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = fedsynth(
         "rehearse", study_file, "--cohort", "toy", "--out", tmp_path / "run", "--heads", tmp_path / "heads"

@@ -57,6 +57,16 @@ def test_a_title_cannot_add_lines_or_markup_to_the_readme(
     assert page.strip().splitlines()[0] == '# Sleep: "best" # and license: none scriptx/script rm'
 
 
+def test_the_readme_names_labels_that_may_be_nobodys(
+    study: Study, statement: PrivacyStatement, windows: SyntheticWindows
+) -> None:
+    plain = readme(study=study, statement=statement, windows=stream_of(windows))
+    marked = readme(study=study, statement=statement, windows=stream_of(windows), doubtful=(study.labels.names[1],))
+
+    assert "No evidence of anybody" not in plain
+    assert f"**No evidence of anybody: `{study.labels.names[1]}`.**" in marked
+
+
 @pytest.mark.parametrize("name", LICENSES)
 def test_a_licence_is_named_and_linked(study: Study, statement: PrivacyStatement, name: str) -> None:
     digests = dict.fromkeys(("data/ml/windows.npz", "data/ml/windows.parquet"), "0" * 64)

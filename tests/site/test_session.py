@@ -82,6 +82,21 @@ def test_the_charge_is_written_before_the_data_is_opened(
     assert seen == [1]
 
 
+def test_a_label_that_nobody_has_here_is_for_the_sites_own_eyes(
+    tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether a site answers must not tell of its people: it does, and only its log speaks."""
+    everybody = make_people(24, seed=1)
+    resting = [person for person in everybody if person.label == "rest"]
+    for name, recordings in (("east", resting), ("west", everybody)):
+        make_site(tmp_path / name, recordings)
+        with caplog.at_level(logging.WARNING):
+            approve(tmp_path / name, run="run", plan=plan)
+        assert ("nobody who trains here has the label task" in caplog.text) == (name == "east")
+        assert ask(tmp_path / name, first_order(plan)).refused == ""
+        caplog.clear()
+
+
 def test_a_failure_after_the_charge_is_not_refunded(
     site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, site_log: Any
 ) -> None:

@@ -90,6 +90,11 @@ class MeanEmbedding:
         )
         return torch.cat([head.T, onehot.T @ embedded / len(labels)], dim=1).flatten()
 
+    def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:
+        """Return the noisy units of each label, shape (label,), and their noise."""
+        rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))
+        return rows[:, 0] / self.count_weight, noise_std / self.count_weight
+
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in the sum over all sites."""
         rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))

@@ -78,6 +78,18 @@ class Moments:
         vector = standardise(codec_of(shape).features(signal), shape) @ coordinates_of(shape).there
         return self.stages[anchor.done].contribution(anchor, shape, vector=vector, labels=labels).flatten()
 
+    def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:
+        """Return the noisy units of each label, shape (label,), and their noise.
+
+        Raises:
+            TypeError: the first stage does not count.
+        """
+        first = self.stages[0]
+        if not isinstance(first, CountsAndMeans):
+            raise TypeError("moments begin with counts")
+        rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))
+        return first.counts(shape, rows=rows, noise_std=noise_std)
+
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in the sum over all sites of one step."""
         rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))

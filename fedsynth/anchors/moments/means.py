@@ -58,12 +58,16 @@ class CountsAndMeans:
 
     def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
         """Return the anchor with counts and means; covariances stay the public prior's."""
-        frame, size = coordinates_of(shape), self.count_size(shape)
-        counts = shrink_counts(rows[:, 0] / size, noise_std / size)
+        frame = coordinates_of(shape)
+        counts = shrink_counts(*self.counts(shape, rows=rows, noise_std=noise_std))
         noise_variance = (noise_std / counts) ** 2
         means = shrink_means(rows[:, 1:] / counts[:, None], frame.covariance, noise_variance) @ frame.back
         means = means.clamp(-BOUND, BOUND)[:, None].expand_as(anchor.means).clone()
         return replace(anchor, counts=counts, noise_variance=noise_variance, means=means)
+
+    def counts(self, shape: Shape, *, rows: Tensor, noise_std: float) -> tuple[Tensor, float]:
+        """Return the noisy units of each label, shape (label,), and their noise, of `rows` (label, size)."""
+        return rows[:, 0] / self.count_size(shape), noise_std / self.count_size(shape)
 
     def count_size(self, shape: Shape) -> float:
         """Return what a unit of one label adds to its count."""
