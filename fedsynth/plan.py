@@ -126,7 +126,7 @@ def plan_of(study: Study) -> Plan:
         PrivacyError: no noise reaches epsilon.
     """
     from fedsynth.anchors.estimator import estimator_of
-    from fedsynth.evaluation.private_scores import tally_bound
+    from fedsynth.evaluation.tally_plan import tally_plan_of
     from fedsynth.families.registry import family_of
 
     known = _PLANS.get(study.digest)
@@ -147,7 +147,7 @@ def plan_of(study: Study) -> Plan:
             steps=1 if is_aggregate else _local_steps(study),
         )
         asked.append(("gradient" if is_aggregate else "train", index, request))
-    asked.append(("assess", 0, SumRequest("scores", clipping_norm=tally_bound(), group="held-out")))
+    asked.append(("assess", 0, SumRequest("scores", clipping_norm=tally_plan_of(study).bound, group="held-out")))
     mechanisms = share_budget(
         [request for _, _, request in asked],
         epsilon=study.privacy.epsilon,

@@ -24,10 +24,11 @@ from fedsynth.coordinator.statement import (
 )
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, RunError, WireError
-from fedsynth.evaluation.classifier import train_classifier, windows_to_train_on
+from fedsynth.evaluation.classifier import set_edges, train_classifier, windows_to_train_on
 from fedsynth.evaluation.label_counts import label_counts
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
+from fedsynth.evaluation.tally_plan import tally_plan_of
 from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step, gradient_steps_of, secure_cohort_of
 from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
@@ -295,15 +296,18 @@ class _Run:
         return (counts / counts.sum()).to(torch.float32)
 
     def _assess(self, number: int, step: Step) -> None:
+        positive, tally = self.study.labels.names.index(self.study.labels.positive), tally_plan_of(self.study)
         if not self.classifier:
             windows = windows_to_train_on(self._draw(), shape=self.shape)
-            self.classifier = train_classifier(
+            classifier = train_classifier(
                 windows.signal,
                 windows.labels,
                 shape=self.shape,
                 seed=0,
                 progress=partial(self.tell, "classifier on synthetic windows"),
-            ).state_dict()
+            )
+            set_edges(classifier, windows, positive=positive, bins=tally.bins)
+            self.classifier = classifier.state_dict()
             self._keep(is_set_up=True)  # the sites score these very windows
         elif not self.archive.exists() or archive_digest(self.archive) != self.windows:
             self._draw()
@@ -311,9 +315,10 @@ class _Run:
         scores = scores_of(
             total.values,
             label_names=self.study.labels.names,
-            positive=self.study.labels.names.index(self.study.labels.positive),
+            positive=positive,
             noise_std=total.noise_std,
             source="private sum",
+            tally=tally,
         )
         self.scores = (*(replace(score, windows=self.windows) for score in scores), *self.scores)
 

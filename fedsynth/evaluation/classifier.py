@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedsynth.evaluation.private_scores import EVEN_EDGES, edges_for
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator
 from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
@@ -97,6 +98,8 @@ class Classifier(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(1, filters) for _ in widths if plan.responses)
         size = (3 if plan.responses else 2) * filters * plan.depth
         self.norm = nn.LayerNorm(size)
+        self.edges: Tensor
+        self.register_buffer("edges", torch.tensor(EVEN_EDGES))  # between the bins that answers are told in
         self.head = nn.Sequential(nn.Linear(size, 64), nn.GELU(), nn.Dropout(0.25), nn.Linear(64, n_labels))
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -152,6 +155,13 @@ def train_classifier(
             if progress:
                 progress(step + 1, total)
     return classifier.eval()
+
+
+def set_edges(classifier: Classifier, windows: SyntheticWindows, *, positive: int, bins: int) -> None:
+    """Set the edges between which a classifier's answers are told, so that synthetic windows fill bins equally."""
+    given = answer(classifier, windows.signal)[:, positive]
+    edges = edges_for(given, windows.labels, positive=positive, bins=bins)
+    classifier.edges.copy_(torch.from_numpy(edges))
 
 
 def answer(classifier: Classifier, signal: NDArray[np.float32]) -> NDArray[np.float64]:

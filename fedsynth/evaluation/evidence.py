@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fedsynth.evaluation.private_scores import BINS, scores_of, tally_bound
+from fedsynth.evaluation.private_scores import scores_of
 from fedsynth.evaluation.score import PRIVATE_COUNT, Score
+from fedsynth.evaluation.tally_plan import BINS, SUPPOSED, supposed_shares, tally_plan_of
 from fedsynth.study import Study
 
 WIDEST = 0.5
@@ -17,9 +18,6 @@ NOBODY = "its interval reaches zero: the label cannot be told from one that nobo
 
 _NEARLY = 0.95  # perfection, for an interval that also holds chance
 _SATURATED = 0.9995  # printed as 1.000
-_BINORMAL = 1.466  # distance of two normal laws whose AUROC is .85
-SUPPOSED = 0.85
-"""The AUROC that a plan supposes when it asks how well it could be measured."""
 
 
 def chance_level(score: Score, *, labels: int) -> float | None:
@@ -63,10 +61,15 @@ def says_nothing(score: Score, *, labels: int) -> str:
 
 @dataclass(frozen=True)
 class Expectation:
-    """How well a plan could measure a true AUROC of .85, from public facts: units declared and noise."""
+    """How well a plan could measure a true AUROC of .85, from public facts: units declared and noise.
+
+    `reading` is what it would be read as in the `bins` that the plan asks for.
+    """
 
     units: int
     noise_std: float
+    bins: int
+    reading: float
     low: float
     high: float
 
@@ -79,7 +82,8 @@ class Expectation:
         """Say it in words, with what could be changed."""
         said = (
             f"With about {self.units} held-out {unit}s and noise of {self.noise_std:.2f} on every count, a true "
-            f"AUROC of {SUPPOSED:.2f} would be read with an interval of {self.low:.2f} to {self.high:.2f}"
+            f"AUROC of {SUPPOSED:.2f} would be read as {self.reading:.2f} in {self.bins} bins, with an interval of "
+            f"{self.low:.2f} to {self.high:.2f}"
         )
         if self.says_nothing:
             return (
@@ -101,22 +105,25 @@ def expected_interval(study: Study, *, noise_multiplier: float, sites: int, nois
         sites: that answer.
         noise_shares: in how many shares the noise is drawn; 1 where every site adds all of it.
     """
-    n_labels = len(study.labels.names)
+    n_labels, tally = len(study.labels.names), tally_plan_of(study)
     units = max(1, round(study.cohort.expected_units * sites * study.training.held_out))
-    noise_std = noise_multiplier * tally_bound() * (math.sqrt(sites) if noise_shares == 1 else 1.0)
-    edges = torch.linspace(-4.0, 4.0 + _BINORMAL, BINS + 1, dtype=torch.float64)[1:-1]
-    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    laws = []
-    for centre in (0.0, _BINORMAL):
-        below = torch.cat([zero, 0.5 * (1 + torch.erf((edges - centre) / math.sqrt(2))), one])
-        laws.append(below.diff())
+    noise_std = noise_multiplier * tally.bound * (math.sqrt(sites) if noise_shares == 1 else 1.0)
     positives = units / n_labels
-    confusion = torch.eye(n_labels, dtype=torch.float64) * units / n_labels
-    total = torch.cat([confusion.flatten(), (units - positives) * laws[0], positives * laws[1]])
+    confusion = torch.eye(n_labels, dtype=torch.float64) * positives
+    histogram = torch.zeros(2, BINS, dtype=torch.float64)
+    for row, (count, shares) in enumerate(
+        zip((units - positives, positives), supposed_shares(tally.bins), strict=True)
+    ):
+        histogram[row, : tally.bins] = count * torch.tensor(shares, dtype=torch.float64)
     auroc = scores_of(
-        total, label_names=study.labels.names, positive=0, noise_std=noise_std, source="public simulation"
+        torch.cat([confusion.flatten(), histogram.flatten()]),
+        label_names=study.labels.names,
+        positive=0,
+        noise_std=noise_std,
+        source="public simulation",
+        tally=tally,
     )[0]
-    return Expectation(units, noise_std, auroc.low, auroc.high)
+    return Expectation(units, noise_std, tally.bins, auroc.value, auroc.low, auroc.high)
 
 
 def _is_share(score: Score) -> bool:

@@ -1,12 +1,11 @@
 """Utility as a private sum: what held-out units contribute, and the scores read off the noisy totals.
 
-A unit's windows are shown to the classifier; the unit contributes, averaged over its windows, one cell of the
-confusion matrix and one cell of a 16-bin histogram of the positive label's probability. AUROC from 16 bins has
-a mean error below .01 where noise is small (docs/log.md).
+A unit's windows are shown to the classifier; the unit contributes, averaged over its windows, one cell of a
+histogram of the positive label's probability and, where the plan asks for it, one of the confusion matrix.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,27 +13,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsynth.evaluation.score import Score, ScoreSource
+from fedsynth.evaluation.tally_plan import BINS, EVERYTHING, SUPPOSED, TallyPlan, supposed_reading
 
-BINS = 16
-
-
-def tally_bound() -> float:
-    """Return the L2 bound of one unit's tally: two averages of one-hot vectors."""
-    return math.sqrt(2.0)
+EVEN_EDGES = tuple(number / BINS for number in range(1, BINS))
+_NEVER = 2.0  # an edge that no probability reaches
 
 
 def tally_size(n_labels: int) -> int:
-    """Return the length of a tally."""
+    """Return the length of a tally; cells that a plan does not ask for stay zero."""
     return n_labels * n_labels + 2 * BINS
 
 
-def tallies(probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, positive: int) -> Tensor:
+def edges_for(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, positive: int, bins: int
+) -> NDArray[np.float32]:
+    """Return edges between bins that synthetic windows fill equally, shape (15,): public, and as many as bins need.
+
+    Args:
+        probabilities: of the positive label, by the classifier, for synthetic windows, shape (window,).
+        labels: theirs, shape (window,); positive and other ones weigh alike.
+        positive: the label whose AUROC is wanted.
+        bins: 2 to 16; edges beyond theirs are never reached.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    is_positive = labels[order] == positive
+    weights = np.where(is_positive, 0.5 / max(1, is_positive.sum()), 0.5 / max(1, (~is_positive).sum()))
+    places = np.searchsorted(np.cumsum(weights), np.arange(1, bins) / bins)
+    edges = np.full(BINS - 1, _NEVER, dtype=np.float32)
+    edges[: bins - 1] = probabilities[order][np.minimum(places, len(order) - 1)]
+    return edges
+
+
+def tallies(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    positive: int,
+    edges: Sequence[float] | NDArray[np.float32] = EVEN_EDGES,
+    confusion: bool = True,
+) -> Tensor:
     """Return each window's tally, shape (window, tally_size), float64.
 
     Args:
         probabilities: of the labels, shape (window, label).
         labels: the true ones, shape (window,).
         positive: the label whose AUROC is wanted.
+        edges: between bins, shape (15,), ascending; whatever they hold, a window is in one bin.
+        confusion: whether the matrix is asked for.
 
     A window whose probabilities are not finite counts as zero: a hostile classifier must not learn of it by a
     failure.
@@ -42,19 +67,25 @@ def tallies(probabilities: NDArray[np.float64], labels: NDArray[np.int64], *, po
     count, n_labels = probabilities.shape
     finite: NDArray[np.bool_] = np.array([bool(np.isfinite(row).all()) for row in probabilities], dtype=bool)
     probabilities = np.where(finite[:, None], probabilities, 0.0)
-    confusion = np.zeros((count, n_labels, n_labels))
-    confusion[np.arange(count), labels, probabilities.argmax(axis=1)] = 1
+    matrix = np.zeros((count, n_labels, n_labels))
+    matrix[np.arange(count), labels, probabilities.argmax(axis=1)] = float(confusion)
     histogram = np.zeros((count, 2, BINS))
-    bins = np.minimum((probabilities[:, positive] * BINS).astype(int), BINS - 1)
+    bins = np.searchsorted(np.asarray(edges, dtype=np.float64), probabilities[:, positive], side="right")
     histogram[np.arange(count), (labels == positive).astype(int), bins] = 1
-    rows = np.concatenate([confusion.reshape(count, -1), histogram.reshape(count, -1)], axis=1)
+    rows = np.concatenate([matrix.reshape(count, -1), histogram.reshape(count, -1)], axis=1)
     return torch.from_numpy(rows * finite[:, None])
 
 
 def scores_of(
-    total: Tensor, *, label_names: tuple[str, ...], positive: int, noise_std: float, source: ScoreSource
+    total: Tensor,
+    *,
+    label_names: tuple[str, ...],
+    positive: int,
+    noise_std: float,
+    source: ScoreSource,
+    tally: TallyPlan = EVERYTHING,
 ) -> tuple[Score, ...]:
-    """Read AUROC and macro-F1 off a noisy total.
+    """Read AUROC and, where the plan asks for its cells, macro-F1 off a noisy total.
 
     The interval covers the noise and the people: 400 times every cell is moved by as much as a count of its size
     and the noise vary. Noisy cells are never cut off at zero, which would pull AUROC towards .5.
@@ -65,6 +96,7 @@ def scores_of(
         positive: index of the label whose AUROC is reported.
         noise_std: of each cell.
         source: what the scores are said to come from.
+        tally: what was asked for; other cells hold noise and nothing else, and are not looked at.
     """
     values = total.to(torch.float64).numpy()
     n_labels = len(label_names)
@@ -74,19 +106,27 @@ def scores_of(
     )
     where = "trained on synthetic, tested on real windows of held-out people"
     named: tuple[tuple[str, str, Callable[[NDArray[np.float64], int], float]], ...] = (
-        (f"AUROC, {label_names[positive]} against the rest", ".5 is chance", _auroc),
+        (f"AUROC, {label_names[positive]} against the rest", _blunted(tally), partial(_auroc, bins=tally.bins)),
         (f"macro-F1, {n_labels} labels", f"about {1 / n_labels:.2f} is chance", _macro_f1),
     )
     scores = []
-    for name, chance, measure in named:
+    for name, chance, measure in named if tally.confusion else named[:1]:
         low, high = np.quantile([measure(row, n_labels) for row in again], (0.025, 0.975))
         value = measure(values, n_labels)
         scores.append(Score(name, value, float(low), float(high), 1, source, f"{where}; {chance}"))
     return tuple(scores)
 
 
-def _auroc(cells: NDArray[np.float64], n_labels: int) -> float:
-    rest, positive = cells[n_labels * n_labels :].reshape(2, BINS)
+def _blunted(tally: TallyPlan) -> str:
+    """Say what is lost where few bins let noise be small."""
+    if tally.bins == BINS:
+        return ".5 is chance"
+    read = supposed_reading(tally.bins)
+    return f"read in {tally.bins} bins, which blunt {SUPPOSED:.2f} to {read:.2f}; .5 is chance"
+
+
+def _auroc(cells: NDArray[np.float64], n_labels: int, *, bins: int) -> float:
+    rest, positive = cells[n_labels * n_labels :].reshape(2, BINS)[:, :bins]
     pairs = rest.sum() * positive.sum()
     if rest.sum() <= 0 or positive.sum() <= 0:
         return 0.5

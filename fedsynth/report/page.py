@@ -17,8 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedsynth.errors import PrivacyError
-from fedsynth.evaluation.evidence import SUPPOSED, expected_interval, says_nothing
+from fedsynth.evaluation.evidence import expected_interval, says_nothing
 from fedsynth.evaluation.score import Score
+from fedsynth.evaluation.tally_plan import SUPPOSED
 from fedsynth.evaluation.templates import WAVES
 from fedsynth.privacy.accountant import largest_true_positives
 from fedsynth.privacy.mechanism import Group, Mechanism, trainings

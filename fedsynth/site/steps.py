@@ -18,6 +18,7 @@ from fedsynth.anchors.anchor import Anchor
 from fedsynth.errors import MachineError, WireError
 from fedsynth.evaluation.classifier import Classifier, answer, classifier_plan
 from fedsynth.evaluation.private_scores import tallies, tally_size
+from fedsynth.evaluation.tally_plan import tally_plan_of
 from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step
 from fedsynth.privacy.allowance import Allowance
@@ -198,10 +199,12 @@ def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
     check_like(order.tensors, classifier.state_dict(), sender="the coordinator")
     classifier.load_state_dict(dict(order.tensors))
     positive = study.labels.names.index(study.labels.positive)
+    edges, confusion = classifier.edges.numpy(), tally_plan_of(study).confusion
 
     def contribution(windows: Tensor, labels: Tensor) -> Tensor:
         given = answer(classifier.eval(), windows.numpy())
-        return tallies(given, labels.numpy(), positive=positive).mean(dim=0)
+        told = tallies(given, labels.numpy(), positive=positive, edges=edges, confusion=confusion)
+        return told.mean(dim=0)
 
     return _sum_of_units(contribution, plan=plan, step=step, size=tally_size(len(study.labels.names)))
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
-from fedsynth.evaluation.private_scores import scores_of, tallies, tally_bound, tally_size
+from fedsynth.evaluation.private_scores import edges_for, scores_of, tallies, tally_size
+from fedsynth.evaluation.tally_plan import EVERYTHING, TallyPlan
 
 
 def answers(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,5 +67,44 @@ def test_a_unit_says_at_most_the_bound_however_many_windows_it_has() -> None:
     rows = tallies(probabilities, labels, positive=2)
 
     assert rows.shape == (50, tally_size(3))
-    assert float(rows.mean(dim=0).norm()) <= tally_bound()
-    assert float(rows.norm(dim=1).max()) == pytest.approx(tally_bound())
+    assert float(rows.mean(dim=0).norm()) <= EVERYTHING.bound
+    assert float(rows.norm(dim=1).max()) == pytest.approx(EVERYTHING.bound)
+
+
+def test_few_bins_that_synthetic_windows_fill_equally_blunt_an_auroc_little() -> None:
+    probabilities, labels = answers(6000)
+    exact = roc_auc_score(labels == 2, probabilities[:, 2])
+    edges = edges_for(probabilities[:, 2], labels, positive=2, bins=4)
+    tally = TallyPlan(bins=4, confusion=False)
+
+    rows = tallies(probabilities, labels, positive=2, edges=edges, confusion=False)
+    (auroc,) = scores_of(
+        rows.sum(dim=0), label_names=("a", "b", "c"), positive=2, noise_std=0.0, source="private sum", tally=tally
+    )
+
+    assert edges[3:].tolist() == [2.0] * 12
+    assert exact - 0.03 < auroc.value < exact
+    assert "read in 4 bins, which blunt 0.85 to 0.83" in auroc.about
+    assert float(rows.norm(dim=1).max()) == tally.bound == 1.0
+    assert float(rows[:, :9].abs().sum()) == 0
+
+
+def test_bins_are_equally_full_of_both_kinds_together() -> None:
+    """Two of eight are positive, and weigh as much as the six others: half of all weight is below .5."""
+    probabilities = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.45, 0.9])
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+
+    edges = edges_for(probabilities, labels, positive=1, bins=2)
+
+    # .1 to .4 weigh 4/12, .45 another 1/4: there half is passed.
+    assert edges[0] == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("edges", [[0.5] * 15, [2.0] * 15, [-1.0] * 15, list(np.linspace(1, 0, 15)), [np.nan] * 15])
+def test_whatever_edges_the_coordinator_sends_a_window_says_no_more(edges: list[float]) -> None:
+    probabilities, labels = answers(50)
+
+    rows = tallies(probabilities, labels, positive=2, edges=edges)
+
+    assert float(rows.norm(dim=1).max()) <= EVERYTHING.bound * (1 + 1e-12)
+    assert rows[:, 9:].sum(dim=1).tolist() == [1.0] * 50

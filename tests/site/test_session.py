@@ -1,6 +1,7 @@
 """A site's session: charged before opened, answered once, and nothing else leaves."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
