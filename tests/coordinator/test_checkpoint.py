@@ -227,6 +227,20 @@ def test_a_site_that_never_comes_back_after_a_crash_is_stated_by_what_it_said_be
     assert south.events == plan.mechanisms("train")[:charged]
 
 
+def test_optimizers_go_on_over_a_crash(begin: Begin) -> None:
+    """Between two gradient steps taken by the coordinator."""
+    begun = begin("aggregate")
+    whole, folder = copy_of(begun, "whole"), copy_of(begun, "dies")
+    carried_out(whole)
+    with pytest.raises(Crash):
+        carried_out(folder, dies_at=2 + 3 * 3 + 2)
+
+    go_on(folder)
+
+    name = "generator.safetensors"
+    assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
 def interrupted(folder: Path, *, dies_at: int = 3) -> Path:
     with pytest.raises(Crash):
         carried_out(folder, dies_at=dies_at)

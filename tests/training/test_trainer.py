@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import prior_anchor
+from fedsynth.errors import WireError
 from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.families.protocol import Phase
 from fedsynth.modalities.shape import Shape
@@ -155,3 +156,41 @@ def test_the_generator_follows_after_the_stated_number_of_private_steps() -> Non
         moved.append(any(not torch.equal(a, b) for a, b in zip(start, now, strict=True)))
 
     assert moved == [False] * (PHASE.private_steps - 1) + [True]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_a_trainer_goes_on_from_what_its_optimizers_remember(optimizer: Literal["adam", "rmsprop"]) -> None:
+    """Three steps in one go, and two of them by another trainer that took over: the same parts, bit by bit."""
+    phase = replace(PHASE, optimizer=optimizer, private_steps=2)
+    first, second = fresh(), fresh()
+    size = sum(p.numel() for p in private_parameters(first, phase))
+    totals = [torch.randn(size, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]
+    whole = trainer(first, phase=phase)
+    torch.manual_seed(5)
+    for total in totals:
+        whole.step(total)
+    torch.manual_seed(5)
+    before = trainer(second, phase=phase)
+    before.step(totals[0])
+    third = fresh()
+    third.load_state_dict(second.state_dict())
+    after = trainer(third, phase=phase)
+    after.go_on(before.optimizers())
+    for total in totals[1:]:
+        after.step(total)
+
+    assert all(torch.equal(value, third.state_dict()[name]) for name, value in first.state_dict().items())
+    assert any(not torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"taken": torch.tensor([1]), "other.0.step": torch.tensor(1.0)}, id="another role"),
+        pytest.param({"taken": torch.tensor([1]), "private.x.step": torch.tensor(1.0)}, id="no number"),
+    ],
+)
+def test_what_another_trainer_remembers_is_refused(tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(WireError, match="of another trainer"):
+        trainer(fresh()).go_on(tensors)
