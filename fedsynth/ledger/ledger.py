@@ -33,7 +33,7 @@ _COLUMNS = "number, nonce, study, people, mechanism, link"
 class Ticket:
     """Proof that a charge was written; holdings open for nothing else, and once.
 
-    No two tickets have one `opening`, 32 hexadecimal digits. `seal` is an HMAC under the ledger's key, 64 of them:
+    No two tickets have one `opening`, a number that counts them. `seal` is an HMAC under the ledger's key, 64 of them:
     whoever holds that key can tell a ticket from an imitation without the ledger. That it opens once, only
     `Ledger.redeem` can tell.
     """
@@ -41,7 +41,7 @@ class Ticket:
     nonce: str
     number: int
     mechanism: Mechanism
-    opening: str
+    opening: int
     seal: str
 
     def is_sealed_by(self, key: bytes) -> bool:
@@ -237,10 +237,12 @@ class Ledger:
                     self._name_people(people, tokens)
                     row = self._chain.next_row(nonce=nonce, study=study, people=people, mechanism=mechanism)
                     self._db.execute(f"INSERT INTO charges ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+                number = row[0] if charged is None else charged.number
+                ticket = self._db.execute("INSERT INTO tickets (number) VALUES (?)", (number,))
             with self._transaction():
                 chain = self._fresh()
                 disk.write_head(self._head_file, disk.Head(len(chain.lines), chain.head), like=self._folder)
-        number, opening = row[0] if charged is None else charged.number, secrets.token_hex(16)
+        opening = int(ticket.lastrowid or 0)
         return Ticket(nonce, number, mechanism, opening, _seal_of(self._key, nonce, number, mechanism, opening))
 
     def reserve(
@@ -302,7 +304,7 @@ class Ledger:
                 raise LedgerError("this ticket is for no charge of this ledger; no data was opened")
             if self._db.execute("SELECT 1 FROM openings WHERE opening = ?", (ticket.opening,)).fetchone():
                 raise LedgerError(f"the ticket of line {charge.number} was used before; no data was opened")
-            self._db.execute("INSERT INTO openings VALUES (?, ?)", (ticket.opening, charge.number))
+            self._db.execute("INSERT INTO openings VALUES (?)", (ticket.opening,))
         return charge
 
     def keep_reply(self, nonce: str, reply: bytes) -> bytes:
@@ -507,5 +509,5 @@ def token(key: bytes, kind: str, what: str) -> str:
     return hmac.new(key, f"{kind}\x1f{what}".encode(), hashlib.sha256).hexdigest()
 
 
-def _seal_of(key: bytes, nonce: str, number: int, mechanism: Mechanism, opening: str) -> str:
+def _seal_of(key: bytes, nonce: str, number: int, mechanism: Mechanism, opening: int) -> str:
     return mac(key, "ticket", nonce, number, json.dumps(mechanism.as_json(), sort_keys=True), opening).hex()

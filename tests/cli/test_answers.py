@@ -368,7 +368,7 @@ def test_a_stopped_rehearsal_says_what_was_kept(  # type: ignore[no-untyped-def]
 
     assert (early.code, late.code) == (130, 130)
     assert "stopped; nothing was kept, and nobody was charged" in early.err
-    assert f"stopped; the run as far as it came is in {tmp_path / 'run'}, and what was charged stays" in late.err
+    assert f"stopped; the run as far as it came is in {tmp_path / 'run'}. Give the same command again" in late.err
 
 
 # Studies and places that cannot work are refused before anything is opened

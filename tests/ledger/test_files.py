@@ -175,6 +175,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     rewritten(
         tmp_path,
         "DROP TABLE openings",
+        "DROP TABLE tickets",
         "DROP TABLE marks",
         f"INSERT INTO people VALUES ('{people}', 'anna')",
         f"INSERT INTO charges VALUES (1, 'one', 's', '{people}', '{body}', '{link}')",
