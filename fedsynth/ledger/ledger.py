@@ -33,8 +33,8 @@ _COLUMNS = "number, nonce, study, people, mechanism, link"
 class Ticket:
     """Proof that a charge was written; holdings open for nothing else, and once.
 
-    No two tickets have one `opening`, a number that counts them. `seal` is an HMAC under the ledger's key, 64 of them:
-    whoever holds that key can tell a ticket from an imitation without the ledger. That it opens once, only
+    `opening` is the ticket's own number in its ledger. `seal` is an HMAC under the ledger's key, 64 hexadecimal
+    digits: whoever holds that key can tell a ticket from an imitation without the ledger. That it opens once, only
     `Ledger.redeem` can tell.
     """
 
