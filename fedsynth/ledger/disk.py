@@ -21,7 +21,7 @@ from fedsynth.errors import LedgerError
 DATABASE, KEY, HEAD, LOCK = "ledger.sqlite", "ledger.key", "ledger.head", "ledger.lock"
 PATIENCE = 60.0
 """Seconds to wait for another process."""
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charges (
     number INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, study TEXT NOT NULL, people TEXT NOT NULL,
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS charges (
 CREATE TABLE IF NOT EXISTS people (people TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (people, token));
 CREATE TABLE IF NOT EXISTS replies (nonce TEXT PRIMARY KEY REFERENCES charges(nonce), reply BLOB NOT NULL);
 DROP TABLE IF EXISTS opened;
+DROP TABLE IF EXISTS openings;
 CREATE TABLE IF NOT EXISTS tickets (
     opening INTEGER PRIMARY KEY, number INTEGER NOT NULL REFERENCES charges(number));
 CREATE TABLE IF NOT EXISTS openings (opening INTEGER PRIMARY KEY REFERENCES tickets(opening));
