@@ -1,6 +1,5 @@
 """The coordinator's rounds: from an approved plan and a transport to a generator, its scores and the statement."""
 
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,15 +14,9 @@ from fedsynth.coordinator.checkpoint import Checkpoint, Heard
 from fedsynth.coordinator.last_words import LastWords
 from fedsynth.coordinator.run_state import RunState
 from fedsynth.coordinator.secure_sums import SecureSums
-from fedsynth.coordinator.statement import (
-    assumptions,
-    check_units,
-    confirms,
-    overlap,
-    site_statement,
-)
+from fedsynth.coordinator.statement import charged, statement_of
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import FedsynthError, PrivacyError, RefusedError, RunError, WireError
+from fedsynth.errors import FedsynthError, RefusedError, RunError, WireError
 from fedsynth.evaluation.classifier import set_edges, train_classifier, windows_to_train_on
 from fedsynth.evaluation.label_counts import label_counts
 from fedsynth.evaluation.private_scores import scores_of, tally_size
@@ -31,7 +24,6 @@ from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally_plan import tally_plan_of
 from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step, gradient_steps_of, secure_cohort_of
-from fedsynth.privacy.accountant import ADJACENCY, PLD, PRV
 from fedsynth.privacy.making import Making
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.progress import Progress
@@ -340,14 +332,8 @@ class _Run:
     def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
         order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
         updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
-        for site, done in self.done.items():
-            # Whoever contributed is in the generator; without its ledger's word nothing can be promised. Whoever is
-            # away has said it with its last answer.
-            if not confirms(self.words.by_site.get(site), [self.plan.steps[step].mechanism for step in done]):
-                raise PrivacyError(
-                    f"site {site} contributed {len(done)} private sums and its ledger does not confirm them; "
-                    "the run makes no statement and cannot be released"
-                )
+        done = {site: [self.plan.steps[step].mechanism for step in steps] for site, steps in self.done.items()}
+        words = charged(self.words.by_site, done=done)
         # Whoever cannot be asked any more may have been charged for what it never answered.
         silent = {site: steps for site, steps in self.asked.items() if site not in updates or updates[site].refused}
         unheard = tuple(
@@ -355,24 +341,12 @@ class _Run:
             for site, steps in sorted(silent.items())
             if (open_orders := len(steps) - self.words.charged(site)) > 0
         )
-        # Whoever was charged and dropped out before its answer counted has spent all the same.
-        words = {site: word for site, word in self.words.by_site.items() if site in self.done or word.charged}
-        delta = self.study.privacy.delta
-        check_units(words, self.study.privacy.unit)
-        sites = tuple(site_statement(site, word, delta) for site, word in sorted(words.items()))
-        statement = PrivacyStatement(
-            epsilon=max((site.epsilon for site in sites), default=math.inf),
-            delta=delta,
-            unit=self.study.privacy.unit,
-            adjacency=ADJACENCY,
-            trust=self.study.privacy.trust,
-            accountant=PLD,
-            second_accountant=PRV,
+        statement = statement_of(
+            words,
+            study=self.study,
             composes=composes,
-            overlap=overlap(self.secure_cohort),
-            assumes=assumptions(self.secure_cohort, self.study, engine=made.engine),
             made=made,
-            sites=sites,
+            secure_cohort=self.secure_cohort,
             unheard=unheard,
         )
         return statement, {site: word.ledger_length for site, word in words.items()}

@@ -1,5 +1,6 @@
 """RunState: everything a run carries from one step to the next, to bytes and back in a closed form."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,8 +15,8 @@ from fedsynth.wire.envelope import seal, unseal
 from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.message import as_tensors, message_in
 
-_GROUPS = ("generator", "trainer", "classifier", "secure", "random")
-_FIELDS = {"step", "alive", "units", "done", "asked", "words", "scores", "windows", "training"}
+_GROUPS = ("generator", "trainer", "classifier", "secure", "random", "words")
+_FIELDS = {"step", "alive", "units", "done", "asked", "scores", "windows", "training"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class RunState:
             "units": dict(self.units),
             "done": {site: _stretches(steps) for site, steps in self.done.items()},
             "asked": {site: _stretches(steps) for site, steps in self.asked.items()},
-            "words": {site: word.as_json() for site, word in self.words.items()},
             "scores": [asdict(score) for score in self.scores],
             "windows": self.windows,
             "training": self.training,
@@ -72,6 +72,7 @@ class RunState:
             "trainer": self.trainer,
             "classifier": self.classifier,
             "secure": as_tensors(self.secure),
+            "words": as_tensors(json.dumps({site: word.as_json() for site, word in self.words.items()}).encode()),
             "random": {"state": self.random},
         }
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
@@ -92,13 +93,14 @@ class RunState:
             for name, value in unpack(payload).items():
                 group, _, rest = name.partition("/")
                 groups[group][rest] = value
+            words = json.loads(message_in(groups["words"]))
             return cls(
                 step=int(header["step"]),
                 alive=tuple(map(str, header["alive"])),
                 units={str(site): float(units) for site, units in header["units"].items()},
                 done=_steps(header["done"]),
                 asked=_steps(header["asked"]),
-                words={str(site): LastWord.from_json(raw) for site, raw in header["words"].items()},
+                words={site: LastWord.from_json(raw) for site, raw in words.items()},
                 generator=groups["generator"],
                 random=groups["random"]["state"].to(torch.uint8),
                 trainer=groups["trainer"],

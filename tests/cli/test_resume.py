@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -18,14 +19,18 @@ from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.protocol import Patience
 from fedsynth.errors import StudyError
 from fedsynth.ledger.ledger import Ledger
+from fedsynth.site.approval import open_ledger
+from fedsynth.site.policy import load_policy
 
 STEPS = 4  # of the tiny study
 
 
-def charges(run: Path, ledgers: Path | None = None) -> dict[str, int]:
+def charges(run: Path) -> dict[str, int]:
+    """Return how many lines the ledger of each site has, wherever it is."""
     found = {}
     for site in ("east", "west"):
-        with Ledger((ledgers or run / "sites") / site / ("" if ledgers else "ledger")) as ledger:
+        folder = RunFolder(run).site(site)
+        with open_ledger(folder, load_policy(folder)) as ledger:
             found[site] = len(ledger)
     return found
 
@@ -69,9 +74,9 @@ def test_an_interrupted_rehearsal_goes_on_with_the_same_command(  # type: ignore
         calls.append(1)
         return stopped_by(how)() if len(calls) == at else keep(*what)  # type: ignore[return-value,arg-type]
 
-    monkeypatch.setattr(Ledger, "keep_reply", kept)
-    stopped = fedsynth(*command)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "keep_reply", kept)
+        stopped = fedsynth(*command)
     again = fedsynth(*command)
     third = fedsynth(*command)
 
@@ -90,9 +95,9 @@ def test_with_json_a_resumed_run_says_so_in_its_one_document(  # type: ignore[no
     fedsynth, recordings: Path, study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("rehearse", study_file, "--sites", recordings, "--out", tmp_path / "run", "--json")
-    monkeypatch.setattr(Checkpoint, "keep", stopped_by("Ctrl-C"))
-    stopped = fedsynth(*command)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "keep", stopped_by("Ctrl-C"))
+        stopped = fedsynth(*command)
 
     again = fedsynth(*command)
 
@@ -118,9 +123,9 @@ def test_what_failed_at_the_very_end_is_done_again(  # type: ignore[no-untyped-d
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(place, full)
-    failed = fedsynth(*command)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        failed = fedsynth(*command)
     again = fedsynth(*command)
 
     assert failed.code == 2
@@ -151,7 +156,57 @@ def test_a_rehearsal_that_was_killed_goes_on(
 
     assert again.returncode == 0, again.stderr
     assert "goes on at step" in again.stderr
-    assert charges(tmp_path / "run", tmp_path / "ledgers") == {"east": STEPS, "west": STEPS}
+    assert charges(tmp_path / "run") == {"east": STEPS, "west": STEPS}
+
+
+MOMENTS = [
+    pytest.param("fedsynth.rehearsal.rehearse.make_site", 2, id="sites are made"),
+    pytest.param("fedsynth.rehearsal.rehearse.approve", 2, id="one site has approved"),
+    pytest.param("fedsynth.ledger.register.Register.add", 2, id="one ledger is registered"),
+    pytest.param("fedsynth.rehearsal.rehearse.settle", 1, id="all have approved"),
+    pytest.param("fedsynth.engines.in_process.coordinate", 1, id="all is at its place"),
+]
+
+
+@pytest.mark.parametrize(("what", "number"), MOMENTS)
+def test_a_rehearsal_killed_before_the_first_charge_begins_again(  # type: ignore[no-untyped-def]
+    fedsynth,
+    recordings: Path,
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    number: int,
+) -> None:
+    """What was set aside by the dead one has lapsed: epsilon is enough for one run only."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    command = ("rehearse", study_file, "--sites", recordings, "--out", tmp_path / "run")
+    child = os.fork()
+    if child == 0:
+        left, real = [number], pkgutil.resolve_name(what)
+
+        def kill(*words: object, **others: object) -> object:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*words, **others)
+
+        monkeypatch.setattr(what, kill)
+        try:
+            fedsynth(*command)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    again = fedsynth(*command)
+
+    assert again.code == 0, again.err
+    ledgers = sorted((tmp_path / "state").rglob("ledger.sqlite"))
+    assert len(ledgers) == 2
+    for place in ledgers:
+        with Ledger(place.parent) as ledger:
+            assert len(ledger) == STEPS
+    assert not list(tmp_path.glob(f"{places.PREFIX}*"))
 
 
 @pytest.fixture
@@ -275,9 +330,9 @@ def test_a_run_whose_folder_was_being_filled_goes_on(  # type: ignore[no-untyped
         shutil.copytree(staging, place / f"{places.PREFIX}1-{'0' * 16}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedsynth.rehearsal.rehearse.settle", killed)
-    assert fedsynth(*command).code == 130
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("fedsynth.rehearsal.rehearse.settle", killed)
+        assert fedsynth(*command).code == 130
 
     again = fedsynth(*command)
 
