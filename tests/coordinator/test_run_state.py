@@ -1,19 +1,25 @@
 """The state of a run: bytes and back, in a closed form."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fedsynth.coordinator.run_state import RunState
 from fedsynth.errors import RunError
 from fedsynth.evaluation.score import Score
+from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.envelope import seal, unseal
+from fedsynth.wire.last_word import LastWord
 
+SUM = Mechanism("gradients, step 1", 2.0, 0.5, 1, 1.0)
 STATE = RunState(
     step=3,
     alive=("east", "west"),
     units={"east": 10.0, "west": 1 / 3},
     done={"east": (0, 1, 2), "west": (0, 2), "gone": ()},
+    words={"east": LastWord("run", "plan", "east", "ab" * 32, 3, 2, ((SUM, 3),), ())},
     generator={"parts.critic.weight": torch.arange(6.0).reshape(2, 3), "anchor.done": torch.tensor([2])},
     random=torch.get_rng_state(),
     trainer={"private.0.step": torch.tensor(2.0), "taken": torch.tensor([2])},
@@ -28,7 +34,7 @@ STATE = RunState(
 def test_a_state_is_read_again_as_it_was() -> None:
     again = RunState.from_bytes(STATE.to_bytes())
 
-    for name in ("step", "alive", "units", "done", "training", "windows", "scores", "secure"):
+    for name in ("step", "alive", "units", "done", "training", "windows", "scores", "secure", "words"):
         assert getattr(again, name) == getattr(STATE, name)
     for name in ("generator", "trainer", "classifier"):
         before, after = getattr(STATE, name), getattr(again, name)
@@ -38,7 +44,7 @@ def test_a_state_is_read_again_as_it_was() -> None:
 
 
 def test_the_beginning_of_a_run_is_a_state_too() -> None:
-    empty = RunState(0, (), {}, {}, {}, torch.get_rng_state())
+    empty = RunState(0, (), {}, {}, words={}, generator={}, random=torch.get_rng_state())
 
     again = RunState.from_bytes(empty.to_bytes())
 
@@ -46,7 +52,8 @@ def test_the_beginning_of_a_run_is_a_state_too() -> None:
 
 
 def test_thousands_of_steps_stay_a_short_line() -> None:
-    state = RunState(10_000, (), {}, {f"site-{n}": tuple(range(10_000)) for n in range(20)}, {}, STATE.random)
+    done = {f"site-{n}": tuple(range(10_000)) for n in range(20)}
+    state = replace(STATE, step=10_000, done=done)
 
     assert len(unseal(state.to_bytes())[0]["done"]["site-3"]) == 1
     assert RunState.from_bytes(state.to_bytes()).done == state.done
