@@ -153,12 +153,6 @@ class Checkpoint:
             (self._folder / _name(self._answers.pop(), "answers")).unlink(missing_ok=True)
             self._number -= 1
 
-    def remove(self) -> None:
-        """Remove everything, when the run's results are on the disk."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._key_file is not None:
-            self._key_file.unlink(missing_ok=True)
-
     def _own_key(self, *, begun: bool) -> bytes:
         assert self._key_file is not None
         if not self._key_file.exists():
@@ -230,6 +224,12 @@ def keep_file(path: Path, data: bytes) -> None:
     """
     with _disk(f"{path.name} could not be written"):
         disk.write_durably(path, data, like=path.parent)
+
+
+def remove_checkpoint(run_folder: Path) -> None:
+    """Remove everything that was kept, when the run's results are on the disk."""
+    shutil.rmtree(run_folder / FOLDER, ignore_errors=True)
+    (run_folder / KEY).unlink(missing_ok=True)
 
 
 def step_reached(run_folder: Path) -> int | None:

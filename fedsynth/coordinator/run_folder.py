@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedsynth.coordinator.checkpoint import FOLDER, Checkpoint, keep_file, only_one
+from fedsynth.coordinator.checkpoint import FOLDER, Checkpoint, keep_file, only_one, remove_checkpoint
 from fedsynth.coordinator.rounds import Result, run_plan
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RunError
@@ -184,7 +184,6 @@ def coordinate(
     run = RunFolder(folder)
     facts, plan = run.facts(), run.plan()
     with failure_kept(folder), only_one(folder):
-        checkpoint = Checkpoint(folder, run=facts.run, plan=plan.digest, key=key)
         if not run.finished:
             result = run_plan(
                 plan,
@@ -192,14 +191,14 @@ def coordinate(
                 transport=transport,
                 composes=facts.composes,
                 progress=progress,
-                roster={site: bytes.fromhex(key) for site, key in facts.roster.items()},
+                roster={site: bytes.fromhex(public) for site, public in facts.roster.items()},
                 engine=facts.engine,
                 cohort=facts.cohort,
                 archive=run.archive,
-                checkpoint=checkpoint,
+                checkpoint=Checkpoint(folder, run=facts.run, plan=plan.digest, key=key),
             )
             _write(run, result)
-        checkpoint.remove()
+        remove_checkpoint(folder)
 
 
 @contextmanager
@@ -209,7 +208,8 @@ def failure_kept(folder: Path) -> Iterator[None]:
         yield
     except FedsynthError as error:
         body = {"kind": type(error).__name__, "said": str(error)}
-        (folder / "failure.json").write_text(json.dumps(body), encoding="utf-8")
+        with suppress(RunError):  # the disk may be full, and the failure just that
+            keep_file(folder / "failure.json", json.dumps(body).encode())
         raise
 
 

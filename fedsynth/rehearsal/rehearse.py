@@ -102,7 +102,8 @@ def rehearse(what: Rehearsal, *, progress: Progress, resumed: Callable[[str], No
         with staging_for(what.out) as staging:
             _prepare(what, plan, RunFolder(staging), progress)
             settle(staging, what.out, last="run.json")
-    carry_out(what.out, progress, what.patience)
+    if not run.finished:
+        carry_out(what.out, progress, what.patience)
     _keep_reference(run, progress)
     return run
 
