@@ -118,7 +118,7 @@ class Checkpoint:
             raise RunError(f"the checkpoint in {self._folder} lacks its state; nothing was asked. {_AGAIN}")
         self._number = self._answers[-1] if self._answers else last
         self.state = self._open(last, "state") if last else None
-        self._step = 0
+        self._step, self._is_last_word = 0, False
         self._heard = [Heard.from_bytes(self._open(number, "answers")) for number in self._answers]
 
     def keep_state(self, data: bytes, *, step: int) -> None:
@@ -142,14 +142,19 @@ class Checkpoint:
         """
         self._write("answers", heard.to_bytes())
         self._answers.append(self._number)
+        self._is_last_word = True
 
     def next_heard(self) -> Heard | None:
         """Return what the next exchange brought before the crash, once; None where it is to be asked."""
+        self._is_last_word = bool(self._heard)
         return self._heard.pop(0) if self._heard else None
 
     def forget_last_answers(self) -> None:
-        """Forget what the last exchange brought, since it ended the run: next time the sites are asked again."""
-        if self._answers:
+        """Forget what the last exchange brought, since it ended the run: next time the sites are asked again.
+
+        Where another exchange has begun since then, sites may know what followed from it, and it stays.
+        """
+        if self._answers and self._is_last_word:
             (self._folder / _name(self._answers.pop(), "answers")).unlink(missing_ok=True)
             self._number -= 1
 

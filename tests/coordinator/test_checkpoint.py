@@ -246,6 +246,24 @@ def test_a_site_that_never_comes_back_after_a_crash_is_stated_by_what_it_said_be
     assert south.events == plan.mechanisms("train")[:charged]
 
 
+def test_what_sites_know_to_follow_from_an_exchange_is_not_forgotten(begin: Begin) -> None:
+    """The transport breaks when one site has signed the list of those in the sum: it would not sign another."""
+    folder = begin("aggregate")
+
+    def broken() -> None:
+        raise RunError("the line is down")
+
+    with pytest.raises(RunError, match="the line is down"):
+        carried_out(folder, dies_at=4, moment=1, kill=broken)
+    kept = sorted(path.name for path in (folder / FOLDER).glob("*.answers"))
+    after = Sites(folder)
+    coordinate(folder, transport=after)
+
+    assert len(kept) == 1  # the masked vectors
+    assert after.refused == 0
+    assert RunFolder(folder).finished
+
+
 def test_optimizers_go_on_over_a_crash(begin: Begin) -> None:
     """Between two gradient steps taken by the coordinator."""
     begun = begin("aggregate")
