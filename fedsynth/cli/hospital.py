@@ -1,6 +1,8 @@
-"""`fedsynth site init`, `request` and `approver`: a hospital's own folder and the keys that it makes."""
+"""`fedsynth site init`, `request`, `approver`, `preflight`: a hospital's folder, its keys and its machine."""
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -66,3 +68,30 @@ def approver(
     keys.new_signing_key(key)
     public = keys.load_signing_key(key, what="the approver's key").public_key().public_bytes_raw()
     sys.stdout.write(f"The line for [approvers] in site.toml:\n\n{dumps({name: public.hex()})}")
+
+
+def preflight(
+    folder: Site,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="ask the coordinator nothing, not even its date")
+    ] = False,
+    room: Annotated[float, typer.Option(help="gigabytes (GiB) that each disk must have left")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
+) -> None:
+    """Look at this machine before anything runs: authority, name, clock, proxy, rights, disk, ledger, versions.
+
+    Each line says what was found; one that fails says what to do (exit code 1).
+    """
+    from fedsynth.errors import RefusedError
+    from fedsynth.site.preflight import preflight as look
+    from fedsynth.site.preflight import this_machine
+
+    checks = look(this_machine(folder, offline=offline, least_room=round(room * 1024**3)))
+    failed = [check for check in checks if not check.passed]
+    if as_json:
+        sys.stdout.write(json.dumps({"checks": [asdict(check) for check in checks]}, indent=2) + "\n")
+    else:
+        for check in checks:
+            sys.stdout.write(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<12} {check.said}\n")
+    if failed:
+        raise RefusedError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(one.name for one in failed)}")

@@ -60,6 +60,7 @@ for _verb in (
     hospital.init,
     hospital.request,
     hospital.approver,
+    hospital.preflight,
     consent.requests,
     consent.approve,
     consent.leave,
