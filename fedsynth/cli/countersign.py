@@ -28,9 +28,8 @@ def countersign(
     from fedsynth.release.load import Release
     from fedsynth.release.verify import verify_release
     from fedsynth.site.approval import open_ledger
-    from fedsynth.site.consent import identity_of
+    from fedsynth.site.consent import FEDERATION, identity_of
     from fedsynth.site.copies import refuse_copies
-    from fedsynth.site.folder import FEDERATION
     from fedsynth.site.policy import load_policy
     from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 

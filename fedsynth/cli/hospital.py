@@ -26,7 +26,8 @@ def init(
     """
     from fedsynth.cli.federation import ask_for_words
     from fedsynth.errors import RunError
-    from fedsynth.site.folder import FEDERATION, make_site, take_kit
+    from fedsynth.site.consent import FEDERATION
+    from fedsynth.site.folder import make_site, take_kit
 
     if (name is None) == (kit is None):
         raise RunError("give --name to begin a site's folder, or --kit to take a kit in; nothing was done")

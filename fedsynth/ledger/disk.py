@@ -53,6 +53,24 @@ CREATE TRIGGER IF NOT EXISTS marks_stay BEFORE DELETE ON marks BEGIN SELECT RAIS
 """
 
 
+_CLOSED = "closed:"
+
+
+def close_unanswered(db: sqlite3.Connection) -> None:
+    """Mark every line without a kept answer as closed: no ticket is given for it again.
+
+    An answer is kept before it leaves, so that a line without one may be opened again. That is true of the ledger
+    and of no copy of it: after the copy was made, an answer may have been kept and sent.
+    """
+    unanswered = "SELECT ? || nonce FROM charges WHERE nonce NOT IN (SELECT nonce FROM replies)"
+    db.execute(f"INSERT OR IGNORE INTO marks {unanswered}", (_CLOSED,))
+
+
+def is_closed(db: sqlite3.Connection, nonce: str) -> bool:
+    """Whether `close_unanswered` marked a line."""
+    return db.execute("SELECT 1 FROM marks WHERE mark = ?", (_CLOSED + nonce,)).fetchone() is not None
+
+
 @dataclass(frozen=True)
 class Head:
     """Where a ledger stood when its head was last written: the number of its lines and the last link."""

@@ -377,6 +377,11 @@ class Ledger:
             raise BudgetError("this order was charged before, for something else; nothing was charged or opened")
         if self._db.execute("SELECT 1 FROM replies WHERE nonce = ?", (charged.nonce,)).fetchone():
             raise BudgetError("this order was charged before and answered; only the answer kept may be sent again")
+        if disk.is_closed(self._db, charged.nonce):
+            raise BudgetError(
+                "this order was charged before the ledger was settled or restored from a copy, and may have been "
+                "answered then; there are no refunds. Begin a new run"
+            )
 
     def _name_people(self, people: str, tokens: Iterable[str]) -> None:
         """Write whom a set of people consists of, once."""

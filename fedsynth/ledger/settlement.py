@@ -273,9 +273,7 @@ def _write(folder: Path, found: _Found, charges: Sequence[PlannedCharge], marks:
             if found.chain.find(one.nonce) is None:
                 _insert(db, _append(found.chain, one), one.tokens)
         db.executemany("INSERT OR IGNORE INTO marks VALUES (?)", [(mark,) for mark in marks])
-        # No ticket that was given before opens anything any more.
-        numbers = [(line.number,) for line in found.chain.lines]
-        db.executemany("INSERT OR IGNORE INTO opened VALUES (?)", numbers)
+        disk.close_unanswered(db)
         db.execute("COMMIT")
     if found.cause:
         _exchange(folder, place)

@@ -2,7 +2,8 @@
 
 The copy of a ledger comes without its head, so that whoever brings it back has a frozen site until a person has
 decided (`fedsynth site settle`), or until a head that was kept on another disk shows that nothing is missing.
-Secrets of runs in course (`secure/`) are never copied, and windows only where asked: a site can cut them again.
+A charge that had no answer yet is closed in the copy, for its answer may have left since. Secrets of runs in course
+(`secure/`) are never copied, and windows only where asked: a site can cut them again.
 """
 
 import hashlib
@@ -113,6 +114,8 @@ def _copy_database(source: Path, target: Path) -> int:
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
         live.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")
+        disk.close_unanswered(copy)
+        copy.commit()
         lines = copy.execute("SELECT count(*) FROM charges").fetchone()[0]
     for suffix in ("-wal", "-shm"):
         target.with_name(f"{target.name}{suffix}").unlink(missing_ok=True)

@@ -9,19 +9,24 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.errors import ConsentError, RefusedError
+from fedsynth.errors import ConsentError, FederationError, RefusedError
 from fedsynth.federation import keys
 from fedsynth.federation.files import canonical
 from fedsynth.federation.proposal import StudyRequest
+from fedsynth.federation.roster import Member, load_roster
+from fedsynth.federation.standing import standing
 from fedsynth.ledger import disk as disk
 from fedsynth.site.policy import Policy
 
 APPROVED, IDENTITY = "approved", "identity.key"
+FEDERATION = "federation"
+"""Where a site keeps its kit, with the keys that it made."""
 _WITHDRAWN = ".withdrawn"
 _PURPOSE = b"fedsynth approval v1\n"
 
@@ -134,6 +139,7 @@ def check_consent(
 
     Raises:
         ConsentError: no signature, a wrong one, or a withdrawal.
+        FederationError: the coordinator is not in good standing any more.
     """
     if raw is None and not policy.needs_signatures:
         return
@@ -146,6 +152,22 @@ def check_consent(
         raise ConsentError(
             "this site's approval does not bear this site's signature, or was changed after it; approve again"
         )
+    coordinator_of(folder)
+
+
+def coordinator_of(folder: Path, *, now: datetime | None = None) -> Member:
+    """Return the coordinator of a site's federation, in good standing; asked at every order.
+
+    Raises:
+        FederationError: the roster names none, or it is expired or revoked.
+        FederationFileError: the site has no kit.
+    """
+    member = load_roster(folder / FEDERATION).coordinator
+    if member is None:
+        raise FederationError(
+            "the roster names no coordinator, or its coordinator was revoked; nothing is answered"
+        )
+    return standing(folder / FEDERATION, name=member.name, now=now)
 
 
 def is_withdrawn(folder: Path, approval: str) -> bool:

@@ -9,11 +9,8 @@ from fedsynth.federation.kit import CERTIFICATE, accept_kit
 from fedsynth.federation.membership import TLS_KEY, MembershipRequest, make_membership
 from fedsynth.federation.names import check_name
 from fedsynth.federation.roster import Roster, load_certificate
-from fedsynth.site.consent import IDENTITY
+from fedsynth.site.consent import FEDERATION, IDENTITY
 from fedsynth.site.policy import load_policy
-
-FEDERATION = "federation"
-"""Where a site keeps its kit, with the keys that it made."""
 
 _RULES = """\
 # The rules of this site. This file stays here; nobody who asks can change it. docs/hospitals.md explains each line.

@@ -23,8 +23,7 @@ from fedsynth.federation.roster import load_authority, load_certificate, load_ro
 from fedsynth.federation.server_date import is_exempt, proxy_for, server_date
 from fedsynth.federation.standing import standing
 from fedsynth.site.approval import open_ledger
-from fedsynth.site.consent import IDENTITY, identity_of
-from fedsynth.site.folder import FEDERATION
+from fedsynth.site.consent import FEDERATION, IDENTITY, identity_of
 from fedsynth.site.policy import Policy, load_policy
 from fedsynth.source_code import version_of
 

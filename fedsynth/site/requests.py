@@ -16,12 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedsynth.errors import ConsentError, FederationError, RefusedError
 from fedsynth.federation.files import make_folder, read, replace
 from fedsynth.federation.proposal import StudyRequest, read_request
-from fedsynth.federation.roster import Member, load_roster
+from fedsynth.federation.roster import load_roster
 from fedsynth.federation.standing import standing
 from fedsynth.plan import Plan
 from fedsynth.site.approval import approve, approved_runs, withdraw
-from fedsynth.site.consent import Consent
-from fedsynth.site.folder import FEDERATION
+from fedsynth.site.consent import FEDERATION, Consent, coordinator_of
 from fedsynth.site.policy import load_policy
 
 REQUESTS = "requests"
@@ -35,19 +34,6 @@ class Pending:
     request: StudyRequest
     plan: Plan
     consent: Consent | None
-
-
-def coordinator_of(folder: Path, *, now: datetime | None = None) -> Member:
-    """Return the coordinator of a site's federation, in good standing.
-
-    Raises:
-        FederationError: the roster names none, or it is expired or revoked.
-        FederationFileError: the site has no kit.
-    """
-    member = load_roster(folder / FEDERATION).coordinator
-    if member is None:
-        raise FederationError("the roster names no coordinator yet; take in a newer kit")
-    return standing(folder / FEDERATION, name=member.name, now=now)
 
 
 def take_in(folder: Path, data: bytes, *, now: datetime | None = None) -> StudyRequest:

@@ -1,5 +1,6 @@
 """A small federation, made as its people would make it: an authority, a coordinator and two sites."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from fedsynth.federation.kit import accept_kit
 from fedsynth.federation.membership import MembershipRequest, make_membership
 from fedsynth.federation.proposal import SIGNING_KEY
 from fedsynth.federation.provision import Provisioner
-from fedsynth.site.consent import IDENTITY
-from fedsynth.site.folder import FEDERATION
+from fedsynth.site.consent import FEDERATION, IDENTITY
+from fedsynth.site.session import SiteSession
+from fedsynth.wire.order import Order
+from fedsynth.wire.update import Update
 
 CHARTER = """
 name = "sleep"
@@ -90,6 +93,28 @@ class Federation:
     def later(self, **time: float) -> Provisioner:
         """Return the authority's people at a later time."""
         return replace(self.work, now=self.work.now + timedelta(**time))
+
+
+class _Kinds(logging.Handler):
+    """Keeps the kind of every refusal that a site notes for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kinds.append(str(getattr(record, "kind", "")))
+
+
+def refusal_of(site: Path, order: Order) -> str:
+    """Ask a site, and return the kind of its refusal as its own log has it; empty where it answered."""
+    log, heard = logging.getLogger("fedsynth.site"), _Kinds()
+    log.addHandler(heard)
+    try:
+        refused = Update.from_bytes(SiteSession(site).handle(order.to_bytes())).refused
+    finally:
+        log.removeHandler(heard)
+    return heard.kinds[-1] if refused else ""
 
 
 @pytest.fixture

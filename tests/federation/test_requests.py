@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,11 @@ from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.requests import approve_request, find, take_in, waiting, withdraw_run
-from fedsynth.site.session import SiteSession
 from fedsynth.site.wording import word
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.order import STATEMENT_STEP, Order
-from fedsynth.wire.update import Update
 
-from .conftest import Command, Federation
+from .conftest import Command, Federation, refusal_of
 
 ALICE, BOB = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 MakeSite = Callable[..., Holdings]
@@ -77,8 +76,7 @@ def receive(federation: Federation, site: Path, text: str, *, run: str = "one") 
 def order(site: Path, request: StudyRequest, *, step: int = 0) -> str:
     """Ask for a step and return how it was refused, empty where it was answered."""
     tensors = prior_anchor(shape_of(find(site, request.digest).plan.study)).tensors() if step == 0 else {}
-    data = Order(request.run, request.plan_digest, step, tensors).to_bytes()
-    return Update.from_bytes(SiteSession(site).handle(data)).refused
+    return refusal_of(site, Order(request.run, request.plan_digest, step, tensors))
 
 
 def test_an_approved_request_is_answered(federation: Federation, site: Path, text: str) -> None:
@@ -127,6 +125,37 @@ def test_a_revoked_coordinator_cannot_ask(federation: Federation, site: Path, te
 
     with pytest.raises(FederationError, match="names no coordinator"):
         take_in(site, data)
+
+
+def test_a_coordinator_that_is_revoked_in_mid_study_is_answered_no_more(
+    federation: Federation, site: Path, text: str
+) -> None:
+    request = receive(federation, site, text)
+    approve_request(site, find(site, request.digest))
+    assert order(site, request) == ""
+    digest = request.plan_digest
+    register = federation.work.revoke("coordinator", reason="stolen")
+    federation.work.hand_out(register, out=federation.root / "later", kits_for=[])
+    accept_kit(federation.root / "later" / "notice", site / "federation", words=None)
+
+    for step in (0, 1, STATEMENT_STEP):
+        assert refusal_of(site, Order(request.run, digest, step, {})) == "FederationError"
+
+
+def test_an_approval_outlives_no_certificate_of_the_coordinator(
+    federation: Federation, site: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = receive(federation, site, text)
+    approve_request(site, find(site, request.digest))
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=101)
+
+    monkeypatch.setattr("fedsynth.federation.standing.datetime", Later)
+
+    assert refusal_of(site, Order(request.run, request.plan_digest, 0, {})) == "FederationError"
 
 
 def test_a_key_that_the_roster_does_not_have_is_refused(federation: Federation, site: Path, text: str) -> None:

@@ -20,13 +20,11 @@ from fedsynth.recordings.recording import Recording
 from fedsynth.site.backup import back_up, restore
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.requests import approve_request, find, take_in, withdraw_run
-from fedsynth.site.session import SiteSession
 from fedsynth.site.settlement import decide, look
 from fedsynth.study import parse_study
 from fedsynth.wire.order import Order
-from fedsynth.wire.update import Update
 
-from .conftest import Command, Federation
+from .conftest import Command, Federation, refusal_of
 
 MakeSite = Callable[..., Holdings]
 
@@ -53,8 +51,7 @@ def order(site: Path, step: int) -> str:
     (path,) = (site / "requests").glob("*.json")
     request = find(site, path.stem).request
     tensors = replace(prior_anchor(shape_of(find(site, path.stem).plan.study)), done=step).tensors()
-    data = Order("one", request.plan_digest, step, tensors).to_bytes()
-    return Update.from_bytes(SiteSession(site).handle(data)).refused
+    return refusal_of(site, Order("one", request.plan_digest, step, tensors))
 
 
 def spent(site: Path) -> int:
@@ -96,6 +93,25 @@ def test_an_old_copy_is_frozen_until_a_person_decides(running: Path, tmp_path: P
     assert look(running).finding.verdict == "proven"
     decide(running, person="dr-a")
     assert spent(running) == 2
+    assert order(running, 1) == "BudgetError"
+
+
+def test_a_line_without_an_answer_in_the_copy_is_not_answered_a_second_time(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is of the moment between charge and answer, and the answer left after it."""
+    keep = Ledger.keep_reply
+
+    def copy_first(ledger: Ledger, nonce: str, reply: bytes) -> bytes:
+        back_up(running, tmp_path / "copy")
+        return keep(ledger, nonce, reply)
+
+    monkeypatch.setattr(Ledger, "keep_reply", copy_first)
+    assert order(running, 1) == ""
+    monkeypatch.undo()
+    lose(running, tmp_path / "copy")
+
+    assert look(running).finding.verdict == "whole"
     assert order(running, 1) == "BudgetError"
 
 

@@ -221,8 +221,27 @@ def test_a_settlement_that_was_cut_short_is_not_taken_for_an_empty_ledger(place:
 def test_a_step_that_was_counted_is_not_answered_any_more(older: Path) -> None:
     settled(older, "one")
 
-    with pytest.raises(BudgetError, match="charged before"):
+    with pytest.raises(BudgetError, match="may have been answered then"):
         charge(older, PLANS["one"][3:])
+
+
+def test_a_line_of_before_that_had_no_answer_is_closed_too(older: Path) -> None:
+    """Its answer may have been kept, and have left, after the copy was made."""
+    settled(older, "one")
+
+    with pytest.raises(BudgetError, match="may have been answered then"):
+        charge(older, PLANS["one"][:1])
+
+
+def test_an_answer_that_is_kept_stays(place: Path) -> None:
+    charge(place, PLANS["one"][:2])
+    with Ledger(place, head_file=place.parent / "head") as ledger:
+        ledger.keep_reply(PLANS["one"][0].nonce, b"answer")
+    (place.parent / "head").unlink()
+    settled(place, "one", nothing_else=True)
+
+    with Ledger(place, head_file=place.parent / "head") as ledger:
+        assert ledger.reply(PLANS["one"][0].nonce) == b"answer"
 
 
 @settings(max_examples=40, deadline=None)
