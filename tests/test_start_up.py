@@ -103,3 +103,31 @@ def test_the_extras_of_the_table_are_those_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert set(EXTRA_OF.values()) == set(project["optional-dependencies"]) - {"all", "dev"}
+
+
+def test_what_a_hospital_decides_with_loads_no_torch() -> None:
+    """Requests, their wording, approvals that are read, settling, copies, preflight and membership."""
+    code = """
+import json, sys
+import fedsynth.coordinator.asking, fedsynth.federation.provision, fedsynth.federation.standing
+import fedsynth.release.countersignature
+import fedsynth.site.approval, fedsynth.site.backup, fedsynth.site.leave, fedsynth.site.preflight
+import fedsynth.site.requests, fedsynth.site.settlement, fedsynth.site.wording
+print(json.dumps(sorted({"torch", "opacus", "scipy", "mne", "ray", "flwr"} & set(sys.modules))))
+"""
+    assert json.loads(run(code)) == []
+
+
+def test_membership_needs_cryptography_and_nothing_else(tmp_path: Path) -> None:
+    code = f"""
+from datetime import UTC, datetime
+from pathlib import Path
+from fedsynth.federation.authority import open_authority
+from fedsynth.federation.membership import make_membership
+import fedsynth.federation.kit, fedsynth.federation.provision, fedsynth.federation.standing
+root = Path({str(tmp_path)!r})
+open_authority(root / "authority", federation="sleep", now=datetime.now(UTC))
+request, _ = make_membership(root / "keys", role="site", name="north", identity=root / "keys" / "identity.key")
+print(request.words.count("-"))
+"""
+    assert run(code, allowed={"cryptography", "_cffi_backend"}) == "11"

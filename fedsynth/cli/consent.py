@@ -29,13 +29,16 @@ def requests(
 
     if add is not None:
         take_in(folder, read(add, what="the request"))
-    found = [word(folder, one) for one in waiting(folder)]
+    pending, hidden = waiting(folder)
+    found = [word(folder, one) for one in pending]
     if as_json:
-        sys.stdout.write(json.dumps({"requests": [one.to_json() for one in found]}, indent=2) + "\n")
+        body = {"requests": [one.to_json() for one in found], "not_shown": hidden}
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
         return
     sys.stdout.write(f"{len(found)} request{'s' * (len(found) != 1)}\n")
     for one in found:
         sys.stdout.write(_text(one))
+    sys.stdout.write("".join(f"Not shown: {_safe(said)}\n" for said in hidden))
 
 
 def approve(

@@ -99,11 +99,13 @@ def ledger(
         with Ledger(place, head_file=head_file) as book:
             charges, last = book.charges(), book.head
             accounts = [_account(book, study, delta=delta) for study in dict.fromkeys(c.study for c in charges)]
+            frozen = _frozen(folder, book)
     except LedgerError as error:
         raise LedgerError(f"{error}. fedsynth site settle SITE shows what can be decided") from error
     if as_json:
         body = {"head": last, "delta": delta, "studies": [_as_json(account) for account in accounts]}
         body["charges"] = [_line(charge) for charge in charges]
+        body["frozen_runs"] = frozen
         sys.stdout.write(json.dumps(body, indent=2, allow_nan=False) + "\n")
         return
     write = sys.stdout.write
@@ -113,6 +115,12 @@ def ledger(
             write(f"{c.number:>6}  study {c.study[:12]}  {_row(c.mechanism)}\n")
     for account in accounts:
         write(f"\n{_text(account, delta=delta)}")
+    for run in frozen:
+        write(
+            f"\nFrozen: run {run}. Its approval left a mark that this ledger does not bear: it is an older copy, "
+            "or\n"
+        )
+        write("another ledger. fedsynth site settle SITE shows what can be decided.\n")
     if accounts:
         most = max((one for account in accounts for one in account.spent), key=lambda one: one.ever)
         write("\nThe most that was spent on any group of people, over all studies: ")
@@ -148,6 +156,13 @@ def _places(folder: Path, head: Path | None) -> tuple[Path, Path | None]:
         return folder, head
     policy = load_policy(folder)
     return folder / policy.ledger, head or (folder / policy.ledger_head if policy.ledger_head else None)
+
+
+def _frozen(folder: Path, book: "Ledger") -> list[str]:
+    """Return the runs whose approvals were given with another ledger, or with a later state of this one."""
+    from fedsynth.site.consent import kept_bodies
+
+    return [str(body.get("run", "?")) for body in kept_bodies(folder) if not book.bears(str(body["mark"]))]
 
 
 def _account(book: "Ledger", study: str, *, delta: float) -> _Account:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth.errors import BudgetError, ConsentError, LedgerError
-from fedsynth.ledger.disk import sync_folder
+from fedsynth.ledger.disk import sync_folder, write_durably
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of, secure_cohort_of
 from fedsynth.privacy.accountant import epsilon_pld
@@ -117,7 +117,8 @@ def approve(
         body["consent"] = sealed.to_plain()
         # Whom the steps may be charged to, should the ledger be lost: holdings can be others by then.
         body["people"] = {group: list(tokens) for group, tokens in holdings.tokens.items()}
-    place.write_text(json.dumps(body), encoding="utf-8")
+    # It names people by their tokens, and a plan that is answered must not be half approved after a crash.
+    write_durably(place, json.dumps(body).encode("utf-8"), like=folder)
 
 
 def withdraw(folder: Path, *, run: str) -> bool:

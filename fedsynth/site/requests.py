@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.errors import ConsentError, FederationError, RefusedError
+from fedsynth.errors import ConsentError, FederationError, FedsynthError, RefusedError
 from fedsynth.federation.files import make_folder, read, replace
 from fedsynth.federation.proposal import StudyRequest, read_request
 from fedsynth.federation.roster import load_roster
@@ -49,14 +49,21 @@ def take_in(folder: Path, data: bytes, *, now: datetime | None = None) -> StudyR
     return request
 
 
-def waiting(folder: Path, *, now: datetime | None = None) -> list[Pending]:
-    """Return the requests that are here, by the date on which they were asked.
+def waiting(folder: Path, *, now: datetime | None = None) -> tuple[list[Pending], list[str]]:
+    """Return the requests that are here, by the date on which they were asked, and why others are not shown.
 
     Raises:
-        FederationError, FederationFileError, RunError: one of them does not verify any more.
+        FederationError: the coordinator is not in good standing; nothing it asked is shown.
+        FederationFileError: the site has no kit.
     """
-    found = [_verified(folder, read(path, what="a request"), now=now) for path in _paths(folder)]
-    return sorted(found, key=lambda one: (one.request.asked, one.request.digest))
+    coordinator_of(folder, now=now)
+    found, objections = list[Pending](), list[str]()
+    for path in sorted(_paths(folder)):
+        try:
+            found.append(_verified(folder, read(path, what="a request"), now=now))
+        except FedsynthError as error:
+            objections.append(f"{path.name}: {error}")
+    return sorted(found, key=lambda one: (one.request.asked, one.request.digest)), objections
 
 
 def find(folder: Path, digest: str, *, now: datetime | None = None) -> Pending:
@@ -97,8 +104,14 @@ def approve_request(
     Raises:
         ConsentError: a person or key that the policy does not name, or what `approve` refuses.
         FederationError: a site's public key is not the roster's.
+        RefusedError: the run is approved already.
     """
     policy, request, plan = load_policy(folder), pending.request, pending.plan
+    if request.run in approved_runs(folder):
+        raise RefusedError(
+            f"run {request.run} is approved here already; it was left as it is. To approve something else for it, "
+            "take that back first (--withdraw)"
+        )
     _check_identities(folder, pending)
     consent = pending.consent or Consent.begin(folder, request)
     statement = consent.statement(site=policy.name, run=request.run, plan=plan.digest)
@@ -117,8 +130,6 @@ def approve_request(
             return missing
     elif person is not None:
         raise ConsentError("this site's policy names nobody who approves (approvers); nothing was approved")
-    # What stood approved for the run is over, also where its file comes back from a backup.
-    withdraw(folder, run=request.run)
     roster = request.identities if plan.is_aggregate else {}
     approve(folder, run=request.run, plan=plan, roster=roster, consent=consent)
     _signatures(folder, request).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import json
 import ssl
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fedsynth.errors import FederationError, FederationFileError, RefusedError
 from fedsynth.federation.authority import open_authority
 from fedsynth.federation.charter import load_charter
+from fedsynth.federation.keys import load_ec, load_signing_key, sign_ec
 from fedsynth.federation.kit import accept_kit
 from fedsynth.federation.membership import MembershipRequest, load_membership, make_membership
 from fedsynth.federation.roster import load_roster
@@ -63,6 +65,26 @@ def test_a_key_without_proof_of_possession_is_refused(federation: Federation, ke
 
     with pytest.raises(FederationError, match="does not prove"):
         load_membership(path)
+
+
+@pytest.mark.parametrize("key", ["tls", "node", "identity"])
+def test_a_stolen_public_key_is_refused_though_all_else_is_proven(federation: Federation, key: str) -> None:
+    """A whole request by somebody who put another's public key among keys of their own."""
+    mine, theirs = federation.request("north"), federation.request("east")
+    stolen = replace(mine, **{key: getattr(theirs, key)})
+    folder = federation.folder("north")
+
+    assert MembershipRequest.from_json(mine.to_json(proofs_of(folder, mine))) == mine
+    with pytest.raises(FederationError, match="does not prove"):
+        MembershipRequest.from_json(stolen.to_json(proofs_of(folder, stolen)))
+
+
+def proofs_of(folder: Path, request: MembershipRequest) -> dict[str, bytes]:
+    return {
+        "tls": sign_ec(load_ec(folder / "tls.key", what=""), request.statement),
+        "node": sign_ec(load_ec(folder / "node.key", what=""), request.statement),
+        "identity": load_signing_key(folder.parent / "identity.key", what="").sign(request.statement),
+    }
 
 
 def test_two_sites_cannot_share_a_key(federation: Federation) -> None:

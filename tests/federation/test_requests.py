@@ -97,8 +97,8 @@ def test_a_request_that_the_coordinator_did_not_sign_is_not_shown(
 
     with pytest.raises(FederationError, match="not signed by the coordinator"):
         take_in(site, forged)
-    with pytest.raises(FederationError, match="not signed by the coordinator"):
-        waiting(site)
+    found, hidden = waiting(site)
+    assert (found, len(hidden), "not signed by the coordinator" in hidden[0]) == ([], 1, True)
     with pytest.raises(FederationError, match="not signed by the coordinator"):
         find(site, request.digest)
 
@@ -317,6 +317,27 @@ def test_a_withdrawn_approval_is_not_answered_even_if_its_file_comes_back(
     assert order(site, request, step=STATEMENT_STEP) == "ConsentError"
     shutil.copy(tmp_path / "backup", path)
     assert order(site, request) == "ConsentError"
+
+
+def test_what_stands_approved_is_not_replaced_by_the_way(federation: Federation, site: Path, text: str) -> None:
+    first = receive(federation, site, text)
+    approve_request(site, find(site, first.digest))
+    other = receive(federation, site, text.replace("epsilon = 8.0", "epsilon = 4.0"))
+
+    with pytest.raises(RefusedError, match="approved here already"):
+        approve_request(site, find(site, other.digest))
+    assert order(site, first) == ""
+
+
+def test_an_approval_is_its_owners_alone(federation: Federation, site: Path, text: str) -> None:
+    request = receive(federation, site, text)
+    approve_request(site, find(site, request.digest))
+    withdraw_run(site, run="one")
+    approve_request(site, find(site, request.digest))
+    kept = [path for name in ("approved", "requests") for path in (site / name).iterdir()]
+
+    assert len(kept) == 3
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
 def test_what_was_withdrawn_can_be_approved_anew(federation: Federation, site: Path, text: str) -> None:

@@ -206,6 +206,19 @@ def test_a_damaged_copy_is_not_restored(running: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "again").exists()
 
 
+def test_a_run_that_is_frozen_is_named_in_the_ledger(running: Path, tmp_path: Path, fedsynth: Command) -> None:
+    """Ledger and head were set back together, to before the approval; only its mark tells."""
+    assert "Frozen" not in fedsynth("site", "ledger", running).out
+    shutil.rmtree(running / "ledger")
+    (tmp_path / "elsewhere.head").unlink()
+    Ledger(running / "ledger", head_file=tmp_path / "elsewhere.head").close()
+
+    done = fedsynth("site", "ledger", running)
+
+    assert (done.code, "Frozen: run one" in done.out) == (0, True)
+    assert order(running, 1) == "LedgerError"
+
+
 def test_nothing_is_written_over(running: Path, tmp_path: Path) -> None:
     back_up(running, tmp_path / "copy")
 
