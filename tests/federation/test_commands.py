@@ -1,5 +1,6 @@
 """From FEDERATION.toml to kits that are taken in, by commands alone, as the people of three houses give them."""
 
+import io
 import re
 from pathlib import Path
 
@@ -114,6 +115,32 @@ def test_what_is_confirmed_wrongly_is_refused(
     assert done.code == code
     assert said in " ".join(done.err.split())
     assert not (tmp_path / "out").exists()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_at_a_terminal_the_words_are_asked_for_and_never_shown(
+    tmp_path: Path, fedsynth: Command, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sees the words that are expected says yes to them; who types what was heard has heard it."""
+    heard = {"north": asked["north"], "east": ""}
+    questions = []
+
+    def answer(question: str, **_: object) -> str:
+        questions.append(question)
+        return next((words for name, words in heard.items() if name in question), "")
+
+    monkeypatch.setattr("sys.stdin", _Terminal())
+    monkeypatch.setattr("typer.prompt", answer)
+
+    done = provision(fedsynth, tmp_path)
+
+    assert (done.code, len(questions)) == (0, 3)
+    assert "Still without a certificate: coordinator, east" in done.out
+    assert not any(words in done.out + done.err + "".join(questions) for words in asked.values())
 
 
 def test_a_kit_of_another_site_is_refused(tmp_path: Path, fedsynth: Command, asked: dict[str, str]) -> None:
