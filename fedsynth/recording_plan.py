@@ -6,7 +6,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-RecordingFormat = Literal["edf", "text", "wfdb"]
+OwnReader = Annotated[str, Field(pattern=r"^reader:[A-Za-z0-9_.-]{1,64}$")]
+"""A reader of somebody's own, by the name of its entry point in the group `fedsynth.readers`."""
+RecordingFormat = (
+    Literal["brainvision", "delimited", "edf", "eeglab", "fif", "npz", "parquet", "rows", "text", "wfdb"]
+    | OwnReader
+)
 """What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
 """What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
@@ -75,23 +80,38 @@ class WindowPlan(Page):
     artefacts: Literal["leave out", "keep"] = "leave out"
 
 
+class BeforePlan(Page):
+    """A stretch of `seconds` that ends `gap_seconds` before each interval of the label `of`."""
+
+    of: Name
+    seconds: float = Field(gt=0, le=86_400)
+    gap_seconds: float = Field(default=0.0, ge=0, le=86_400)
+
+
 class LabelPlan(Page):
     """The labels of a study, where each recording's label stands, and what the raw value is called here.
 
     `source` is "file name" (the letters before the digits: `Z001.txt` is Z), "participants.tsv", whose `column`
     holds the label of each participant, "recordings.tsv", whose rows name a recording, its participant and, in
     `column`, its label, or "beats": each window is centred on a beat of the recording's annotations, and the
-    beat's symbol is the label. `rename` maps raw values to names; a raw value that gives no name of this study is
+    beat's symbol is the label. "layout" takes the label that the layout of the recordings tells. With "intervals"
+    a window lies within one annotation, whose text is the label: `before` names stretches before others, and
+    `background` what is left, `gap_seconds` from all of these. With "events" a window begins `offset_seconds` after
+    where an annotation begins. `rename` maps raw values to names; a raw value that gives no name of this study is
     refused, or left out where `others` says so. `positive` is the label whose AUROC against all the others is
     reported.
     """
 
     names: tuple[Name, ...] = Field(min_length=2, max_length=20)
-    source: Literal["file name", "participants.tsv", "recordings.tsv", "beats"]
+    source: Literal["file name", "participants.tsv", "recordings.tsv", "beats", "layout", "intervals", "events"]
     column: str = "group"
     rename: dict[str, Name] = Field(default_factory=dict)
     others: Literal["refuse", "leave out"] = "refuse"
     positive: Name
+    background: Name | None = None
+    before: dict[Name, BeforePlan] = Field(default_factory=dict)
+    gap_seconds: float = Field(default=0.0, ge=0, le=86_400)
+    offset_seconds: float = Field(default=0.0, ge=-600, le=600)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -102,7 +122,20 @@ class LabelPlan(Page):
         for target in self.rename.values():
             if target not in self.names:
                 raise ValueError(f"rename leads to {target!r}, which is not one of names")
+        used = {self.background, *self.before, *(rule.of for rule in self.before.values())} - {None}
+        if used - set(self.names):
+            raise ValueError("background or before names a label that is not one of names")
+        if self.source != "intervals" and (used or self.gap_seconds):
+            raise ValueError('background, before and gap_seconds need source = "intervals"')
+        if self.source != "events" and self.offset_seconds:
+            raise ValueError('offset_seconds needs source = "events"')
         return self
+
+
+class RecordingsPlan(Page):
+    """How folders of recordings are arranged: by default by the name of a preset, unless a site says otherwise."""
+
+    preset: Name | None = None
 
 
 def rate_ratio(before: float, after: float) -> tuple[int, int]:

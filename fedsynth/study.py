@@ -19,7 +19,7 @@ from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.recording_plan import LabelPlan as LabelPlan
 from fedsynth.recording_plan import Modality as Modality
 from fedsynth.recording_plan import Name as Name
-from fedsynth.recording_plan import Page
+from fedsynth.recording_plan import Page, RecordingsPlan
 from fedsynth.recording_plan import RecordingFormat as RecordingFormat
 from fedsynth.recording_plan import SignalPlan as SignalPlan
 from fedsynth.recording_plan import WindowPlan as WindowPlan
@@ -191,11 +191,12 @@ class Study(Page):
     family: FamilyPlan
     training: TrainingPlan = Field(default=TrainingPlan(), alias="plan")
     release: ReleasePlan = ReleasePlan()
+    recordings: RecordingsPlan = RecordingsPlan()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.signal.format == "text" and len(self.signal.channels) != 1:
-            raise ValueError("text recordings hold one channel")
+        if self.signal.format in ("text", "rows") and len(self.signal.channels) != 1:
+            raise ValueError(f"{self.signal.format} recordings hold one channel")
         if self.labels.source == "beats" and self.signal.format != "wfdb":
             raise ValueError('labels.source = "beats" needs signal.format = "wfdb": its annotations name the beats')
         largest_delta = 1 / (_PEOPLE_PER_DELTA * self.cohort.least_subjects)

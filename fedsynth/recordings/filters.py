@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from fedsynth.recordings.recording import Beats, Recording
+from fedsynth.recordings.recording import Beats, Recording, Stretch
 from fedsynth.study import rate_ratio
 
 ORDER = 4
@@ -49,7 +49,8 @@ def resample(recording: Recording, *, sfreq: float) -> Recording:
         sfreq: wanted, in Hz.
 
     Returns:
-        The recording at that rate, float32, beats included; the same recording where the rate is met already.
+        The recording at that rate, float32, beats and stretches included; the same recording where the rate is met
+        already.
     """
     up, down = rate_ratio(recording.sfreq, sfreq)
     if up == down:
@@ -58,5 +59,10 @@ def resample(recording: Recording, *, sfreq: float) -> Recording:
     beats = recording.beats
     if beats is not None:
         beats = Beats((2 * beats.samples * up + down) // (2 * down), beats.labels)
+    stretches = recording.stretches
+    if stretches is not None:
+        # Inside the stretch as recorded, to the sample.
+        inside = [Stretch(-(-one.start * up // down), one.stop * up // down, one.label) for one in stretches]
+        stretches = tuple(one for one in inside if one.stop > one.start)
     single: NDArray[np.float32] = np.ascontiguousarray(signal, dtype=np.float32)
-    return replace(recording, signal=single, sfreq=sfreq, beats=beats)
+    return replace(recording, signal=single, sfreq=sfreq, beats=beats, stretches=stretches)

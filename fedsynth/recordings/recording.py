@@ -1,6 +1,6 @@
 """Real recordings and real windows. They live at a site; nothing here can be written into a release."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,31 @@ class Beats:
 
     samples: NDArray[np.int64]
     labels: NDArray[np.int64]
+
+
+DOUBTFUL = "\0doubtful"
+"""The text of a mark whose end is not to be trusted: nothing that it touches gets a label."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An annotation: where it begins and how long it lasts, in samples, and its text, which is not to be repeated.
+
+    `n_times` is 0 for a point in time, and None where it lasts until the next one of its kind.
+    """
+
+    start: int
+    n_times: int | None
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of a recording with one label: samples from `start` to before `stop`, and an index of the names."""
+
+    start: int
+    stop: int
+    label: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,7 @@ class Recording:
     digest: str
     beats: Beats | None = None
     fingerprints: tuple[tuple[str, ...], ...] = ()
+    stretches: tuple[Stretch, ...] | None = None
 
     @property
     def known_by(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.artefacts import artefacts
 from fedsynth.recordings.filters import band_pass, resample
+from fedsynth.recordings.intervals import windows_in
 from fedsynth.recordings.people import is_copy, people_of
 from fedsynth.recordings.recording import Beats, Recording, Windows
 from fedsynth.study import Study, rate_ratio
@@ -155,7 +156,8 @@ def windows_of(
     for number, (recording, person, copy) in enumerate(
         zip(recordings, people_of(recordings), is_copy(recordings), strict=True)
     ):
-        if recording.beats is None and recording.label not in study.labels.names:
+        unmarked = recording.beats is None and recording.stretches is None
+        if unmarked and recording.label not in study.labels.names:
             raise RecordingError(f"a recording's label is not one of the study's names {list(study.labels.names)}")
         if copy:
             continue
@@ -163,6 +165,8 @@ def windows_of(
         total = filtered.signal.shape[1]
         if filtered.beats is not None:
             starts, found = beside_beats(filtered.beats, total=total, n_times=n_times, at_most=at_most)
+        elif filtered.stretches is not None:
+            starts, found = windows_in(filtered.stretches, n_times=n_times, at_most=at_most)
         else:
             starts = evenly(total, n_times=n_times, at_most=at_most)
             found = np.full(len(starts), study.labels.names.index(recording.label), dtype=np.int64)

@@ -1,5 +1,6 @@
 """Sites on one machine: from folders of recordings to folders of sites, for a rehearsal and for an audit."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,12 @@ def site_names(folder: Path, study: Study) -> tuple[str, ...]:
     """
     if not folder.is_dir():
         raise RecordingError(f"--sites: {folder} is not a folder; it should hold one folder for each hospital")
+    if one := _one_data_set(folder):
+        raise RecordingError(
+            f"--sites: {folder} holds {one}, so it is one data set and not a folder of hospitals, "
+            "and its people would be taken for hospitals. Put it into a hospital's folder, or deal it "
+            "(examples/deal.py). Nothing was written or charged"
+        )
     found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if study.cohort.sites:
         missing = [name for name in study.cohort.sites if name not in found]
@@ -87,6 +94,19 @@ def site_names(folder: Path, study: Study) -> tuple[str, ...]:
             "Nothing was written or charged"
         )
     return found
+
+
+def _one_data_set(folder: Path) -> str | None:
+    """Say by what a folder is known to be one data set, None where it is not."""
+    for table in ("dataset_description.json", "participants.tsv", "recordings.tsv", "recordings.toml"):
+        if (folder / table).is_file():
+            return f"a {table}"
+    if (folder / "RECORDS").is_file() or (folder / "ptbxl_database.csv").is_file():
+        return "a table of recordings"
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    if len(names) > 1 and all(re.fullmatch(r"(sub-\w+|PN\d+|chb\d+|P_ID\d+|S\d{3})", name) for name in names):
+        return "folders of people"
+    return None
 
 
 def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Progress) -> dict[str, Held]:

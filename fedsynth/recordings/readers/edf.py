@@ -37,7 +37,14 @@ def read_edf(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     """
     with path.open("rb") as file:
         header = parse_header(file.read(LONGEST_HEADER), file_size=os.fstat(file.fileno()).st_size)
-        chosen = choose_signals(header, channels=request.channels, sfreq=request.sfreq, unit=request.unit)
+        chosen = choose_signals(
+            header,
+            channels=request.channels,
+            sfreq=request.sfreq,
+            unit=request.unit,
+            name_of=request.name_of,
+            once=request.once,
+        )
         notes.remarks += header.remarks
         file.seek(header.n_bytes)
         clock = _Clock(header, request.sfreq, notes)

@@ -6,7 +6,7 @@ time stamp, and bears no text (Kemp and Olivan 2003, doi:10.1016/S1388-2457(03)0
 
 import re
 
-from fedsynth.recordings.readers.samples import Mark
+from fedsynth.recordings.recording import Mark
 
 _LIST = re.compile(rb"([+-]\d{1,12}(?:\.\d{0,12})?)(?:\x15(\d{1,12}(?:\.\d{0,12})?))?\x14([^\0]*)\x14?\0")
 _ONSET = re.compile(rb"[+-]\d{1,12}(\.\d{0,12})?(?=[\x14\x15])")

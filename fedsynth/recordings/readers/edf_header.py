@@ -9,6 +9,7 @@ repeated.
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -133,7 +134,13 @@ def parse_header(head: bytes, *, file_size: int) -> EdfHeader:
 
 
 def choose_signals(
-    header: EdfHeader, *, channels: tuple[str, ...], sfreq: float, unit: Unit | None = None
+    header: EdfHeader,
+    *,
+    channels: tuple[str, ...],
+    sfreq: float,
+    unit: Unit | None = None,
+    name_of: Callable[[str], str] = str,
+    once: Callable[[list[int]], list[int]] = list,
 ) -> tuple[int, ...]:
     """Return where the study's channels stand in a file, in the study's order.
 
@@ -144,6 +151,8 @@ def choose_signals(
         channels: as the study names them.
         sfreq: of the recordings in Hz, as the study says; met within 0.01 %.
         unit: the site's word for the unit of all of them, or None for the header's.
+        name_of: gives labels of the file the study's names.
+        once: of the places of one channel, those that count.
 
     Raises:
         MissingChannelError: a channel is missing.
@@ -153,10 +162,10 @@ def choose_signals(
     places: dict[str, list[int]] = {}
     for index, signal in enumerate(header.signals):
         if not signal.is_annotations:
-            places.setdefault(canonical_channel(signal.label), []).append(index)
+            places.setdefault(canonical_channel(name_of(signal.label)), []).append(index)
     chosen: list[int] = []
     for channel in channels:
-        found = find_channel(places, channel)
+        found = once(find_channel(places, channel))
         if not found:
             raise MissingChannelError(
                 f"channel {channel!r} of the study is missing: none of the file's {len(header.signals)} signals "

@@ -1,7 +1,7 @@
 """What is asked of every reader and what it gives: pieces of a recording in microvolts, and notes beside them."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.fingerprints import fingerprints
+from fedsynth.recordings.recording import Mark
 from fedsynth.recordings.units import Unit
 
 RATE_TOLERANCE = 1e-4  # relative
@@ -20,7 +21,8 @@ class Request:
     """What a study and a site ask of a recording: the channels, in order, at a rate in Hz.
 
     `unit` is the site's word for the unit of every channel; it goes before what the file says. `columns` names
-    the channels of files that do not. Links of files beside the recording may not lead out of `root`.
+    the channels of files that do not; `aliases` gives labels of files the study's names. With `twins`, of channels
+    that are there twice the first is taken. Links of files beside the recording may not lead out of `root`.
     """
 
     channels: tuple[str, ...]
@@ -28,18 +30,17 @@ class Request:
     unit: Unit | None = None
     columns: tuple[str, ...] = ()
     root: Path | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    twins: bool = False
+    part: str = ""
 
+    def name_of(self, label: str) -> str:
+        """Return the study's name of a label of a file, where the layout gives it one, or else the label."""
+        return self.aliases.get(label.strip(), label)
 
-@dataclass(frozen=True)
-class Mark:
-    """An annotation: where it begins and how long it lasts, in samples, and its text, which is not to be repeated.
-
-    `n_times` is 0 for a point in time, and None where it lasts until the next one of its kind.
-    """
-
-    start: int
-    n_times: int | None
-    text: str = field(repr=False)
+    def once(self, found: list[int]) -> list[int]:
+        """Return the places of a channel, or the first where twins are allowed."""
+        return found[:1] if self.twins else found
 
 
 @dataclass(frozen=True)

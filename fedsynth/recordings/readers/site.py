@@ -6,32 +6,45 @@ people.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.folder import command_for, find_recordings
+from fedsynth.recording_plan import RecordingFormat
+from fedsynth.recordings.folder import Found, command_for, find_recordings
 from fedsynth.recordings.gate import MissingChannelError, check_recording, check_site
+from fedsynth.recordings.intervals import events_of, stretches_of
+from fedsynth.recordings.layout import Layout, layout_for
 from fedsynth.recordings.options import SiteOptions
-from fedsynth.recordings.participants import (
-    Entry,
-    UnknownLabelError,
-    labels_found,
-    name_of,
-    read_participants,
-)
+from fedsynth.recordings.participants import Entry, Participants, name_of, read_participants
 from fedsynth.recordings.people import copies
-from fedsynth.recordings.readers.registry import READERS
-from fedsynth.recordings.readers.samples import Notes, Request, gather
+from fedsynth.recordings.readers.faults import Faults
+from fedsynth.recordings.readers.marks import marks_of
+from fedsynth.recordings.readers.registry import Reader, reader_of
+from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
+from fedsynth.recordings.readers.tracks import check_rate
 from fedsynth.recordings.readers.wfdb import read_beats
-from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.recording import Beats, Recording, Stretch
+from fedsynth.recordings.register import Register, register_of
 from fedsynth.study import Study
 
 log = logging.getLogger(__name__)
 
-
+BY_TABLE = ("file name", "participants.tsv", "recordings.tsv")
+"""Sources of labels that tell whose a recording is by themselves."""
+BY_MARKS = ("intervals", "events")
 _UNIT_BY_WORD = "their unit by the site's word ({unit}), whatever they say themselves"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A recording among the files of a site: its file, and its name within it where the file holds several."""
+
+    path: Path
+    part: str = ""
+    label: str | None = None
 
 
 def read_site(
@@ -45,11 +58,11 @@ def read_site(
     """Read and check every recording of a site; nothing is written.
 
     Files lie in the folder or in folders below it, but for those that `fedsynth.recordings.folder` leaves out;
-    upper and lower case of the suffix are equal. `text`: *.txt, one number a line in microvolts; the subject is the
-    file's stem. `edf`: *.edf and *.bdf; the subject is the stem up to the first "_" (Brain Imaging Data Structure),
-    and may have several files. `wfdb`: *.hea beside their signal files; the subject as with `edf`. A label is the
-    letters before the digits of the file name, or stands in the folder's participants.tsv or recordings.tsv, or is
-    that of each beat in the .atr file; recordings.tsv says whose a recording is, whatever its name.
+    upper and lower case of the suffix are equal. How they are arranged says the page `recordings.toml` in the
+    folder, or the preset that the study names (`fedsynth.recordings.layout`). Without either, the subject is the
+    file's stem up to the first "_" (Brain Imaging Data Structure), or all of it for text; a label is the letters
+    before the digits of the file name, or stands in the folder's participants.tsv or recordings.tsv, which says
+    whose a recording is, whatever its name. Beats, intervals and events bear labels themselves.
 
     Args:
         folder: of one site.
@@ -59,32 +72,38 @@ def read_site(
         progress: called with (files done, files in all).
 
     Returns:
-        Recordings in the order of their files' names; those with another label, without a beat that has a label,
+        Recordings in the order of their files' names; those with another label, without anything that has a label,
         or without a channel are left out where the study says so.
 
     Raises:
         RecordingError: everything that is not as the study says; the message names no one.
     """
     options = options or SiteOptions()
-    reader = READERS[study.signal.format]
-    found = find_recordings(folder, suffixes=reader.suffixes, site=site, follow_links=options.follow_links)
-    files = found.files
-    if not files:
-        wanted = " or ".join(f"*{suffix}" for suffix in reader.suffixes)
-        aside = f" but for {sum(found.left_out.values())} that are left out" if found.left_out.total() else ""
-        raise RecordingError(
-            f"site {site!r} holds no recordings: there is no {wanted} file in its folder{aside}; give it its "
-            "recordings, or leave it out. Nothing was written"
-        )
-    register = read_participants(folder, files, site=site, study=study, stem_is_subject=reader.stem_is_subject)
-    root = None if options.follow_links else folder
-    request = Request(study.signal.channels, study.signal.rate_as_recorded, unit=options.unit, root=root)
-    recordings, remarks, faults, entries = [], Counter[str](), _Faults(), list[Entry]()
-    for number, path in enumerate(files, start=1):
+    named = layout_for(folder, site=site, preset=study.recordings.preset)
+    layout = named or Layout()
+    follow = options.follow_links or layout.follow_links
+    form = layout.format or study.signal.format
+    reader = reader_of(form)
+    found = _files(folder, reader, layout, site=site, follow_links=follow)
+    request = Request(
+        channels=study.signal.channels,
+        sfreq=study.signal.rate_as_recorded,
+        unit=options.unit or layout.unit,
+        columns=layout.columns,
+        root=None if follow else folder,
+        aliases=layout.aliases,
+        twins=layout.twins == "first",
+    )
+    if layout.sfreq is not None:
+        check_rate(layout.sfreq, request)
+    places = _places(found.files, reader, site=site)
+    register = _register(folder, named, study, found.files, reader, site=site, root=request.root)
+    reading = _Reading(study, layout, form, reader, request)
+    recordings, remarks, faults = list[Recording](), Counter[str](), Faults()
+    for number, place in enumerate(places, start=1):
         with faults.of(number):
-            entries.append(register.entry(path))
             try:
-                read = _recording(path, entries[-1], study, request)
+                read = reading.recording(place, _entry(register, place, study), faults)
             except MissingChannelError:
                 if study.signal.missing == "refuse":
                     raise
@@ -94,82 +113,160 @@ def read_site(
                 recordings.append(read[0])
                 remarks.update(read[1])
         if progress:
-            progress(number, len(files))
+            progress(number, len(places))
     for kind, count in sorted(found.left_out.items()):
         if count:
             log.warning("site %r: %d files were left out: %s", site, count, kind)
     if faults.found:
-        links = options.follow_links or any(path.is_symlink() for path in folder.rglob("*"))
+        links = follow or any(path.is_symlink() for path in folder.rglob("*"))
         command = command_for(folder, suffixes=reader.suffixes, numbers=list(faults.found), links=links)
-        raise RecordingError(faults.said(site, len(files), command=command, labels=labels_found(entries)))
+        raise RecordingError(faults.said(site, len(places), command=command))
     check_site(recordings, site=site, least_subjects=study.cohort.least_subjects)
     own, others = copies(recordings)
     remarks["the samples of another recording of the same person; they count once"] = own
     remarks["exactly the samples of another person's recording; the names count as one person"] = others
-    if options.unit is not None:
-        remarks[_UNIT_BY_WORD.format(unit=options.unit)] = len(recordings)
+    if request.unit is not None:
+        remarks[_UNIT_BY_WORD.format(unit=request.unit)] = len(recordings)
     for remark, count in remarks.items():
         if count:
-            log.warning("site %r: %d of %d recordings have %s", site, count, len(files), remark)
+            log.warning("site %r: %d of %d recordings have %s", site, count, len(places), remark)
     return recordings
 
 
-class _Faults:
-    """Gathers what is wrong with the recordings of a site, by their places in name order."""
+@dataclass(frozen=True)
+class _Reading:
+    """What is the same for all recordings of a site."""
 
-    def __init__(self) -> None:
-        self.found: dict[int, str] = {}
-        self._labels = False
+    study: Study
+    layout: Layout
+    form: RecordingFormat
+    reader: Reader
+    request: Request
 
-    @contextmanager
-    def of(self, number: int) -> Iterator[None]:
-        """Note a recording that is refused, and go on."""
+    def recording(
+        self, place: _Place, entry: Entry | None, faults: Faults
+    ) -> tuple[Recording, tuple[str, ...]] | None:
+        """Read a recording and check it; None leaves it out. The strings say what was put right."""
+        study, plan = self.study, self.study.signal
+        if entry is None:
+            return None
+        label = ""
+        if entry.label is not None:
+            faults.labels.append(entry)
+            name = name_of(entry.label, study.labels)
+            if name is None:
+                return None
+            label = name
         try:
-            yield
-        except RecordingError as error:
-            self.found[number] = str(error)
-            self._labels |= isinstance(error, UnknownLabelError)
-
-    def said(self, site: str, total: int, *, command: str, labels: str) -> str:
-        """Put all of it into one message, and how to find the names of the files behind."""
-        labels = f" ({labels})" if self._labels else ""
-        if len(self.found) == 1:
-            [(number, cause)] = self.found.items()
-            return (
-                f"site {site!r}: recording {number} of {total} (in name order): {cause}{labels}. Nothing was "
-                f"written; beside the site's folder, its name is shown by: {command}"
-            )
-        width = len(str(total))
-        table = "\n".join(f"  {number:>{width}}  {cause}" for number, cause in self.found.items())
-        return (
-            f"site {site!r}: {len(self.found)} of {total} recordings cannot be used{labels}. Nothing was "
-            f"written. By place in name order:\n{table}\nBeside the site's folder, their names are shown by: "
-            f"{command}"
+            notes = Notes()
+            samples = gather(self.reader.read(place.path, replace(self.request, part=place.part), notes), notes)
+            beats, stretches = self._labelled(place.path, entry, samples, faults)
+        except OSError as error:
+            raise RecordingError(f"it cannot be opened and read ({type(error).__name__}); check the file") from None
+        empty = (beats is not None and len(beats.samples) == 0) or stretches == ()
+        if empty and (study.labels.others == "leave out" or study.labels.source in BY_MARKS):
+            return None
+        recording = Recording(
+            signal=samples.signal,
+            sfreq=plan.rate_as_recorded,
+            channels=plan.channels,
+            subject=entry.subject,
+            label=label,
+            digest=samples.digest,
+            beats=beats,
+            fingerprints=samples.fingerprints,
+            stretches=stretches,
         )
+        up, down = plan.resampling
+        check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1, modality=plan.modality)
+        return recording, samples.remarks
+
+    def _labelled(
+        self, path: Path, entry: Entry, samples: Samples, faults: Faults
+    ) -> tuple[Beats | None, tuple[Stretch, ...] | None]:
+        """Return the beats, events or stretches that bear a recording's labels, where it has none itself."""
+        plan, n_times, sfreq = self.study.labels, samples.signal.shape[1], self.request.sfreq
+        if entry.label is not None:
+            return None, None
+        if plan.source == "beats":
+            return read_beats(path, plan, n_times=n_times, sfreq=sfreq), None
+        marks = marks_of(path, samples, where=self.layout.marks, request=self.request)
+        faults.labels += [Entry(entry.subject, mark.text) for mark in marks]
+        if plan.source == "intervals":
+            return None, stretches_of(marks, plan, n_times=n_times, sfreq=sfreq)
+        up, down = self.study.signal.resampling
+        window = self.study.windows.n_times * down / up
+        return events_of(marks, plan, n_times=n_times, sfreq=sfreq, window=window), None
 
 
-def _recording(
-    path: Path, entry: Entry, study: Study, request: Request
-) -> tuple[Recording, tuple[str, ...]] | None:
-    """Read a file and check it; None leaves it out. The strings say what was put right."""
-    plan = study.signal
-    label = "" if entry.label is None else name_of(entry.label, study.labels)
-    if label is None:
-        return None
-    try:
-        notes, beats = Notes(), None
-        samples = gather(READERS[plan.format].read(path, request, notes), notes)
-        if entry.label is None:
-            n_times = samples.signal.shape[1]
-            beats = read_beats(path, study.labels, n_times=n_times, sfreq=plan.rate_as_recorded)
-    except OSError as error:
-        raise RecordingError(f"it cannot be opened and read ({type(error).__name__}); check the file") from None
-    if beats is not None and len(beats.samples) == 0 and study.labels.others == "leave out":
-        return None
-    rate, subject = plan.rate_as_recorded, entry.subject
-    recording = Recording(
-        samples.signal, rate, plan.channels, subject, label, samples.digest, beats, samples.fingerprints
+def _files(folder: Path, reader: Reader, layout: Layout, *, site: str, follow_links: bool) -> Found:
+    found = find_recordings(folder, suffixes=reader.suffixes, site=site, follow_links=follow_links)
+    if layout.files or layout.leave_out:
+        below = {path: path.relative_to(folder).as_posix() for path in found.files}
+        kept = [
+            path
+            for path, name in below.items()
+            if any(fnmatch(name, pattern) for pattern in layout.files or ("*",))
+            and not any(fnmatch(name, pattern) for pattern in layout.leave_out)
+        ]
+        found.left_out["files that the layout does not name"] = len(found.files) - len(kept)
+        found.files = kept
+    if not found.files:
+        wanted = " or ".join(f"*{suffix}" for suffix in reader.suffixes)
+        aside = f" but for {found.left_out.total()} that are left out" if found.left_out.total() else ""
+        raise RecordingError(
+            f"site {site!r} holds no recordings: there is no {wanted} file in its folder{aside}; give it its "
+            "recordings, or leave it out. Nothing was written"
+        )
+    return found
+
+
+def _places(files: list[Path], reader: Reader, *, site: str) -> list[_Place]:
+    if reader.parts is None:
+        return [_Place(path) for path in files]
+    places = []
+    for number, path in enumerate(files, start=1):
+        try:
+            places += [_Place(path, part, label) for part, label in reader.parts(path).items()]
+        except OSError as error:
+            raise RecordingError(
+                f"site {site!r}: file {number} of {len(files)} (in name order) cannot be opened "
+                f"({type(error).__name__}). Nothing was written"
+            ) from None
+        except RecordingError as error:
+            raise RecordingError(
+                f"site {site!r}: file {number} of {len(files)} (in name order): {error}. Nothing was written"
+            ) from None
+    return places
+
+
+def _register(
+    folder: Path,
+    layout: Layout | None,
+    study: Study,
+    files: list[Path],
+    reader: Reader,
+    *,
+    site: str,
+    root: Path | None,
+) -> Register | Participants:
+    source = study.labels.source
+    tells = layout is not None and (layout.person or layout.table or layout.label)
+    if source in BY_TABLE or (source == "beats" and not tells):
+        return read_participants(folder, files, site=site, study=study, stem_is_subject=reader.stem_is_subject)
+    return register_of(
+        folder,
+        layout or Layout(),
+        site=site,
+        needs_label=source == "layout",
+        whole_stem=reader.stem_is_subject,
+        root=root,
     )
-    up, down = plan.resampling
-    check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1, modality=plan.modality)
-    return recording, samples.remarks
+
+
+def _entry(register: Register | Participants, place: _Place, study: Study) -> Entry | None:
+    if isinstance(register, Participants):
+        return register.entry(place.path)
+    if place.label is not None and study.labels.source == "layout":
+        return Entry(place.part, place.label)
+    return register.entry(place.path, place.part)

@@ -12,7 +12,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.participants import name_of
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
-from fedsynth.recordings.readers.wfdb_annotations import LARGEST_ANNOTATIONS, parse_annotations
+from fedsynth.recordings.readers.wfdb_annotations import LARGEST_ANNOTATIONS, Annotations, parse_annotations
 from fedsynth.recordings.readers.wfdb_flac import unpack_flac
 from fedsynth.recordings.readers.wfdb_header import (
     LARGEST_HEADER,
@@ -21,7 +21,7 @@ from fedsynth.recordings.readers.wfdb_header import (
     parse_wfdb_header,
 )
 from fedsynth.recordings.readers.wfdb_signal import digital, microvolts, samples_per_signal
-from fedsynth.recordings.recording import Beats
+from fedsynth.recordings.recording import Beats, Mark
 from fedsynth.recordings.units import VOLTS
 from fedsynth.study import LabelPlan
 
@@ -79,7 +79,14 @@ def _header(path: Path) -> WfdbHeader:
 
 
 def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Piece:
-    chosen = choose_leads(header, channels=request.channels, sfreq=request.sfreq, unit=request.unit)
+    chosen = choose_leads(
+        header,
+        channels=request.channels,
+        sfreq=request.sfreq,
+        unit=request.unit,
+        name_of=request.name_of,
+        once=request.once,
+    )
     files = [path.parent / name for name in header.files]
     for file_path in files:
         check_beside(file_path, root=request.root)
@@ -114,18 +121,29 @@ def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Be
         RecordingError: no annotations beside the header, or annotations that are damaged or of another recording.
         OSError: annotations that cannot be opened.
     """
-    beside = [file for file in (path.with_suffix(".atr"), path.with_suffix(".ATR")) if file.is_file()]
-    if not beside:
-        raise RecordingError(
-            "its annotations (.atr) are missing, and its beats bear the labels; put them beside it"
-        )
-    with beside[0].open("rb") as file:
-        found = parse_annotations(file.read(LARGEST_ANNOTATIONS), n_times=n_times, sfreq=sfreq)
+    found = _annotations(path, n_times=n_times, sfreq=sfreq)
     names = {symbol: name_of(symbol, plan) for symbol in set(found.symbols)}
     labels = [names[symbol] for symbol in found.symbols]
     keep = np.array([label is not None for label in labels], dtype=bool)
     numbers = [plan.names.index(label) for label in labels if label is not None]
     return Beats(found.samples[keep], np.array(numbers, dtype=np.int64))
+
+
+def read_rhythms(path: Path, *, n_times: int, sfreq: float) -> list[Mark]:
+    """Read the rhythms of a record, each of which lasts until the next.
+
+    Raises:
+        As `read_beats`.
+    """
+    return list(_annotations(path, n_times=n_times, sfreq=sfreq).rhythms)
+
+
+def _annotations(path: Path, *, n_times: int, sfreq: float) -> Annotations:
+    beside = [file for file in (path.with_suffix(".atr"), path.with_suffix(".ATR")) if file.is_file()]
+    if not beside:
+        raise RecordingError("its annotations (.atr) are missing, and they bear the labels; put them beside it")
+    with beside[0].open("rb") as file:
+        return parse_annotations(file.read(LARGEST_ANNOTATIONS), n_times=n_times, sfreq=sfreq)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -2,7 +2,8 @@
 
 The format is MIT's (annot(5) of the WFDB Applications Guide): words of 16 bits, least significant byte first, with
 six bits of code and ten bits of samples since the annotation before. Symbols are those of the MIT-BIH Arrhythmia
-Database (Moody and Mark 2001, doi:10.1109/51.932724). Rhythms, comments and signal quality are passed over.
+Database (Moody and Mark 2001, doi:10.1109/51.932724). A rhythm lasts until the next one, and its name is the text
+beside it. Comments and signal quality are passed over.
 """
 
 import re
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.recording import Mark
 
 LARGEST_ANNOTATIONS = 1 << 26  # bytes
 BEATS = dict(zip((*range(1, 14), 25, 30, 34, 35, 38, 41), "NLRaVFJASEj/QB?enfr", strict=True))
 """The codes that mark a beat, and the symbol of each."""
 
 _LAST_CODE = 49
+_RHYTHM = 28
 _SKIP, _NUMBER, _SUBTYPE, _CHANNEL, _TEXT = 59, 60, 61, 62, 63
 _RESOLUTION = re.compile(rb"## time resolution: ([0-9.]{1,20})\s*")
 _CUT_SHORT = "its annotations end without an end mark, so the file was cut short; copy it again"
@@ -25,10 +28,14 @@ _CUT_SHORT = "its annotations end without an end mark, so the file was cut short
 
 @dataclass(frozen=True)
 class Annotations:
-    """Beats in the order of time. `samples` (beat,) int64 count from 0; `symbols` name each beat's kind."""
+    """Beats in the order of time. `samples` (beat,) int64 count from 0; `symbols` name each beat's kind.
+
+    `rhythms` are marks without an end, in the order of time.
+    """
 
     samples: NDArray[np.int64]
     symbols: tuple[str, ...]
+    rhythms: tuple[Mark, ...] = ()
 
 
 def parse_annotations(data: bytes, *, n_times: int, sfreq: float) -> Annotations:
@@ -51,6 +58,7 @@ def parse_annotations(data: bytes, *, n_times: int, sfreq: float) -> Annotations
         raise RecordingError("its annotations are empty or of an odd number of bytes; copy the file again")
     words = np.frombuffer(data, dtype="<u2").astype(np.int64)
     samples, symbols, now, place = list[int](), list[str](), 0, 0
+    rhythms, last = list[Mark](), 0
     while True:
         if place >= len(words):
             raise RecordingError(_CUT_SHORT)
@@ -69,12 +77,15 @@ def parse_annotations(data: bytes, *, n_times: int, sfreq: float) -> Annotations
             text = data[2 * place : 2 * place + step]
             place += (step + 1) // 2
             _check_resolution(text, sfreq)
+            if last == _RHYTHM and text.startswith(b"("):
+                rhythms.append(Mark(now, None, text.rstrip(b"\0").decode("latin-1")))
         elif code in (_NUMBER, _SUBTYPE, _CHANNEL):
             continue
         elif code > _LAST_CODE:
             raise RecordingError("its annotations hold a code that is not known; export them in MIT format")
         else:
             now += step
+            last = code
             if code in BEATS:
                 samples.append(now)
                 symbols.append(BEATS[code])
@@ -86,7 +97,7 @@ def parse_annotations(data: bytes, *, n_times: int, sfreq: float) -> Annotations
             "its annotations go backwards in time, or beyond the recording, so they belong to another one; put the "
             "right file beside it"
         )
-    return Annotations(where, tuple(symbols))
+    return Annotations(where, tuple(symbols), tuple(rhythms))
 
 
 def _check_resolution(text: bytes, sfreq: float) -> None:

@@ -9,6 +9,7 @@ header's free text, in which ages and diagnoses may stand, is kept or repeated.
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedsynth.errors import RecordingError
@@ -120,7 +121,13 @@ def parse_wfdb_header(data: bytes) -> WfdbHeader:
 
 
 def choose_leads(
-    header: WfdbHeader, *, channels: tuple[str, ...], sfreq: float, unit: Unit | None = None
+    header: WfdbHeader,
+    *,
+    channels: tuple[str, ...],
+    sfreq: float,
+    unit: Unit | None = None,
+    name_of: Callable[[str], str] = str,
+    once: Callable[[list[int]], list[int]] = list,
 ) -> tuple[int, ...]:
     """Return where the study's channels stand in a record, in the study's order.
 
@@ -132,6 +139,8 @@ def choose_leads(
         channels: as the study names them.
         sfreq: in Hz; met within 0.01 %.
         unit: the site's word for the unit of all of them, or None for the header's.
+        name_of: gives labels of the header the study's names.
+        once: of the places of one channel, those that count.
 
     Raises:
         MissingChannelError: a channel is missing.
@@ -139,10 +148,10 @@ def choose_leads(
     """
     places: dict[str, list[int]] = {}
     for index, signal in enumerate(header.signals):
-        places.setdefault(canonical_channel(signal.label), []).append(index)
+        places.setdefault(canonical_channel(name_of(signal.label)), []).append(index)
     chosen: list[int] = []
     for channel in channels:
-        found = find_channel(places, channel)
+        found = once(find_channel(places, channel))
         if not found:
             raise MissingChannelError(
                 f"channel {channel!r} of the study is missing: none of the record's {len(header.signals)} signals "

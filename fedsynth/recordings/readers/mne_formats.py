@@ -1,0 +1,113 @@
+"""FIF and EEGLAB .set files to microvolts and marks, in pieces; recordings' only door to MNE.
+
+Of what MNE-Python reads, the names of channels, the rate, the samples and the annotations are taken; the subject,
+the date and every free text stay behind.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsynth.errors import RecordingError
+from fedsynth.extras import explained
+from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.readers.samples import Notes, Piece, Request
+from fedsynth.recordings.readers.tracks import Track, check_rate, choose_tracks
+from fedsynth.recordings.recording import Mark
+from fedsynth.recordings.units import MICROVOLTS, VOLTS
+
+PIECE_SAMPLES = 1 << 20  # in all channels together
+_FIFF_UNIT_V = 107
+
+
+def looks_like_fif(path: Path, head: bytes) -> bool:
+    """Tell a FIF file by its first tag, the file's id."""
+    return path.suffix.lower() == ".fif" or head[:4] == b"\0\0\0\x64"
+
+
+def looks_like_eeglab(path: Path, head: bytes) -> bool:
+    """Tell an EEGLAB file by its name and MATLAB's first words."""
+    return path.suffix.lower() == ".set" and head.startswith(b"MATLAB")
+
+
+def read_fif(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read the study's channels of a raw FIF file.
+
+    Raises:
+        MissingPackageError: MNE-Python is not installed.
+        MissingChannelError: a channel of the study is missing.
+        RecordingError: a file that cannot be read, or whatever it leaves in doubt.
+        OSError: a file that cannot be opened.
+    """
+    with path.open("rb"):
+        pass
+    return _read(path, request, notes, kind="fif")
+
+
+def read_eeglab(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read the study's channels of a continuous EEGLAB file, whose numbers are microvolts by convention.
+
+    Raises:
+        As `read_fif`.
+    """
+    with path.open("rb"):
+        pass
+    beside = path.with_suffix(".fdt")
+    if beside.is_symlink() or beside.exists():
+        check_beside(beside, root=request.root)
+    return _read(path, request, notes, kind="eeglab")
+
+
+def _read(path: Path, request: Request, notes: Notes, *, kind: str) -> Iterator[Piece]:
+    raw = _opened(path, kind)
+    check_rate(float(raw.info["sfreq"]), request)
+    tracks = [Track(str(one["ch_name"]), _unit(one)) for one in raw.info["chs"]]
+    chosen = choose_tracks(tracks, request)
+    sfreq, first = float(raw.info["sfreq"]), float(raw.first_time)
+    for each in raw.annotations:
+        onset = float(each["onset"]) - (first if raw.info["meas_date"] is not None else 0.0)
+        notes.marks.append(
+            Mark(round(onset * sfreq), round(float(each["duration"]) * sfreq), str(each["description"]))
+        )
+    voltages = [index for index, track in enumerate(tracks) if index not in chosen and track.unit in VOLTS]
+    rows = [*chosen, *voltages]
+    # The numbers are volts by MNE's word; another word of the site's is about the numbers in the file.
+    scale = 1e6 if request.unit is None else MICROVOLTS[request.unit] * (1e6 if kind == "eeglab" else 1.0)
+    at_once = max(1, PIECE_SAMPLES // len(rows))
+    for start in range(0, int(raw.n_times), at_once):
+        try:
+            values = raw.get_data(
+                picks=rows, start=start, stop=min(start + at_once, int(raw.n_times)), verbose="ERROR"
+            )
+        except Exception as error:  # noqa: BLE001  # parsers of other people's files raise what they like
+            raise _refusal(error) from None
+        notes.content.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+        with np.errstate(over="ignore"):
+            signal = (values[: len(chosen)] * scale).astype(np.float32)
+        yield Piece(signal, tuple(values))
+
+
+def _opened(path: Path, kind: str) -> Any:
+    with explained():
+        import mne  # imported here: a study of other files does not pay for it
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if kind == "fif":
+                return mne.io.read_raw_fif(path, preload=False, on_split_missing="raise", verbose="ERROR")
+            return mne.io.read_raw_eeglab(path, preload=False, verbose="ERROR")
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise _refusal(error) from None
+
+
+def _refusal(error: Exception) -> RecordingError:
+    return RecordingError(f"it cannot be decoded ({type(error).__name__}); it may be cut short, so export it again")
+
+
+def _unit(channel: Any) -> bytes:
+    return b"V" if int(channel["unit"]) == _FIFF_UNIT_V else b"another"
