@@ -5,7 +5,7 @@ never a cell.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
@@ -20,8 +20,8 @@ _LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
 class Entry:
     """Whose a recording is, and its raw label: None where its beats bear the labels."""
 
-    subject: str
-    label: str | None
+    subject: str = field(repr=False)
+    label: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ class Recording:
     signal: NDArray[np.float32]
     sfreq: float
     channels: tuple[str, ...]
-    subject: str
-    label: str
-    digest: str
+    subject: str = field(repr=False)
+    label: str = field(repr=False)
+    digest: str = field(repr=False)
     beats: Beats | None = None
-    fingerprints: tuple[tuple[str, ...], ...] = ()
+    fingerprints: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     stretches: tuple[Stretch, ...] | None = None
 
     @property

@@ -103,7 +103,9 @@ def test_a_text_that_is_none_of_the_studys_is_refused_without_repeating_it() -> 
 
 
 marks_drawn = st.lists(
-    st.builds(Mark, st.integers(-50, 1100), st.one_of(st.none(), st.integers(0, 400)), st.sampled_from(["seizure", "x"])),
+    st.builds(
+        Mark, st.integers(-50, 1100), st.one_of(st.none(), st.integers(0, 400)), st.sampled_from(["seizure", "x"])
+    ),
     max_size=6,
 ).map(lambda marks: sorted(marks, key=lambda mark: mark.start))
 

@@ -28,7 +28,7 @@ _DELIMITERS = ("\t", ";", ",", None)
 
 def looks_like_delimited(path: Path, head: bytes) -> bool:
     """Tell delimited text by its name and its first bytes."""
-    return path.suffix.lower() in (".csv", ".tsv") and b"\0" not in head
+    return path.suffix.lower() == ".csv" and b"\0" not in head
 
 
 def looks_like_npz(path: Path, head: bytes) -> bool:

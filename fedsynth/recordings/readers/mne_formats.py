@@ -68,7 +68,7 @@ def _read(path: Path, request: Request, notes: Notes, *, kind: str) -> Iterator[
     chosen = choose_tracks(tracks, request)
     sfreq, first = float(raw.info["sfreq"]), float(raw.first_time)
     for each in raw.annotations:
-        onset = float(each["onset"]) - (first if raw.info["meas_date"] is not None else 0.0)
+        onset = float(each["onset"]) - first
         notes.marks.append(
             Mark(round(onset * sfreq), round(float(each["duration"]) * sfreq), str(each["description"]))
         )

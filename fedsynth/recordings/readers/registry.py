@@ -52,7 +52,7 @@ class Reader:
 
 READERS: dict[RecordingFormat, Reader] = {
     "brainvision": Reader((".vhdr",), looks_like_brainvision, read_brainvision),
-    "delimited": Reader((".csv", ".tsv"), looks_like_delimited, read_delimited),
+    "delimited": Reader((".csv",), looks_like_delimited, read_delimited),
     "edf": Reader((".edf", ".bdf"), looks_like_edf, read_edf),
     "eeglab": Reader((".set",), looks_like_eeglab, read_eeglab),
     "fif": Reader((".fif",), looks_like_fif, read_fif),
