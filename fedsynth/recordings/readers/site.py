@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
+from fedsynth.montage import canonical_channel
 from fedsynth.recording_plan import RecordingFormat
 from fedsynth.recordings.folder import Found, command_for, find_recordings
 from fedsynth.recordings.gate import MissingChannelError, check_recording, check_site
@@ -20,6 +21,7 @@ from fedsynth.recordings.layout import Layout, layout_for
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.participants import Entry, Participants, name_of, read_participants
 from fedsynth.recordings.people import copies
+from fedsynth.recordings.readers.events import bad_channels
 from fedsynth.recordings.readers.faults import Faults
 from fedsynth.recordings.readers.marks import marks_of
 from fedsynth.recordings.readers.registry import Reader, reader_of
@@ -158,6 +160,7 @@ class _Reading:
                 return None
             label = name
         try:
+            self._check_status(place.path)
             notes = Notes()
             samples = gather(self.reader.read(place.path, replace(self.request, part=place.part), notes), notes)
             beats, stretches = self._labelled(place.path, entry, samples, faults)
@@ -180,6 +183,16 @@ class _Reading:
         up, down = plan.resampling
         check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1, modality=plan.modality)
         return recording, samples.remarks
+
+    def _check_status(self, path: Path) -> None:
+        """Hold the study's channels against a channels.tsv beside the recording: a bad one counts as missing."""
+        bad = {canonical_channel(self.request.name_of(x)) for x in bad_channels(path, root=self.request.root)}
+        for channel in self.request.channels:
+            if canonical_channel(channel) in bad:
+                raise MissingChannelError(
+                    f"channel {channel!r} of the study is marked as bad in its channels.tsv; leave such recordings "
+                    "out (signal.missing)"
+                )
 
     def _labelled(
         self, path: Path, entry: Entry, samples: Samples, faults: Faults
