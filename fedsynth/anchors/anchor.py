@@ -26,7 +26,8 @@ class Anchor:
     `covariances` within components (label, component, feature, feature), of which the share `between` (label,
     feature) is what subjects differ by and the rest what windows of one subject differ by.
     `component_correlation` (label,) is how much of the choice of a component a subject's windows share, 0 to 1.
-    `done` counts the steps finished.
+    `done` counts the steps finished. `coherence` (label, band, channel, channel, 2) is what channels have in
+    common, real and imaginary part (`fedsynth.modalities.coherence`), where it was asked.
     """
 
     counts: Tensor
@@ -37,10 +38,13 @@ class Anchor:
     between: Tensor
     component_correlation: Tensor
     done: int
+    coherence: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""
+        asked = {} if self.coherence is None else {"anchor.coherence": self.coherence}
         return {
+            **asked,
             "anchor.counts": self.counts,
             "anchor.noise_variance": self.noise_variance,
             "anchor.weights": self.weights,
@@ -63,6 +67,7 @@ class Anchor:
             between=tensors["anchor.between"],
             component_correlation=tensors["anchor.component_correlation"],
             done=int(tensors["anchor.done"][0]),
+            coherence=tensors.get("anchor.coherence"),
         )
 
 

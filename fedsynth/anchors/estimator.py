@@ -13,13 +13,15 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
+from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
 from fedsynth.anchors.moments.estimator import Moments
 from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.private_evolution import PrivateEvolution
-from fedsynth.modalities.shape import Shape
+from fedsynth.modalities.coherence import CoherencePlan
+from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.budget import SumRequest
 from fedsynth.study import EstimatorName, Study
 
@@ -51,6 +53,10 @@ _BY_NOISE = (
     (0.0025, VERY_LOW_NOISE),
     (0.0, LEAST_NOISE),
 )
+
+
+_MOST_NOISE = 0.3  # of the bound, in the mean coherence of a label
+_MOST_CHANNELS = 32  # whose matrices are turned within seconds
 
 
 class Estimator(Protocol):
@@ -114,10 +120,27 @@ def estimator_of(study: Study) -> Estimator:
 
 def moments_of(study: Study) -> Moments:
     """Return the stages that expected noise leaves worth asking for."""
-    if not study.privacy.is_private:
-        return NO_NOISE
     noise = expected_noise(study)
-    return next(moments for least, moments in _BY_NOISE if noise >= least)
+    if not study.privacy.is_private:
+        moments = NO_NOISE
+    else:
+        moments = next(moments for least, moments in _BY_NOISE if noise >= least)
+    return replace(moments, coherence=coherence_of(shape_of(study), noise=noise))
+
+
+def coherence_of(shape: Shape, *, noise: float) -> Coherence | None:
+    """Return what is asked of channels together: the most whose noise leaves something, or nothing.
+
+    Each coordinate carries `noise` times the bound, so that a mean is off by that times the root of their number.
+    ECG leads are projections of one dipole, and one channel has nothing in common with another.
+    """
+    if shape.modality != "eeg" or len(shape.channels) == 1 or len(shape.channels) > _MOST_CHANNELS:
+        return None
+    for plan in (CoherencePlan(), CoherencePlan(lags=False), CoherencePlan(by_band=False, lags=False)):
+        if noise * math.sqrt(plan.size(shape)) <= _MOST_NOISE:
+            # Without privacy there is nothing to cut.
+            return Coherence(plan) if noise else Coherence(plan, radius=2.0)
+    return None
 
 
 ESTIMATORS: dict[EstimatorName, Callable[[Study], Estimator]] = {

@@ -13,15 +13,19 @@ import torch
 from torch import Tensor
 
 from fedsynth.modalities.codec import BOUND, Codec, FeatureScale
+from fedsynth.modalities.coherence import CoherencePlan, nearest_coherence
 from fedsynth.modalities.frame import Frame
 from fedsynth.modalities.kind import Kind
+from fedsynth.modalities.measures import band_powers, equalise
 from fedsynth.modalities.pretraining import Pool
 from fedsynth.modalities.shape import Shape
+from fedsynth.rng import torch_generator
 from fedsynth.study import Modality
 
 MODALITIES: tuple[Modality, ...] = typing.get_args(Modality)
 """In the order of pretraining: each begins where the one before it ended."""
 
+_RENDERED = 600  # windows that say what the public decoder gives channels in common
 _SIMULATED = 1000  # windows behind the public scale
 
 
@@ -64,6 +68,30 @@ def scale_of(shape: Shape) -> FeatureScale:
     centre, std = vectors.mean(dim=0), vectors.std(dim=0).clamp_min(0.05)
     standard = ((vectors - centre) / std).clamp(-BOUND, BOUND).to(torch.float64)
     return FeatureScale(centre, std, torch.cov(standard.T))
+
+
+@lru_cache(maxsize=4)
+def rendered_by_prior(shape: Shape) -> Tensor:
+    """Return windows of the public decoder at the public prior, in microvolts; always the same."""
+    codec = codec_of(shape)
+    generator = torch_generator("rendered by the prior", len(shape.channels), shape.n_times)
+    drawn = torch.randn(_RENDERED, codec.n_features, generator=generator)
+    noise = torch.randn(_RENDERED, codec.noise_width, generator=generator)
+    with torch.no_grad():
+        windows: Tensor = codec.decoder()(natural(drawn, shape), noise)
+    return windows
+
+
+@lru_cache(maxsize=8)
+def usual_coherence(shape: Shape, plan: CoherencePlan) -> Tensor:
+    """Return the mean coherence of the public decoder's windows, complex128 (band, channel, channel)."""
+    mean = plan.matrices(rendered_by_prior(shape), shape).mean(dim=0)
+    return nearest_coherence(mean.to(torch.complex128))
+
+
+def equalised(signal: Tensor, *, like: Tensor, shape: Shape) -> Tensor:
+    """Return a signal with the band powers of another, channel by channel, by a gain that turns no phase."""
+    return equalise(signal, band_powers(like, shape), shape)
 
 
 def standardise(vector: Tensor, shape: Shape) -> Tensor:

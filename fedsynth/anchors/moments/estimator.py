@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, prior_anchor
 from fedsynth.anchors.coordinates import coordinates_of
+from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
@@ -46,9 +47,10 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Moments:
-    """Stages in order; each knows the anchor that the ones before it have made."""
+    """Stages in order, each of which knows what the ones before it have made; coherence of channels comes last."""
 
     stages: tuple[Stage, ...] = (CountsAndMeans(), SecondMoments())
+    coherence: Coherence | None = None
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning: components know their covariances whole.
@@ -62,19 +64,23 @@ class Moments:
 
     def requests(self, shape: Shape) -> tuple[SumRequest, ...]:
         """Return the private sums with their public bounds."""
-        return tuple(stage.request(shape) for stage in self.stages)
+        last = () if self.coherence is None else (self.coherence.request(shape),)
+        return (*(stage.request(shape) for stage in self.stages), *last)
 
     def prior(self, shape: Shape) -> Anchor:
         """Return the public prior, with room for as many components as a stage estimates."""
         numbers = [stage.number for stage in self.stages if isinstance(stage, Components)]
-        return prior_anchor(shape, components=max(numbers, default=1))
+        anchor = prior_anchor(shape, components=max(numbers, default=1))
+        return anchor if self.coherence is None else self.coherence.prior(anchor, shape)
 
     def statistic_size(self, shape: Shape, *, step: int) -> int:
         """Return how many numbers one unit contributes to a step."""
-        return shape.n_labels * self.stages[step].size(shape)
+        return shape.n_labels * self._asked(step).size(shape)
 
     def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
         """Return one unit's contribution to the next step."""
+        if self.coherence is not None and anchor.done == len(self.stages):
+            return self.coherence.contribution(shape, signal=signal, labels=labels).flatten()
         vector = standardise(codec_of(shape).features(signal), shape) @ coordinates_of(shape).there
         return self.stages[anchor.done].contribution(anchor, shape, vector=vector, labels=labels).flatten()
 
@@ -93,5 +99,11 @@ class Moments:
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in the sum over all sites of one step."""
         rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))
-        after = self.stages[anchor.done].advance(anchor, shape, rows=rows, noise_std=noise_std)
+        after = self._asked(anchor.done).advance(anchor, shape, rows=rows, noise_std=noise_std)
         return replace(after, done=anchor.done + 1)
+
+    def _asked(self, step: int) -> "Stage | Coherence":
+        """Return what a step asks for."""
+        if self.coherence is not None and step == len(self.stages):
+            return self.coherence
+        return self.stages[step]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsynth.modalities.eeg.decoder import equalise
 from fedsynth.modalities.eeg.features import N_SHAPE, spatial_basis, split_features, waveform_shape
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
 from fedsynth.modalities.frame import (
@@ -18,7 +17,7 @@ from fedsynth.modalities.frame import (
     time_scale,
     unit,
 )
-from fedsynth.modalities.measures import band_bins, band_powers
+from fedsynth.modalities.measures import band_bins, band_powers, equalise
 from fedsynth.modalities.shape import Shape
 
 _MICROVOLTS = 30.0  # root mean square before a spectrum is equalised
