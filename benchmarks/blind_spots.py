@@ -8,8 +8,10 @@ recovered share is (AUROC of synthetic - 1/2) / (AUROC of real - 1/2).
     python benchmarks/blind_spots.py --quick --spots "evoked waveform" --arms anchor all:vae-ldm
     python benchmarks/blind_spots.py --epsilon 8 --people 2000
 
-An arm is "anchor", or what learns, a family and where it starts: "adapters:cwgan", "all:vae-ldm",
-"all:vae-ldm:scratch", "low-rank:diffwave".
+    python benchmarks/blind_spots.py --table fedsynth/evaluation/blind_spots.json    # what `check` quotes
+
+An arm is "anchor", "anchor without coherence" (nothing is asked of channels together), or what learns, a family and
+where it starts: "adapters:cwgan", "all:vae-ldm", "all:vae-ldm:scratch", "low-rank:diffwave".
 """
 
 import argparse
@@ -18,14 +20,19 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from blind_spot_cohorts import BLIND_SPOTS, ECG_RATE, ECG_TIMES, EEG_RATE, EEG_TIMES, BlindSpot, Cohort, cohort_of
 from blind_spot_referee import auroc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedsynth import plan as plans
+from fedsynth.anchors import estimator as estimators
 from fedsynth.coordinator.rounds import train_generator
 from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.allowance import Allowance
@@ -33,10 +40,13 @@ from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.recordings.recording import Windows
 from fedsynth.site.steps import prepare
 from fedsynth.study import Study
+from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.order import Order
 from fedsynth.wire.update import Update
 
+_RUN = "blind spots"
 _LABELS = ("one", "other")
+_BARE = "anchor without coherence"
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     for arm in given.arms:
         shares = [row.share for row in rows if row.arm == arm]
         print(f"{arm}: mean {np.mean(shares):+.2f}, worst {np.min(shares):+.2f} of {len(shares)}")
+    if given.table:
+        known = {(row["spot"], row["arm"]): row for row in json.loads(given.table.read_text(encoding="utf-8"))}
+        for spot, arm in dict.fromkeys((row.spot, row.arm) for row in rows):
+            shares = [row.share for row in rows if (row.spot, row.arm) == (spot, arm)]
+            modality = next(one.modality for one in BLIND_SPOTS if one.name == spot)
+            share = round(float(np.mean(shares)), 2)
+            known[spot, arm] = {"spot": spot, "modality": modality, "arm": arm, "share": share}
+        lines = ",\n ".join(json.dumps(row) for row in known.values())
+        given.table.write_text(f"[{lines}]\n", encoding="utf-8")
     if given.json:
         body = [{**asdict(row), "epsilon": str(row.epsilon), "share": row.share} for row in rows]
         given.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
@@ -89,21 +108,34 @@ def trials(spot: BlindSpot, arms: list[str], given: argparse.Namespace, *, seed:
     real = auroc(train.signal, train.labels, test.signal, test.labels)
     for arm in arms:
         began = time.monotonic()
-        study = study_of(spot, arm, given)
-        transport = Sites(plan_of(study), deal(train, spot, sites=given.sites))
-        generator = train_generator(plan_of(study), run="blind spots", transport=transport)
+        with _without_coherence(arm):
+            plan = plan_of(study_of(spot, arm, given))
+            transport = Sites(plan, deal(train, spot, sites=given.sites))
+            generator = train_generator(plan, run=_RUN, transport=transport, roster=transport.roster)
         drawn = generator.draw(per_label=given.per_label, seed=f"blind spots {seed}")
         synthetic = auroc(drawn.signal, drawn.labels, test.signal, test.labels)
         spent = time.monotonic() - began
         yield Row(spot.name, arm, given.epsilon, given.people, seed, real, synthetic, spent)
 
 
+@contextmanager
+def _without_coherence(arm: str) -> Iterator[None]:
+    """Make plans that ask nothing of channels together, for the arm that says so."""
+    if arm != _BARE:
+        yield
+        return
+    with patch.object(plans, "_PLANS", {}), patch.object(estimators, "coherence_of", lambda *_, **__: None):
+        yield
+
+
 class Sites:
     """Sites in memory: what a site computes, without ledger and files (`fedsynth.coordinator.transport`)."""
 
     def __init__(self, plan: Plan, windows: Mapping[str, Windows]) -> None:
-        """Hold every site's windows."""
-        self._plan, self._windows = plan, windows
+        """Hold every site's windows; each site signs with a key of its own."""
+        self._plan, self._windows, self._answered = plan, windows, 0
+        self._keys = {site: Ed25519PrivateKey.generate() for site in windows}
+        self.roster = {site: key.public_key().public_bytes_raw() for site, key in self._keys.items()}
 
     def sites(self) -> tuple[str, ...]:
         """Return their names."""
@@ -117,7 +149,10 @@ class Sites:
             work = prepare(order, self._plan, step, device=torch.device("cpu"))
             answer = work.run(self._windows[site], Allowance(step.mechanism))
             tensors = {"sum": answer.read()} if isinstance(answer, PrivateSum) else answer
-            yield site, Update(tensors).to_bytes()
+            self._answered += 1
+            word = LastWord(_RUN, self._plan.digest, site, "0" * 64, self._answered, 0)
+            signature = word.sign(self._keys[site].private_bytes_raw())
+            yield site, Update(tensors, word=word, signature=signature).to_bytes()
 
 
 def deal(cohort: Cohort, spot: BlindSpot, *, sites: int) -> dict[str, Windows]:
@@ -165,10 +200,10 @@ def study_of(spot: BlindSpot, arm: str, given: argparse.Namespace) -> Study:
             },
             "family": {
                 "name": family or "cwgan",
-                "train": "adapters" if train == "anchor" else train,
+                "train": train if family else "adapters",
                 "start": start or "prior",
             },
-            "plan": {"rounds": 0} if train == "anchor" else learned,
+            "plan": learned if family else {"rounds": 0},
         }
     )
 
@@ -197,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help="default: as the plan has it")
     parser.add_argument("--seeds", type=int, default=1, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="put means over seeds into this table")
     parser.add_argument("--quick", action=_Quick, nargs=0, help="200 people and 600 steps; options behind it count")
     return parser
 
