@@ -11,7 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from fedsynth.cli import audit, check, federation, provision, rehearse, release, site, site_node, verify
+from fedsynth.cli import (
+    audit,
+    check,
+    federation,
+    ingest,
+    provision,
+    rehearse,
+    release,
+    run,
+    site,
+    site_node,
+    verify,
+)
 from fedsynth.cli.answer import answered, finish, steady_streams
 from fedsynth.cli.progress import silenced
 
@@ -74,8 +86,15 @@ for _verb in (
     verify.verify,
     audit.audit,
     provision.provision,
+    run.run,
 ):
     app.command()(_quietable(_verb))
+federation.app.command()(run.start)
+federation.app.command()(run.status)
+federation.app.command()(run.pause)
+federation.app.command()(run.resume)
+federation.app.command()(run.stop)
+site.app.command()(ingest.ingest)
 site.app.command()(site_node.start)
 site.app.command()(site_node.stop)
 site.app.command()(site_node.status)

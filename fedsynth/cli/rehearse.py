@@ -10,6 +10,7 @@ from click import Choice
 
 from fedsynth.cli.answer import when_stopped
 from fedsynth.cli.progress import progress, say
+from fedsynth.cli.study_file import read_study
 from fedsynth.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def rehearse(
     given = {name: seconds for name, seconds in patience.items() if seconds is not None}
     if given and engine == "in-process":
         raise typer.BadParameter("--gather-seconds and --round-seconds go with --engine deployment or simulation")
-    text = _read(study)
+    text = read_study(study)
     what = Rehearsal(
         study_text=text,
         source=str(study),
@@ -142,10 +143,3 @@ def _left(out: Path | None) -> str:
             "was charged stays charged, and is not charged again"
         )
     return "nothing was kept, and nobody was charged. Give the same command again"
-
-
-def _read(study: Path) -> str:
-    from fedsynth.study import load_study
-
-    load_study(study)
-    return study.read_text(encoding="utf-8")

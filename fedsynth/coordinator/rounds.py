@@ -1,7 +1,8 @@
 """The coordinator's rounds: from an approved plan and a transport to a generator, its scores and the statement."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,18 @@ from fedsynth.wire.update import Update
 
 
 @dataclass(frozen=True)
+class Contributions:
+    """What sites have given by now: `step` steps of the plan are done, and `answered` numbers those of each site.
+
+    `alive` are the sites that are still asked.
+    """
+
+    step: int
+    alive: tuple[str, ...]
+    answered: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run leaves with the coordinator; all of it is post-processing of private sums."""
 
@@ -58,6 +71,7 @@ def run_plan(
     cohort: str = "recordings",
     archive: Path | None = None,
     checkpoint: Checkpoint | None = None,
+    note: Callable[["Contributions"], None] | None = None,
 ) -> Result:
     """Carry out a plan, or go on with it where a checkpoint was left.
 
@@ -75,6 +89,7 @@ def run_plan(
         cohort: see `engine`.
         archive: where the windows to be released are drawn to, and scored; without it they are not kept.
         checkpoint: what was kept of this run, and where it is kept after every exchange; goes with `archive`.
+        note: told between two steps what sites have given.
 
     Raises:
         RefusedError: too few sites are left.
@@ -82,15 +97,21 @@ def run_plan(
         RunError: the disk refused to keep what was reached, or what was kept is of another run.
     """
     made = Making(gradient_steps_of(plan), engine, cohort, windows="0" * 64)  # refused before anybody is charged
-    with tempfile.TemporaryDirectory(prefix="fedsynth-") as nowhere:
-        place = archive or Path(nowhere) / "windows.npz"
-        running = _Run(plan, run, transport, progress, roster, place, checkpoint)
+    with nullcontext(archive) if archive else _for_now() as place:
+        running = _Run(plan, run, transport, progress, roster, place, checkpoint, note)
         try:
             return running.finish(composes, made)
         except FedsynthError:
             if checkpoint:
                 checkpoint.forget_last_answers()
             raise
+
+
+@contextmanager
+def _for_now() -> Iterator[Path]:
+    """Yield a place for an archive that nobody wants to keep."""
+    with tempfile.TemporaryDirectory(prefix="fedsynth-") as folder:
+        yield Path(folder) / "windows.npz"
 
 
 def train_generator(
@@ -127,8 +148,10 @@ class _Run:
         roster: Mapping[str, bytes],
         archive: Path,
         checkpoint: Checkpoint | None = None,
+        note: Callable[["Contributions"], None] | None = None,
     ) -> None:
         self.archive, self.windows = archive, ""
+        self.note = note or (lambda _: None)
         self.checkpoint, self.step = checkpoint, 0
         self.classifier: Mapping[str, Tensor] = {}
         self.plan, self.run, self.transport = plan, run, transport
@@ -199,6 +222,7 @@ class _Run:
 
     def _keep(self, *, is_set_up: bool) -> None:
         """Keep the state between two steps."""
+        self.note(Contributions(self.step, tuple(self.alive), self.done))
         if self.checkpoint is None:
             return
         following = self.plan.steps[self.step : self.step + 1]

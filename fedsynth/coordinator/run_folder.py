@@ -1,13 +1,15 @@
 """A run's folder as the coordinator sees it: the plan going in, generator, scores and statement coming out."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fedsynth.coordinator.checkpoint import FOLDER, Checkpoint, keep_file, only_one, remove_checkpoint
-from fedsynth.coordinator.rounds import Result, run_plan
+from fedsynth.coordinator.rounds import Contributions, Result, run_plan
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RunError
 from fedsynth.evaluation.score import Score, load_scores, scores_text
@@ -19,6 +21,9 @@ from fedsynth.synthesis.archive import archive_digest, read_npz
 from fedsynth.synthesis.generator import Generator
 from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.wire.arrays import pack, unpack
+
+CONTRIBUTIONS = "contributions.jsonl"
+"""Where a run stands between its steps, one line each: which sites are asked, and what they have answered."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +201,18 @@ def coordinate(
                 cohort=facts.cohort,
                 archive=run.archive,
                 checkpoint=Checkpoint(folder, run=facts.run, plan=plan.digest, key=key),
+                note=partial(_note, folder / CONTRIBUTIONS),
             )
             _write(run, result)
         remove_checkpoint(folder)
+
+
+def _note(place: Path, given: Contributions) -> None:
+    """Append where the run stands, for whoever asks; after a crash the same step may stand there twice."""
+    answered = {site: list(steps) for site, steps in given.answered.items()}
+    body = {"at": time.time(), "step": given.step, "alive": list(given.alive), "answered": answered}
+    with place.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(body) + "\n")
 
 
 @contextmanager

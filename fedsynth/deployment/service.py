@@ -10,12 +10,16 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fedsynth.engines.certificates import make_server_files
+from cryptography import x509
+
+from fedsynth.engines.certificates import ServerFiles, make_server_files, server_files
 from fedsynth.engines.flower import CONNECTION, connect
 from fedsynth.engines.processes import LOOPBACK, Process, Processes
 from fedsynth.engines.superlink import superlink_command
@@ -25,6 +29,7 @@ from fedsynth.places import claimed
 log = logging.getLogger("fedsynth.coordinator")
 _FACTS = "service.json"
 _LOOK_SECONDS = 1.0
+_LOOPBACK_DAYS, _LAST_MONTH = 365, timedelta(days=30)
 _STANDING_SECONDS = 20.0
 _PATIENCE = (1.0, 2.0, 5.0, 15.0)
 """Seconds to wait before a service that ended is started again; the last one from then on."""
@@ -32,10 +37,17 @@ _PATIENCE = (1.0, 2.0, 5.0, 15.0)
 
 @dataclass(frozen=True)
 class NodeRegistration:
-    """A site's public key, in OpenSSH's form, EC P-384; `standing` says whether it may take part now."""
+    """A site that may take part now, by its public key: EC P-384, one line as OpenSSH writes it."""
 
     key: bytes
-    standing: Callable[[], bool]
+
+    @property
+    def digest(self) -> str:
+        """The key without its kind and its comment."""
+        return self.key.split()[1].decode("ascii")
+
+
+Members = Callable[[], Mapping[str, NodeRegistration]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ def serve(
     folder: Path,
     *,
     port: int,
-    sites: Mapping[str, NodeRegistration],
+    sites: Members,
     told: Callable[[str], None] = lambda _: None,
     until: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -78,8 +90,8 @@ def serve(
     Args:
         folder: of the service: its database, its logs, and how it is reached. Made when missing.
         port: of the loopback address.
-        sites: whose nodes may connect. One whose standing ends is removed within a minute, and the SuperLink then
-            refuses it.
+        sites: whose nodes may connect now; asked again and again. One that is not named any more, or with another
+            key, is removed within a minute, and the SuperLink then refuses it.
         told: called with a sentence for people, once everything listens and on every restart.
         until: asked every second; true ends the service.
 
@@ -101,18 +113,17 @@ def serve(
 
 
 class _Service:
-    def __init__(
-        self, folder: Path, processes: Processes, *, port: int, sites: Mapping[str, NodeRegistration]
-    ) -> None:
+    def __init__(self, folder: Path, processes: Processes, *, port: int, sites: Members) -> None:
         self._folder, self._processes, self._port, self._sites = folder, processes, port, sites
         self.nodes: dict[str, int] = {}
+        self._registered: dict[str, NodeRegistration] = {}
         self._running: dict[str, Process] = {}
         self._ended: dict[str, list[float]] = {}
         self._asked_standing = -_STANDING_SECONDS
 
     def begin(self) -> None:
         """Start everything, register the sites, and say how the service is reached."""
-        self._files = make_server_files(self._processes.home)
+        self._files = _loopback_files(self._folder / "tls")
         connect(self._processes.home, port=self._port, certificate=self._files.authority)
         secret = self._folder / "superexec.secret"
         if not secret.exists():
@@ -121,7 +132,7 @@ class _Service:
                 file.write(secrets.token_bytes(32))
         superlink = superlink_command(self._files, port=self._port, folder=self._folder)
         self._running["superlink"] = self._processes.start_server("superlink", superlink, port=self._port)
-        self._register()
+        self._admit(lambda _: None)
         self._running["superexec"] = self._processes.start("superexec", self._superexec())
         self._say_how()
 
@@ -143,26 +154,29 @@ class _Service:
                 self._running[name] = self._processes.start(name, command)
         if time.monotonic() - self._asked_standing >= _STANDING_SECONDS:
             self._asked_standing = time.monotonic()
-            self._dismiss(told)
+            self._admit(told)
 
     def _superexec(self) -> list[str]:
         command = ["flower-superexec", "--root-certificates", str(self._files.authority)]
         command += ["--runtime-api-address", f"{LOOPBACK}:{self._port}"]
         return [*command, "--superexec-auth-secret-file", str(self._folder / "superexec.secret")]
 
-    def _register(self) -> None:
-        """Register every site in good standing; a key that the database knows keeps its node."""
+    def _admit(self, told: Callable[[str], None]) -> None:
+        """Register who may take part, and remove who may not any more; a key that is known keeps its node."""
+        members, before = dict(self._sites()), dict(self.nodes)
+        for site in [site for site, one in self._registered.items() if members.get(site) != one]:
+            self._dismiss(site)
+            told(f"site {site} may not take part any more, or has another key; it was removed from the SuperLink")
         known = self._known()
-        for site, one in self._sites.items():
-            if not one.standing():
+        for site, one in members.items():
+            if site in self.nodes:
                 continue
-            digest = one.key.split()[1].decode("ascii")
-            node = known.get(digest)
-            if node is None:
-                node = self._register_one(site, one.key)
-                known[digest] = node
+            if one.digest not in known:
+                known[one.digest] = self._register_one(site, one.key)
                 self._remember(known)
-            self.nodes[site] = node
+            self.nodes[site], self._registered[site] = known[one.digest], one
+        if self.nodes != before:
+            self._say_how()
 
     def _register_one(self, site: str, key: bytes) -> int:
         place = self._processes.home / f"{site}.pub"
@@ -174,14 +188,11 @@ class _Service:
             raise RunError(f"the SuperLink did not register site {site}: {' '.join(answer.split())[:300]}")
         return int(found[1])
 
-    def _dismiss(self, told: Callable[[str], None]) -> None:
-        for site in [site for site in self.nodes if not self._sites[site].standing()]:
-            node = self.nodes.pop(site)
-            self._processes.answer("registration", ["flwr", "supernode", "unregister", str(node), CONNECTION])
-            known = {key: number for key, number in self._known().items() if number != node}
-            self._remember(known)
-            self._say_how()
-            told(f"site {site} lost its standing and was removed from the SuperLink")
+    def _dismiss(self, site: str) -> None:
+        node = self.nodes.pop(site)
+        del self._registered[site]
+        self._processes.answer("registration", ["flwr", "supernode", "unregister", str(node), CONNECTION])
+        self._remember({key: number for key, number in self._known().items() if number != node})
 
     def _known(self) -> dict[str, int]:
         place = self._folder / "nodes.json"
@@ -194,6 +205,18 @@ class _Service:
         pid = os.getpid()
         body = {"pid": pid, "began": _began(pid), "home": str(self._processes.home), "nodes": self.nodes}
         _write(self._folder / _FACTS, json.dumps(body))
+
+
+def _loopback_files(folder: Path) -> ServerFiles:
+    """Return the SuperLink's own certificate and key, which nginx verifies; made anew in their last month."""
+    files = server_files(folder)
+    if files.certificate.exists() and files.key.exists():
+        ends = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+        if ends - datetime.now(UTC) > _LAST_MONTH:
+            return files
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return make_server_files(folder, days=_LOOPBACK_DAYS)
 
 
 def _write(place: Path, text: str) -> None:

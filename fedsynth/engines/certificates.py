@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedsynth.engines.processes import LOOPBACK
 
-_BEFORE, _AFTER = timedelta(hours=1), timedelta(days=30)
+_BEFORE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,36 @@ class NodeKey:
     public: Path
 
 
-def make_server_files(folder: Path) -> ServerFiles:
-    """Make an authority, whose key is not kept, and its certificate for 127.0.0.1 and localhost."""
+def server_files(folder: Path) -> ServerFiles:
+    """Return where `make_server_files` puts its files."""
+    return ServerFiles(folder / "authority.crt", folder / "server.pem", folder / "server.key")
+
+
+def make_server_files(folder: Path, *, days: int = 30) -> ServerFiles:
+    """Make an authority, whose key is not kept, and its certificate for 127.0.0.1 and localhost.
+
+    Args:
+        folder: that exists.
+        days: for which both are valid.
+    """
     authority_key, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
     authority_name, name = _name("fedsynth loopback authority"), _name("localhost")
     authority = (
-        _begin(authority_name, authority_name, authority_key.public_key(), authority_key.public_key())
+        _begin(authority_name, authority_name, authority_key.public_key(), authority_key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(authority_key, hashes.SHA384())
     )
     addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOOPBACK))]
     certificate = (
-        _begin(name, authority_name, key.public_key(), authority_key.public_key())
+        _begin(name, authority_name, key.public_key(), authority_key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .sign(authority_key, hashes.SHA384())
     )
-    files = ServerFiles(folder / "authority.crt", folder / "server.pem", folder / "server.key")
+    files = server_files(folder)
     files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     _write_private(files.key, key, serialization.PrivateFormat.PKCS8)
@@ -70,7 +80,11 @@ def make_node_key(folder: Path) -> NodeKey:
 
 
 def _begin(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, issuer_key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePublicKey,
+    days: int,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -80,7 +94,7 @@ def _begin(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BEFORE)
-        .not_valid_after(now + _AFTER)
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
     )

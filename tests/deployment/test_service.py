@@ -25,9 +25,10 @@ home = Path(sys.argv[1])
 serve(
     home / "service",
     port=int(sys.argv[2]),
-    sites={
-        site: NodeRegistration((home / site / "node.pub").read_bytes(), lambda site=site: (home / site).exists())
-        for site in ("east", "west")
+    sites=lambda: {
+        site: NodeRegistration((home / site / "node.pub").read_bytes())
+        for site in ("east", "west", "south")
+        if (home / site / "node.pub").exists()
     },
     told=lambda said: print(said, flush=True),
 )
@@ -91,15 +92,18 @@ def test_a_superlink_that_was_killed_is_started_again_and_keeps_its_nodes(served
     assert Running.load(served.folder).nodes == before
 
 
-def test_a_site_that_lost_its_standing_is_removed_within_a_minute(served: Served) -> None:
+def test_who_may_take_part_is_asked_again_and_again(served: Served) -> None:
+    before = Running.load(served.folder).nodes
     (served.home / "west" / "node.pub").unlink()
-    (served.home / "west" / "node").unlink()
-    (served.home / "west").rmdir()
+    (served.home / "south").mkdir()
+    make_node_key(served.home / "south")
 
-    served.wait(lambda: "site west lost its standing" in served.said, seconds=60)
+    served.wait(lambda: set(Running.load(served.folder).nodes) == {"east", "south"}, seconds=60)
 
-    assert set(Running.load(served.folder).nodes) == {"east"}
-    assert len(json.loads((served.folder / "nodes.json").read_text())) == 1
+    assert "site west may not take part any more" in served.said
+    assert Running.load(served.folder).nodes["east"] == before["east"]
+    known = set(json.loads((served.folder / "nodes.json").read_text()).values())
+    assert known == set(Running.load(served.folder).nodes.values())
 
 
 def test_nothing_outlives_a_service_that_is_killed(served: Served) -> None:
