@@ -68,13 +68,14 @@ def run(
         done = run_study(what, progress=tell)
     statement = done.statement()
     if as_json:
-        facts = {"run": str(done.path), "epsilon": statement.epsilon if statement.is_private else "inf"}
-        facts |= {
+        body = {
+            "run": str(done.path),
+            "epsilon": statement.epsilon if statement.is_private else "inf",
             "delta": statement.delta,
             "unit": statement.unit,
             "sites": [site.site for site in statement.sites],
         }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
         return
     sys.stdout.write(f"{statement.sentence()}\n{done.path}: finished, {len(statement.sites)} sites\n")
 

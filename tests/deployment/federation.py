@@ -1,4 +1,4 @@
-"""A federation of processes for tests: an authority, a coordinator behind nginx, and hospitals, by the commands alone."""
+"""A federation of processes: an authority, a coordinator behind nginx, and hospitals, by the commands alone."""
 
 import json
 import os
@@ -193,7 +193,7 @@ class Federation:
                 name, "site", "init", self.site(name), "--kit", f"handed-out/kits/{name}", "--authority", authority
             )
 
-    def allow(self, **rules: str) -> None:
+    def allow(self) -> None:
         """Change every site's rules so that the trial's study may be approved."""
         dishonest = "" if self.trust == "site" else "dishonest = 0"
         self.study.write_text(STUDY.format(trust=self.trust, dishonest=dishonest))
