@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import BudgetError, ConsentError, RefusedError
 from fedsynth.evaluation.classifier import Classifier
 from fedsynth.ledger.chain import Charge
@@ -69,7 +68,7 @@ def inputs(plan: Plan, step: int) -> dict[str, torch.Tensor]:
     """Return what a right order for a step comes with."""
     kind, shape = plan.steps[step].kind, shape_of(plan.study)
     if kind == "anchor":
-        return prior_anchor(shape).tensors() | {"anchor.done": torch.tensor([plan.steps[step].index])}
+        return plan.estimator.prior(shape).tensors() | {"anchor.done": torch.tensor([plan.steps[step].index])}
     if kind == "assess":
         return dict(Classifier(2, 2).state_dict())
     parts = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}

@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.ledger import disk
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, context_of, plan_of, secure_cohort_of
 from fedsynth.privacy.private_sum import PrivateSum
 from fedsynth.recordings.recording import Recording
@@ -77,7 +75,7 @@ def asked(
         roster = {name: make_identity(tmp_path / name) for name in SITES} if plan.is_aggregate else {}
         for name in SITES:
             approve(tmp_path / name, run="run", plan=plan, roster=roster)
-        tensors = prior_anchor(shape_of(plan.study)).tensors()
+        tensors = plan.estimator.prior(plan.shape).tensors()
         if trust == "site":
             return Asked(tmp_path / "east", Order("run", plan.digest, 0, tensors).to_bytes(), plan, roster)
         server = set_up(tmp_path, plan, roster)

@@ -34,7 +34,7 @@ from fedsynth.wire.update import REFUSED, Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
-TRAIN, SCORES = 2, 3  # steps of the tiny plan
+TRAIN, SCORES = 3, 4  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_whatever_fails_after_the_charge_counts_as_zero(
     monkeypatch.setattr("fedsynth.site.steps.probe", lambda *_, **__: None)
     monkeypatch.setattr(type(estimator_of(plan.study)), "statistics", lambda *_, **__: 1 / 0)
 
-    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == ""
+    assert answer(folder, plan, 0, plan.estimator.prior(plan.shape).tensors()).refused == ""
 
 
 @pytest.mark.parametrize("step", [0, SCORES], ids=["anchor", "scores"])
@@ -92,7 +92,7 @@ def test_removing_a_person_from_the_site_moves_the_answer_by_at_most_c(
     tmp_path: Path, plan: Plan, make_site: MakeSite, make_people: People, step: int
 ) -> None:
     everybody = make_people(34, seed=5, per_person=2)
-    tensors = [prior_anchor(shape_of(plan.study)).tensors(), Classifier(2, 2).state_dict()][step == SCORES]
+    tensors = [plan.estimator.prior(plan.shape).tensors(), Classifier(2, 2).state_dict()][step == SCORES]
     group = plan.steps[step].mechanism.group
     gone = next(r.subject for r in everybody if group_of_person(r.subject, held_out=0.2) == group)
     sums = [
@@ -108,7 +108,7 @@ def test_what_a_person_says_does_not_depend_on_the_company(
 ) -> None:
     """Sums over disjoint people add up to the sum over all of them, to the last bit: nobody moves another's."""
     people = make_people(40, seed=6)
-    tensors = prior_anchor(shape_of(plan.study)).tensors()
+    tensors = plan.estimator.prior(plan.shape).tensors()
     halves = {"all": people, "first": people[:20], "second": people[20:]}
 
     sums = {
@@ -209,7 +209,7 @@ def test_a_ledger_that_was_deleted_after_the_approval_freezes_the_site(
     for path in (folder / "ledger").iterdir():
         path.unlink()
 
-    assert answer(folder, plan, 0, prior_anchor(shape_of(plan.study)).tensors()).refused == REFUSED
+    assert answer(folder, plan, 0, plan.estimator.prior(plan.shape).tensors()).refused == REFUSED
     assert site_log.kinds == [LedgerError.__name__]
 
 

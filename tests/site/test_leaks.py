@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.evaluation.classifier import Classifier
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.modalities.shape import shape_of
@@ -23,7 +22,7 @@ from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
-TRAIN, LAST = 2, 3  # steps of the tiny plan
+TRAIN, LAST = 3, 4  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def order(plan: Plan, step: int) -> Order:
     study = plan.study
     shape = shape_of(study)
     if step == 0:
-        tensors = prior_anchor(shape).tensors()
+        tensors = plan.estimator.prior(shape).tensors()
     elif step == LAST:
         tensors = Classifier(2, 2).state_dict()
     else:

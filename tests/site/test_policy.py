@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import ConsentError, RefusedError, StudyError
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.mechanism import Group, Mechanism
 from fedsynth.recordings.recording import Recording
@@ -45,7 +43,7 @@ def rule(site: Path, policy: str) -> None:
 
 
 def ask(site: Path, plan: Plan, *, step: int = 0) -> Update:
-    tensors = prior_anchor(shape_of(plan.study)).tensors() if step == 0 else {}
+    tensors = plan.estimator.prior(plan.shape).tensors() if step == 0 else {}
     return Update.from_bytes(SiteSession(site).handle(Order("run", plan.digest, step, tensors).to_bytes()))
 
 

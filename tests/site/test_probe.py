@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import MachineError, PrivacyError
 from fedsynth.evaluation.classifier import Classifier
@@ -32,7 +31,7 @@ from fedsynth.wire.update import Update
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
 CPU = torch.device("cpu")
-FIRST, TRAIN, SCORES = 0, 2, 3  # steps of the tiny plan
+FIRST, TRAIN, SCORES = 0, 3, 4  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def exhausted(*_: Any, **__: Any) -> Any:
 
 def tensors_for(plan: Plan, step: int) -> dict[str, torch.Tensor]:
     if step == FIRST:
-        return prior_anchor(plan.shape).tensors()
+        return plan.estimator.prior(plan.shape).tensors()
     if step == SCORES:
         return dict(Classifier(2, 2).state_dict())
     parts = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import BudgetError, ConsentError, LedgerError, PrivacyError
 from fedsynth.evaluation.classifier import Classifier
@@ -48,7 +47,7 @@ def site(tmp_path: Path, make_site: MakeSite, make_people: People, plan: Plan) -
 
 
 def first_order(approved: Plan, **changes: object) -> Order:
-    order = Order("run", approved.digest, 0, prior_anchor(shape_of(approved.study)).tensors())
+    order = Order("run", approved.digest, 0, approved.estimator.prior(approved.shape).tensors())
     return replace(order, **changes)  # type: ignore[arg-type]
 
 

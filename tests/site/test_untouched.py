@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.evaluation.classifier import Classifier
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.modalities.shape import shape_of
 from fedsynth.plan import Plan, plan_of
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
@@ -108,7 +106,7 @@ def study_of(text: str, *, together: bool) -> Study:
 
 
 def first(approved: Plan, **changes: Any) -> Order:
-    return replace(Order("run", approved.digest, 0, prior_anchor(shape_of(approved.study)).tensors()), **changes)
+    return replace(Order("run", approved.digest, 0, approved.estimator.prior(approved.shape).tensors()), **changes)
 
 
 def changed(plan: Plan, **changes: Any) -> Plan:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedsynth.errors import RefusedError
 from fedsynth.recordings.readers.wfdb_annotations import parse_annotations
 from fedsynth.recordings.readers.wfdb_header import parse_wfdb_header
-from fedsynth.recordings.readers.wfdb_signal import microvolts, samples_per_signal
+from fedsynth.recordings.readers.wfdb_signal import digital, microvolts, samples_per_signal
 from fedsynth.release.writers.wfdb import LARGEST_WFDB_DIGITAL, gain_per_millivolt, write_wfdb
 
 CHANNELS = ("I", "MLII")
@@ -27,7 +27,8 @@ def read(folder: Path, name: str, channels: tuple[str, ...] = CHANNELS) -> np.nd
     data = (folder / f"{name}.dat").read_bytes()
     n_times = samples_per_signal(header, sizes=(len(data),))
     chosen = tuple(range(len(channels)))
-    signal, remarks = microvolts(header, chosen=chosen, channels=channels, n_times=n_times, data=(data,))
+    steps, remarks = digital(header, n_times=n_times, data=(data,), unpack=NotImplemented)
+    signal = microvolts(header, steps, chosen=chosen, channels=channels)
     assert remarks == ()
     assert tuple(item.label for item in header.signals) == channels
     return signal
