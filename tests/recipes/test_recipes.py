@@ -97,16 +97,16 @@ def mypy(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 def two_sites(folder: Path, *, columns: tuple[str, ...], suffix: str) -> None:
-    """Make two sites with twelve people each; the columns are named in the first line of a CSV file."""
+    """Make two sites with twelve people each; a file of tabs names its columns in its first line."""
     rng = np.random.default_rng(0)
-    head = ",".join(columns) if suffix == ".csv" else ""
+    head = "\t".join(columns) if suffix == ".tab" else ""
     for site in ("east", "west"):
         (folder / site).mkdir(parents=True)
         rows = ["participant_id\tgroup"]
         for number in range(12):
             signal = 10 * (1 + number % 2) * rng.normal(size=(640, len(columns)))
             path = folder / site / f"sub{number}{suffix}"
-            np.savetxt(path, signal, fmt="%.3f", delimiter=",", header=head, comments="")
+            np.savetxt(path, signal, fmt="%.3f", delimiter="\t", header=head, comments="")
             rows.append(f"sub{number}\t{('rest', 'task')[number % 2]}")
         (folder / site / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
@@ -148,8 +148,8 @@ def test_a_family_passes_the_contract(tree: Path) -> None:
 @pytest.mark.slow
 def test_a_reader_takes_two_sites_through_a_dry_rehearsal(tree: Path, tiny_text: str) -> None:
     follow(recipe("A reader"), tree)
-    two_sites(tree / "sites", columns=("C4", "chin", "C3"), suffix=".csv")
-    (tree / "study.toml").write_text(tiny_text.replace('"edf"', '"csv"'), encoding="utf-8")
+    two_sites(tree / "sites", columns=("C4", "chin", "C3"), suffix=".tab")
+    (tree / "study.toml").write_text(tiny_text.replace('"edf"', '"tab"'), encoding="utf-8")
 
     said = passes(tree, "fedsynth", "rehearse", "study.toml", "--sites", "sites", "--dry-run")
 

@@ -4,6 +4,7 @@ A list that contradicts itself is typing errors of people: where an end cannot b
 labelled, and no end is guessed.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def chb_mit_marks(path: Path, *, sfreq: float, n_times: int, root: Path | None) 
 
 
 def seizeit_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark]:
-    """Read the `<recording>_a1.tsv` beside a recording of SeizeIT1: onset and end in seconds, a seizure a line.
+    """Read the `<recording>_a1.tsv` beside a recording of SeizeIT1: onset and end in seconds, or None, a line.
 
     Raises:
         RecordingError: no list, or a line whose times are no numbers.
@@ -81,8 +82,9 @@ def seizeit_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark]:
         cells = line.split("\t")
         if line.startswith("#") or len(cells) < 2 or not line.strip():
             continue
+        unknown = cells[1].strip().lower() in ("none", "n/a", "nan", "")
         try:
-            start, end = float(cells[0]), float(cells[1])
+            start, end = float(cells[0]), -math.inf if unknown else float(cells[1])
         except ValueError:
             if marks or not re.match(r"[A-Za-z]", cells[0]):
                 raise RecordingError("a line of the list of seizures has no usable times; correct it") from None
