@@ -166,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", dest="link", action="store_false", default=False, help="copy files (default)")
-    how.add_argument("--link", dest="link", action="store_true", help="make symbolic links to SOURCE instead")
+    how.add_argument(
+        "--link", dest="link", action="store_true", help="link to SOURCE instead; rehearse with --follow-links"
+    )
     return parser
 
 

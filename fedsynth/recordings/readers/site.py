@@ -111,6 +111,8 @@ def read_site(
                     raise
                 remarks["no channel of a name that the study asks for, and were left out"] += 1
                 read = None
+            else:
+                remarks["no label of the study, or nothing that bears one, and were left out"] += read is None
             if read is not None:
                 recordings.append(read[0])
                 remarks.update(read[1])
