@@ -153,6 +153,7 @@ class _Run:
         self.archive, self.windows = archive, ""
         self.note = note or (lambda _: None)
         self.checkpoint, self.step = checkpoint, 0
+        self.went_on = False  # and has asked nothing yet: before the crash anybody may have been sent this order
         self.classifier: Mapping[str, Tensor] = {}
         self.plan, self.run, self.transport = plan, run, transport
         self.tell = progress or (lambda *_: None)
@@ -204,6 +205,7 @@ class _Run:
             self._keep(is_set_up=False)
             return False
         state = RunState.from_bytes(self.checkpoint.state)
+        self.went_on = True
         self.step, self.alive, self.units = state.step, list(state.alive), dict(state.units)
         self.done = {site: list(steps) for site, steps in state.done.items()}
         self.asked = {site: set(steps) for site, steps in state.asked.items()}
@@ -425,7 +427,7 @@ class _Run:
         before = self.checkpoint.next_heard() if self.checkpoint else None
         there = set(self.transport.sites())  # whoever is away now may have been there before a crash
         asked = {site: order for site, order in orders.items() if site in there}
-        for site in orders if before else asked:
+        for site in orders if before or self.went_on else asked:
             order = PackedOrder.from_bytes(orders[site])
             if order.step >= 0 and not order.stage:
                 self.asked.setdefault(site, set()).add(order.step)
@@ -438,6 +440,7 @@ class _Run:
         if before:
             torch.set_rng_state(torch.frombuffer(bytearray(before.random), dtype=torch.uint8))
         elif self.checkpoint:
+            self.went_on = False
             self.checkpoint.keep(Heard(heard, torch.get_rng_state().numpy().tobytes()))
         return updates
 

@@ -246,6 +246,23 @@ def test_a_site_that_never_comes_back_after_a_crash_is_stated_by_what_it_said_be
     assert south.events == plan.mechanisms("train")[:charged]
 
 
+def test_a_site_that_was_asked_before_the_crash_and_is_gone_is_counted_as_asked(
+    begin: Begin, plans: dict[str, Plan]
+) -> None:
+    """It was charged, and nobody heard its answer: what it may have spent stands in the statement."""
+    folder, plan = begin("site"), plans["site"]
+    with pytest.raises(Crash):
+        carried_out(folder, dies_at=2, moment=4)
+    assert Sites(folder).lines()["south"] == 2
+
+    coordinate(folder, transport=Sites(folder, away=("south",), back_after=10**6))
+
+    statement = RunFolder(folder).statement()
+    south = next(site for site in statement.sites if site.site == "south")
+    assert south.events == plan.mechanisms("train")[:1]
+    assert statement.unheard == (("south", 1),)
+
+
 def test_what_sites_know_to_follow_from_an_exchange_is_not_forgotten(begin: Begin) -> None:
     """The transport breaks when one site has signed the list of those in the sum: it would not sign another."""
     folder = begin("aggregate")

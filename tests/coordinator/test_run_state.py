@@ -19,6 +19,7 @@ STATE = RunState(
     alive=("east", "west"),
     units={"east": 10.0, "west": 1 / 3},
     done={"east": (0, 1, 2), "west": (0, 2), "gone": ()},
+    asked={"east": (0, 1, 2), "west": (0, 1, 2), "gone": (0,)},
     words={"east": LastWord("run", "plan", "east", "ab" * 32, 3, 2, ((SUM, 3),), ())},
     generator={"parts.critic.weight": torch.arange(6.0).reshape(2, 3), "anchor.done": torch.tensor([2])},
     random=torch.get_rng_state(),
@@ -34,7 +35,7 @@ STATE = RunState(
 def test_a_state_is_read_again_as_it_was() -> None:
     again = RunState.from_bytes(STATE.to_bytes())
 
-    for name in ("step", "alive", "units", "done", "training", "windows", "scores", "secure", "words"):
+    for name in ("step", "alive", "units", "done", "asked", "training", "windows", "scores", "secure", "words"):
         assert getattr(again, name) == getattr(STATE, name)
     for name in ("generator", "trainer", "classifier"):
         before, after = getattr(STATE, name), getattr(again, name)
@@ -44,7 +45,7 @@ def test_a_state_is_read_again_as_it_was() -> None:
 
 
 def test_the_beginning_of_a_run_is_a_state_too() -> None:
-    empty = RunState(0, (), {}, {}, words={}, generator={}, random=torch.get_rng_state())
+    empty = RunState(0, (), {}, {}, asked={}, words={}, generator={}, random=torch.get_rng_state())
 
     again = RunState.from_bytes(empty.to_bytes())
 
@@ -53,7 +54,7 @@ def test_the_beginning_of_a_run_is_a_state_too() -> None:
 
 def test_thousands_of_steps_stay_a_short_line() -> None:
     done = {f"site-{n}": tuple(range(10_000)) for n in range(20)}
-    state = replace(STATE, step=10_000, done=done)
+    state = replace(STATE, step=10_000, done=done, asked=done)
 
     assert len(unseal(state.to_bytes())[0]["done"]["site-3"]) == 1
     assert RunState.from_bytes(state.to_bytes()).done == state.done
