@@ -1,6 +1,7 @@
 """A coordinator that dies at any exchange goes on where it was: one charge a step, and the same result."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from fedsynth.evaluation.classifier import Classifier, classifier_plan
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.modalities.shape import Shape
 from fedsynth.plan import Plan, plan_of
+from fedsynth.privacy.accountant import epsilon_pld, epsilon_prv
 from fedsynth.recordings.recording import Recording
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
@@ -91,11 +93,14 @@ class Sites:
 Begin = Callable[..., Path]
 
 
+PRICES = [functools.wraps(price)(functools.cache(price)) for price in (epsilon_pld, epsilon_prv)]
+
+
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes long and keeps nothing: prices, and the training of a classifier."""
-    for name in ("epsilon_pld", "epsilon_prv"):
-        monkeypatch.setattr(f"fedsynth.coordinator.statement.{name}", lambda history, **_: len(history) / 2)
+    """Do once what takes long and keeps nothing: prices, and the training of a classifier."""
+    for price in PRICES:
+        monkeypatch.setattr(f"fedsynth.coordinator.statement.{price.__name__}", price)
 
     def classifier(signal: torch.Tensor, labels: torch.Tensor, *, shape: Shape, **_: object) -> Classifier:
         with torch.random.fork_rng(devices=[]):
