@@ -56,4 +56,4 @@ def registered(held: Mapping[str, Held], *, sites: Path | None, ledgers: Path | 
 
 
 def _digests(held: Held) -> list[str]:
-    return [recording.digest for recording in held.recordings]
+    return [digest for recording in held.recordings for digest in recording.known_by]
