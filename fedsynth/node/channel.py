@@ -115,6 +115,12 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosedError("the process at the other end is gone; not everything was sent") from error
 
+    def is_ready(self, *, seconds: float) -> bool:
+        """Whether something came, or the other end hung up, within that time."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+
     def receive(self, *, seconds: float | None = None) -> Frame:
         """Wait for one frame.
 

@@ -22,6 +22,7 @@ QUESTION, ORDER = "query.site", "train.order"
 _EAGER_SECONDS, _EAGER_POLL, _IDLE_POLL = 60.0, 0.3, 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 _GATE_PATIENCE = 60.0  # a gate that restarts is waited for
+_LOOK_SECONDS = 0.5
 _AT_ONCE = 4
 
 
@@ -48,6 +49,7 @@ class Link:
         self._gate, self._gate_uid = gate, gate_uid
         self._connect_to = connect_to or (lambda kit: Fleet(kit.address, key=kit.key, context=kit.context))
         self._stopping = threading.Event()
+        self._fleet: Fleet | None = None
 
     def stop(self) -> None:
         """Come to an end soon; may be called by a signal's handler."""
@@ -60,50 +62,57 @@ class Link:
             RefusedError: the coordinator does not accept this node; the sentence says what to do.
             FederationError: this site has expired or is revoked.
         """
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            self._serve(pool)
+        finally:
+            self._stopping.set()
+            pool.shutdown(cancel_futures=True)
+            if self._fleet is not None:
+                self._fleet.leave()
+
+    def _serve(self, pool: ThreadPoolExecutor) -> None:
+        """Connect, pass on messages until the connection is lost, and connect again."""
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
-            # Read anew: a kit that was renewed, or a site that was revoked, takes effect without a restart.
-            fleet = self._connect_to(load_kit(self._folder))
             try:
+                # Read anew: a kit that was renewed, or a site that was revoked, takes effect without a restart.
+                fleet = self._connect_to(load_kit(self._folder))
                 node = fleet.activate()
                 log.info("connected", extra={"facts": {"node": str(node)}})
-                pause = _FIRST_PAUSE
-                self._serve(fleet)
+                self._fleet, pause = fleet, _FIRST_PAUSE
+                self._receive(fleet, pool)
             except UnreachableError as error:
                 log.warning("%s; next try within %g s", error, 2 * pause)
-            finally:
-                fleet.leave()
             # Spread, so that not all sites come back in one instant.
             self._stopping.wait(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _serve(self, fleet: Fleet) -> None:
-        """Pass on messages until the connection is lost."""
-        lost = threading.Event()
+    def _receive(self, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+        """Take messages until the connection is lost; those that were taken go on being answered."""
+        lost, eager_until = threading.Event(), 0.0
         heart = threading.Thread(target=self._beat, args=(fleet, lost), daemon=True)
         heart.start()
-        eager_until = 0.0
         try:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                while not self._stopping.is_set() and not lost.is_set():
-                    try:
-                        order = fleet.receive()
-                    except UnreachableError:
-                        raise
-                    except RefusedError as error:
-                        log.warning("%s; connecting again", error)  # the greeting decides whether that helps
-                        return
-                    except NodeError as error:
-                        log.warning("a message was dropped: %s", error)
-                        continue
-                    if order is not None:
-                        eager_until = time.monotonic() + _EAGER_SECONDS
-                        pool.submit(self._handle, fleet, order)
-                        continue
-                    self._stopping.wait(_EAGER_POLL if time.monotonic() < eager_until else _IDLE_POLL)
+            while not self._stopping.is_set() and not lost.is_set():
+                try:
+                    order = fleet.receive()
+                except UnreachableError:
+                    raise
+                except RefusedError as error:
+                    log.warning("%s; connecting again", error)  # the greeting decides whether that helps
+                    return
+                except NodeError as error:
+                    log.warning("a message was dropped: %s", error)
+                    self._stopping.wait(_EAGER_POLL)
+                    continue
+                if order is not None:
+                    eager_until = time.monotonic() + _EAGER_SECONDS
+                    pool.submit(self._handle, order)
+                    continue
+                self._stopping.wait(_EAGER_POLL if time.monotonic() < eager_until else _IDLE_POLL)
         finally:
             lost.set()
-            heart.join()
 
     def _beat(self, fleet: Fleet, lost: threading.Event) -> None:
         """Say every now and then that this node is there; a SuperLink that forgot it is greeted anew."""
@@ -119,19 +128,19 @@ class Link:
             except FedsynthError as error:
                 log.warning("%s", error)
 
-    def _handle(self, fleet: Fleet, order: Order) -> None:
+    def _handle(self, order: Order) -> None:
         """Answer one message; what goes wrong is said in the log, and never to the coordinator."""
         began = time.monotonic()
         try:
             if order.kind == QUESTION:
                 name = str(self._ask({"ask": "name"}).get("name", ""))
-                self._send(order, lambda: fleet.answer(order, "site", {"name": name}))
+                self._send(order, lambda fleet: fleet.answer(order, "site", {"name": name}))
             elif order.kind == ORDER:
                 update = self._update(order.data)
-                self._send(order, lambda: fleet.answer(order, "update", {"bytes": update}))
+                self._send(order, lambda fleet: fleet.answer(order, "update", {"bytes": update}))
             else:
                 log.warning("a message of an unknown kind was refused")
-                self._send(order, lambda: fleet.refuse(order))
+                self._send(order, lambda fleet: fleet.refuse(order))
                 return
             seconds = round(time.monotonic() - began, 2)
             log.info(
@@ -155,6 +164,9 @@ class Link:
             try:
                 with connect(self._gate, uid=self._gate_uid) as channel:
                     channel.send(header, payload)
+                    while not channel.is_ready(seconds=_LOOK_SECONDS):
+                        if self._stopping.is_set():
+                            raise NodeError("the link was stopped while the gate was at work")
                     frame = channel.receive()
                     return frame.header, frame.payload
             except NodeError:
@@ -162,12 +174,13 @@ class Link:
                     raise
             self._stopping.wait(1.0)
 
-    def _send(self, order: Order, send: Callable[[], None]) -> None:
-        """Send a reply, again and again while nobody answers, until it would come too late."""
+    def _send(self, order: Order, send: Callable[[Fleet], None]) -> None:
+        """Send a reply over the connection that there is, again and again, until it would come too late."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                send()
+                assert self._fleet is not None
+                send(self._fleet)
                 return
             except UnreachableError:
                 if time.time() >= order.expires or self._stopping.wait(pause):

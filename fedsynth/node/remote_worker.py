@@ -4,7 +4,6 @@ Over one channel for each step: the order and the approved plan go out, the size
 the charge one open file of windows follows, which can be read and nothing else. Hanging up ends the training.
 """
 
-import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,11 +85,9 @@ class RemoteWorker:
 
     def _answer(self, channel: Channel, ends: float) -> Frame:
         """Wait for what the other end says next, looking now and then whether it is still wanted."""
-        poll = select.poll()
-        poll.register(channel.socket, select.POLLIN)
         while True:
             self._check()
-            if not poll.poll(1000 * _LOOK_SECONDS):
+            if not channel.is_ready(seconds=_LOOK_SECONDS):
                 if time.monotonic() >= ends:
                     raise NodeError(f"the step took more than {self._limits.seconds:g} s and was ended")
                 continue

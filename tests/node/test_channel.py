@@ -144,6 +144,17 @@ def test_another_user_is_hung_up_and_another_users_socket_is_not_talked_to(open_
             connect(path, uid=STRANGER)
 
 
+def test_whoever_is_not_expected_is_hung_up(tmp_path: Path) -> None:
+    path = tmp_path / "gate.sock"
+    with listen(path) as server:
+        with connect(path, uid=os.geteuid()) as mine:
+            assert accept(server, uids=frozenset({os.geteuid() + 1})) is None
+            with pytest.raises(ChannelClosedError):
+                mine.receive(seconds=5)
+        with connect(path, uid=os.geteuid()) as mine:
+            assert accept(server, uids=frozenset({os.geteuid()})) is not None
+
+
 def test_a_second_process_cannot_listen_where_one_does_and_can_where_one_died(tmp_path: Path) -> None:
     path = tmp_path / "gate.sock"
     first = listen(path)
