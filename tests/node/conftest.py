@@ -95,14 +95,28 @@ class Node:
                 process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def make_node() -> type[Node]:
+    """Return the class of a site's processes: tests are no package that others could import from."""
+    return Node
+
+
+@pytest.fixture(scope="session")
 def plan(tiny_text: str) -> Plan:
     return plan_of(parse_study(tiny_text))
 
 
 @pytest.fixture
-def site(tmp_path: Path, make_site: MakeSite, make_people: Callable[..., object], plan: Plan) -> Path:
+def site(
+    tmp_path: Path,
+    make_site: MakeSite,
+    make_people: Callable[..., object],
+    plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """Return the folder of a site that approved `plan` for the run "run"."""
+    # The machine is tried again at every order.
+    monkeypatch.setattr("fedsynth.site.plan_probe.probe_plan", lambda *_, **__: None)
     folder = tmp_path / "east"
     make_site(folder, make_people(12, seed=1), policy='device = "cpu"')
     approve(folder, run="run", plan=plan)
