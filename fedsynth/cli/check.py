@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsynth.cli.differences import differences
 from fedsynth.cli.progress import progress
 
 _MUCH = 0.1  # units that delta may give away before `check` says so
@@ -55,6 +56,7 @@ def check(
             "digest": plan.digest,
             "epsilon": str(plan.epsilon()),
             "private_score": asdict(_expected(plan)) | {"says_nothing": _expected(plan).says_nothing},
+            "differences": asdict(differences(plan)),
             "phases": [{**phase, "group": group} for group, some in phases.items() for phase in some],
         }
         sys.stdout.write(json.dumps(json.loads(canonical(body)), indent=2) + "\n")
@@ -82,6 +84,7 @@ def check(
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
     write(_about_delta(plan.study))
     write(f"{_expected(plan).sentence(privacy.unit)}\n")
+    write(differences(plan).sentences())
     if not privacy.is_private:
         write("Without privacy it can be rehearsed, and never be released.\n")
 

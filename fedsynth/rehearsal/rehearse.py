@@ -71,13 +71,20 @@ class Rehearsal:
 
 
 @alone_at_its_place
-def rehearse(what: Rehearsal, *, progress: Progress, resumed: Callable[[str], None] = lambda _: None) -> RunFolder:
+def rehearse(
+    what: Rehearsal,
+    *,
+    progress: Progress,
+    resumed: Callable[[str], None] = lambda _: None,
+    planned: Callable[[Plan], None] = lambda _: None,
+) -> RunFolder:
     """Rehearse a study; a finished run of the same question is left as it is, an interrupted one goes on.
 
     Args:
         what: to rehearse.
         progress: called with (what, done, all).
         resumed: told in words where an interrupted run goes on.
+        planned: told the plan of a new run, before anything is opened.
 
     Raises:
         StudyError: the study, that it can never be released, or what the toy cohort needs of it.
@@ -99,6 +106,7 @@ def rehearse(what: Rehearsal, *, progress: Progress, resumed: Callable[[str], No
     else:
         _check_ahead(what, study)
         plan = _plan(study, progress)
+        planned(plan)
         with staging_for(what.out) as staging:
             _prepare(what, plan, RunFolder(staging), progress)
             settle(staging, what.out, last="run.json")

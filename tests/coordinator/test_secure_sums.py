@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.coordinator.aggregation import Total
 from fedsynth.coordinator.rounds import run_plan
@@ -42,7 +41,7 @@ from fedsynth.wire.update import Update
 
 SITES = ("east", "north", "south", "west")
 WITHOUT_SOUTH = ("east", "north", "west")
-GRADIENT = 2  # the step of the plan that adds gradients
+GRADIENT = 3  # the step of the plan that adds gradients
 STAGES = {"keys": SETUP_STEP, "shares": SETUP_STEP, "": 0, "agree": 0, "unmask": 0}
 """The five messages of secure aggregation and the step in which these tests lose one."""
 
@@ -145,7 +144,7 @@ def inputs(plan: Plan, step: int) -> tuple[dict[str, Tensor], int]:
         state = at_prior(plan.study).state
         size = sum(value.numel() for name, value in state.items() if name.startswith("critic."))
         return {f"parts.{name}": value for name, value in state.items()}, size
-    anchor = prior_anchor(shape).tensors() | {"anchor.done": torch.tensor([step])}
+    anchor = plan.estimator.prior(shape).tensors() | {"anchor.done": torch.tensor([step])}
     return anchor, estimator_of(plan.study).statistic_size(shape, step=step)
 
 

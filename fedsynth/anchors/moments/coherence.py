@@ -17,6 +17,9 @@ from fedsynth.modalities.registry import usual_coherence
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest
 
+PURPOSE = "anchor: coherence of channels"
+"""What the sum is called in plan, ledger and statement."""
+
 _LARGEST_VARIANCE = 0.25  # of what labels' coherences differ by
 
 
@@ -34,7 +37,7 @@ class Coherence:
 
     def request(self, shape: Shape) -> SumRequest:
         """Return the sum; shares of a unit's windows add up to one, so a row of one label alone is longest."""
-        return SumRequest("anchor: coherence of channels", self._bound(shape), self.budget_share)
+        return SumRequest(PURPOSE, self._bound(shape), self.budget_share)
 
     def size(self, shape: Shape) -> int:
         """Return how many numbers the row of one label has."""
