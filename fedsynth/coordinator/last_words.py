@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fedsynth.errors import FedsynthError, PrivacyError, WireError
-from fedsynth.wire.last_word import LastWord
+from fedsynth.wire.last_word import LastWord, SignedWord
 from fedsynth.wire.update import Update
 
 UNREADABLE = "unreadable"
@@ -22,18 +22,23 @@ class LastWords:
             roster: every site's public key, 32 bytes.
         """
         self._run, self._plan, self._roster = run, plan, dict(roster)
-        self._words: dict[str, LastWord] = {}
+        self._words: dict[str, SignedWord] = {}
 
     @property
     def by_site(self) -> Mapping[str, LastWord]:
         """Return the last word of every site that was heard."""
+        return {site: signed.word for site, signed in self._words.items()}
+
+    @property
+    def signed(self) -> Mapping[str, SignedWord]:
+        """Return the same with their signatures."""
         return self._words
 
     def charged(self, site: str) -> int:
         """Return for how many of this run's orders a site said that it was charged."""
-        return self._words[site].charged if site in self._words else 0
+        return self._words[site].word.charged if site in self._words else 0
 
-    def go_on(self, words: Mapping[str, LastWord]) -> None:
+    def go_on(self, words: Mapping[str, SignedWord]) -> None:
         """Take over what was heard before a crash."""
         self._words = dict(words)
 
@@ -69,5 +74,5 @@ class LastWords:
             raise WireError(f"the word of site {site} is about another run, plan or site")
         known = self._words.get(site)
         # An answer that was kept for a retry bears the word of its own time.
-        if known is None or word.ledger_length >= known.ledger_length:
-            self._words[site] = word
+        if known is None or word.ledger_length >= known.word.ledger_length:
+            self._words[site] = SignedWord(word, update.signature)

@@ -33,6 +33,7 @@ from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
 from fedsynth.wire.arrays import check_like
+from fedsynth.wire.last_word import SignedWord
 from fedsynth.wire.order import STATEMENT_STEP, Order, PackedOrder
 from fedsynth.wire.update import Update
 
@@ -57,6 +58,7 @@ class Result:
     scores: tuple[Score, ...]
     statement: PrivacyStatement
     ledger_lengths: Mapping[str, int]
+    words: Mapping[str, SignedWord]
 
 
 def run_plan(
@@ -178,7 +180,7 @@ class _Run:
     def finish(self, composes: str, made: Making) -> Result:
         self._carry_out({**self._learning(), "assess": self._assess})
         statement, lengths = self._statement(composes, replace(made, windows=self.windows))
-        return Result(self.generator, self.scores, statement, lengths)
+        return Result(self.generator, self.scores, statement, lengths, self.words.signed)
 
     def learn(self) -> None:
         self._carry_out(self._learning())
@@ -236,7 +238,7 @@ class _Run:
             units=self.units,
             done={site: tuple(steps) for site, steps in self.done.items()},
             asked={site: tuple(sorted(steps)) for site, steps in self.asked.items()},
-            words=self.words.by_site,
+            words=self.words.signed,
             generator=self.generator.tensors(),
             random=torch.get_rng_state(),
             trainer=trainer.optimizers() if trainer and training else {},

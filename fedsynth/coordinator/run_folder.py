@@ -11,7 +11,7 @@ from pathlib import Path
 from fedsynth.coordinator.checkpoint import FOLDER, Checkpoint, keep_file, only_one, remove_checkpoint
 from fedsynth.coordinator.rounds import Contributions, Result, run_plan
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import FedsynthError, RunError
+from fedsynth.errors import FedsynthError, RunError, WireError
 from fedsynth.evaluation.score import Score, load_scores, scores_text
 from fedsynth.plan import Plan
 from fedsynth.privacy.statement import PrivacyStatement
@@ -21,6 +21,7 @@ from fedsynth.synthesis.archive import archive_digest, read_npz
 from fedsynth.synthesis.generator import Generator
 from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.wire.arrays import pack, unpack
+from fedsynth.wire.last_word import SignedWord
 
 CONTRIBUTIONS = "contributions.jsonl"
 """Where a run stands between its steps, one line each: which sites are asked, and what they have answered."""
@@ -155,6 +156,18 @@ class RunFolder:
         """Read the privacy statement."""
         return PrivacyStatement.load(self.path / "statement.json")
 
+    def words(self) -> dict[str, SignedWord]:
+        """Read the last word of every site that was heard; whoever reads them looks at the signatures.
+
+        Raises:
+            RunError: the run did not finish, or is of an earlier version.
+        """
+        try:
+            raw = json.loads((self.path / "words.json").read_text(encoding="ascii"))
+            return {str(site): SignedWord.from_json(word) for site, word in raw.items()}
+        except (OSError, ValueError, AttributeError, WireError) as error:
+            raise RunError(f"{self.path} does not hold the sites' last words") from error
+
     def ledger_lengths(self) -> dict[str, int]:
         """Read how many lines each site's ledger had when the run ended.
 
@@ -236,6 +249,7 @@ def _write(run: RunFolder, result: Result) -> None:
     for name, data in (
         ("generator.safetensors", pack(result.generator.tensors())),
         ("ledgers.json", json.dumps(dict(result.ledger_lengths)).encode("ascii")),
+        ("words.json", json.dumps({site: word.as_json() for site, word in result.words.items()}).encode("ascii")),
         ("scores.json", scores_text(result.scores).encode()),
         ("statement.json", result.statement.to_json().encode()),
     ):

@@ -12,7 +12,7 @@ from fedsynth.errors import RunError, WireError
 from fedsynth.evaluation.score import Score
 from fedsynth.wire.arrays import pack, unpack
 from fedsynth.wire.envelope import seal, unseal
-from fedsynth.wire.last_word import LastWord
+from fedsynth.wire.last_word import SignedWord
 from fedsynth.wire.message import as_tensors, message_in
 
 _GROUPS = ("generator", "trainer", "classifier", "secure", "random", "words")
@@ -45,7 +45,7 @@ class RunState:
     units: Mapping[str, float]
     done: Mapping[str, tuple[int, ...]]
     asked: Mapping[str, tuple[int, ...]]
-    words: Mapping[str, LastWord]
+    words: Mapping[str, SignedWord]
     generator: Mapping[str, Tensor]
     random: Tensor
     trainer: Mapping[str, Tensor] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class RunState:
                 units={str(site): float(units) for site, units in header["units"].items()},
                 done=_steps(header["done"]),
                 asked=_steps(header["asked"]),
-                words={site: LastWord.from_json(raw) for site, raw in words.items()},
+                words={site: SignedWord.from_json(raw) for site, raw in words.items()},
                 generator=groups["generator"],
                 random=groups["random"]["state"].to(torch.uint8),
                 trainer=groups["trainer"],

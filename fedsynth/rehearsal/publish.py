@@ -6,11 +6,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedsynth.coordinator.confirmed import check_words
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.errors import LedgerError, PrivacyError, RefusedError, VerificationError
 from fedsynth.places import check_space, claimed, is_vacant, masked, place_for
 from fedsynth.plan import Plan, gradient_steps_of
 from fedsynth.privacy.accountant import epsilon_pld
+from fedsynth.privacy.making import ENGINES
 from fedsynth.privacy.repricing import reprice
 from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
 from fedsynth.progress import Progress
@@ -60,10 +62,15 @@ def publish(
     statement, study = run.statement(), run.study()
     _check_code(run.plan())
     lengths = run.ledger_lengths()
-    for index, site in enumerate(statement.sites):
-        _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
-        progress("ledgers", index + 1, len(statement.sites))
-    _check_promise(run, statement, lengths)
+    if has_ledgers(run):
+        for index, site in enumerate(statement.sites):
+            _compare(run, site, length=lengths.get(site.site, -1), delta=statement.delta)
+            progress("ledgers", index + 1, len(statement.sites))
+        _check_charges(run, statement, lengths)
+    else:
+        check_words(run, statement)
+        progress("words of sites", len(statement.sites), len(statement.sites))
+    _check_promise(run, statement)
     check_releasable(study, _text(run), sites=[site.site for site in statement.sites])
     total = study.release.windows_per_label * len(study.labels.names)
     if dry_run:
@@ -99,9 +106,12 @@ def _publish(
     check_space(out, needed=_bytes_of(study), what=f"a release of {total} windows")
     facts = run.facts()
     windows = run.windows()
-    progress("looking for copies of recordings", 0, 1)
-    refuse_copies([run.site(name) for name in facts.sites], windows)
-    progress("looking for copies of recordings", 1, 1)
+    copies = "not looked for here, where no recording is; every site looks before it countersigns"
+    if has_ledgers(run):
+        progress("looking for copies of recordings", 0, 1)
+        refuse_copies([run.site(name) for name in facts.sites], windows)
+        progress("looking for copies of recordings", 1, 1)
+        copies = "looked for in a sample of the windows, against all that were trained on; none beyond chance"
     steps = 6  # that `build_release` tells of
     told: list[str] = []
 
@@ -122,7 +132,7 @@ def _publish(
             "cohort": facts.cohort,
             "sites": str(len(facts.sites)),
             "code": plan.code,
-            COPIES: "looked for in a sample of the windows, against all that were trained on; none beyond chance",
+            COPIES: copies,
             "study digest": study.digest,
             "plan digest": plan.digest,
         },
@@ -203,7 +213,25 @@ def _short(code: str) -> str:
     return f"{version} ({digest[:12]})"
 
 
-def _check_promise(run: RunFolder, statement: PrivacyStatement, lengths: Mapping[str, int]) -> None:
+def has_ledgers(run: RunFolder) -> bool:
+    """Whether the sites' ledgers and recordings are on this machine, as in a rehearsal."""
+    return ENGINES[run.facts().engine].is_rehearsal
+
+
+def _check_charges(run: RunFolder, statement: PrivacyStatement, lengths: Mapping[str, int]) -> None:
+    """Refuse a statement that leaves out what a ledger holds of this run."""
+    stated, unheard = {site.site for site in statement.sites}, dict(statement.unheard)
+    for name in run.facts().sites:
+        # A site that fell out before it was asked anything has nothing to state.
+        beyond = _charged(run, name, after=lengths.get(name, 0) if name in stated else 0)
+        if beyond > unheard.get(name, 0):
+            raise LedgerError(
+                f"site {name} was charged {beyond} times for this run without a word in the statement; nothing was "
+                "released"
+            )
+
+
+def _check_promise(run: RunFolder, statement: PrivacyStatement) -> None:
     asked, facts, plan = run.study().privacy, run.facts(), run.plan()
     if plan.study.digest != run.study().digest:
         raise LedgerError("the run's study is not the one its sites approved; nothing was released")
@@ -212,15 +240,7 @@ def _check_promise(run: RunFolder, statement: PrivacyStatement, lengths: Mapping
         raise LedgerError(
             "the statement does not say how the run was made (engine, people, gradient steps); nothing was released"
         )
-    stated, unheard = {site.site for site in statement.sites}, dict(statement.unheard)
-    for name in facts.sites:
-        # A site that fell out before it was asked anything has nothing to state.
-        beyond = _charged(run, name, after=lengths.get(name, 0) if name in stated else 0)
-        if beyond > unheard.get(name, 0):
-            raise LedgerError(
-                f"site {name} was charged {beyond} times for this run without a word in the statement; nothing was "
-                "released"
-            )
+    stated = {site.site for site in statement.sites}
     if not stated or not stated <= set(facts.sites):
         raise LedgerError("the statement does not cover the sites of the run; nothing was released")
     if statement.is_private:

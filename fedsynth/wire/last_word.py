@@ -110,6 +110,30 @@ class LastWord:
         return True
 
 
+@dataclass(frozen=True)
+class SignedWord:
+    """A site's last word with the signature of its identity, 64 bytes."""
+
+    word: LastWord
+    signature: bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """Return both as they are kept."""
+        return {"word": self.word.as_json(), "signature": self.signature.hex()}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> "SignedWord":
+        """Read what `as_json` wrote; whether the signature holds is for the reader to see.
+
+        Raises:
+            WireError: anything else.
+        """
+        try:
+            return cls(LastWord.from_json(raw["word"]), bytes.fromhex(raw["signature"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError("a site's signed word cannot be read") from error
+
+
 def repeated(history: Sequence[Mechanism]) -> Repeated:
     """Join steps that differ in their number alone.
 

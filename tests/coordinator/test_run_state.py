@@ -11,7 +11,7 @@ from fedsynth.evaluation.score import Score
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.wire.arrays import pack
 from fedsynth.wire.envelope import seal, unseal
-from fedsynth.wire.last_word import LastWord
+from fedsynth.wire.last_word import LastWord, SignedWord
 
 SUM = Mechanism("gradients, step 1", 2.0, 0.5, 1, 1.0)
 STATE = RunState(
@@ -20,7 +20,7 @@ STATE = RunState(
     units={"east": 10.0, "west": 1 / 3},
     done={"east": (0, 1, 2), "west": (0, 2), "gone": ()},
     asked={"east": (0, 1, 2), "west": (0, 1, 2), "gone": (0,)},
-    words={"east": LastWord("run", "plan", "east", "ab" * 32, 3, 2, ((SUM, 3),), ())},
+    words={"east": SignedWord(LastWord("run", "plan", "east", "ab" * 32, 3, 2, ((SUM, 3),), ()), b"s" * 64)},
     generator={"parts.critic.weight": torch.arange(6.0).reshape(2, 3), "anchor.done": torch.tensor([2])},
     random=torch.get_rng_state(),
     trainer={"private.0.step": torch.tensor(2.0), "taken": torch.tensor([2])},
