@@ -124,6 +124,9 @@ def read_site(
     if faults.found:
         links = follow or any(path.is_symlink() for path in folder.rglob("*"))
         command = command_for(folder, suffixes=reader.suffixes, numbers=list(faults.found), links=links)
+        if len(faults.found) > 1:
+            table = faults.table(len(places))
+            log.warning("site %r: recordings that cannot be used, by place in name order:\n%s", site, table)
         raise RecordingError(faults.said(site, len(places), command=command))
     check_site(recordings, site=site, least_subjects=study.cohort.least_subjects)
     own, others = copies(recordings)

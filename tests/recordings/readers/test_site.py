@@ -472,23 +472,24 @@ def test_a_bad_site_is_refused_with_its_cause_and_without_naming_anybody(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_all_bad_files_are_named_in_one_run_in_a_table(tmp_path: Path) -> None:
+def test_all_bad_files_are_named_in_one_run_in_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = edf_site(tmp_path / "north")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".edf")
     files[0].write_bytes(b"")
     overwrite(files[1], 236, b"400")
     write_edf(files[3], unit="mV", seed=1)
 
-    with pytest.raises(RecordingError) as refusal:
+    with caplog.at_level(logging.WARNING), pytest.raises(RecordingError) as refusal:
         read_site(folder, site="north", study=EDF)
 
-    head, *table, last = str(refusal.value).splitlines()
-    assert "site 'north': 3 of 4 recordings cannot be used" in head
-    assert "Nothing was written" in head
+    [last] = str(refusal.value).splitlines()
+    assert "site 'north': 3 of 4 recordings cannot be used. recording 1 of 4 (in name order)" in last
+    assert "Nothing was written" in last
+    table = caplog.records[-1].getMessage().splitlines()[1:]
     assert [line.split()[0] for line in table] == ["1", "2", "4"]
     for line, fragment in zip(table, ("is empty", "is truncated", "1000 times too large"), strict=True):
         assert fragment in line
-    assert CANARY not in str(refusal.value)
+    assert CANARY not in str(refusal.value) + caplog.text
     shown = subprocess.run(
         last.split("shown by: ")[1], shell=True, cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout
