@@ -112,13 +112,13 @@ app = ServerApp()
 def main(grid, context):
     content = RecordDict({{"order": ConfigRecord({{"bytes": b"no order"}})}})
     asked = [
-        Message(content, dst_node_id=node, message_type=kind, ttl=60)
+        Message(content, dst_node_id=node, message_type=kind, ttl=200)
         for node in grid.get_node_ids()
         for kind in ("query.site", "train.order", "train", "evaluate")
     ]
     replies = [
         [one.metadata.message_type, "error" if one.has_error() else sorted(one.content.config_records)]
-        for one in grid.send_and_receive(asked, timeout=60)
+        for one in grid.send_and_receive(asked, timeout=200)
     ]
     Path({answers!r}).write_text(json.dumps(sorted(replies)))
 """

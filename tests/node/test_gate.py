@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import ChannelClosedError
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.modalities.shape import shape_of
 from fedsynth.node.channel import Channel, accept, listen
 from fedsynth.plan import Plan
 from fedsynth.wire.order import STATEMENT_STEP, Order
@@ -23,7 +21,7 @@ from fedsynth.wire.update import REFUSED, Update
 
 
 def first_order(plan: Plan) -> bytes:
-    return Order("run", plan.digest, 0, prior_anchor(shape_of(plan.study)).tensors()).to_bytes()
+    return Order("run", plan.digest, 0, plan.estimator.prior(plan.shape).tensors()).to_bytes()
 
 
 def lines(site: Path) -> int:

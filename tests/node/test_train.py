@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.errors import NodeError, PrivacyError
-from fedsynth.modalities.shape import shape_of
 from fedsynth.node import fork_server
 from fedsynth.node.channel import Channel, connect
 from fedsynth.node.confine import Limits
@@ -68,7 +66,7 @@ def write_windows(path: Path, plan: Plan) -> None:
 
 
 def task(plan: Plan) -> Task:
-    order = Order("run", plan.digest, 0, prior_anchor(shape_of(plan.study)).tensors())
+    order = Order("run", plan.digest, 0, plan.estimator.prior(plan.shape).tensors())
     return Task(PackedOrder.from_bytes(order.to_bytes()), plan, "cpu")
 
 

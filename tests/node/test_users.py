@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.anchors.anchor import prior_anchor
-from fedsynth.modalities.shape import shape_of
 from fedsynth.node.supervise import Places, command_of
 from fedsynth.plan import Plan
 from fedsynth.site.approval import approve
@@ -109,7 +107,7 @@ def running(
         (place / name).mkdir(mode=0o755)
         os.chown(place / name, uid, uid)
     (place / "order").write_bytes(
-        Order("run", plan.digest, 0, prior_anchor(shape_of(plan.study)).tensors()).to_bytes()
+        Order("run", plan.digest, 0, plan.estimator.prior(plan.shape).tensors()).to_bytes()
     )
     (place / "out").mkdir(mode=0o777)
     (place / "out").chmod(0o777)
