@@ -132,9 +132,10 @@ def coherence_of(shape: Shape, *, noise: float) -> Coherence | None:
     """Return what is asked of channels together: the most whose noise leaves something, or nothing.
 
     Each coordinate carries `noise` times the bound, so that a mean is off by that times the root of their number.
-    ECG leads are projections of one dipole, and one channel has nothing in common with another.
+    Where noise is high, the means need all there is. ECG leads are projections of one dipole, and one channel has
+    nothing in common with another.
     """
-    if shape.modality != "eeg" or len(shape.channels) == 1 or len(shape.channels) > _MOST_CHANNELS:
+    if shape.modality != "eeg" or not 1 < len(shape.channels) <= _MOST_CHANNELS or noise >= _BY_NOISE[0][0]:
         return None
     for plan in (CoherencePlan(), CoherencePlan(lags=False), CoherencePlan(by_band=False, lags=False)):
         if noise * math.sqrt(plan.size(shape)) <= _MOST_NOISE:
