@@ -22,7 +22,7 @@ from fedsynth.ledger.ledger import Ledger
 from fedsynth.site.approval import open_ledger
 from fedsynth.site.policy import load_policy
 
-STEPS = 5  # of the tiny study
+STEPS = 4  # of the tiny study
 
 
 def charges(run: Path) -> dict[str, int]:

@@ -37,7 +37,7 @@ from fedsynth.wire.update import Update
 
 Handler = Callable[[bytes], bytes]
 ROBUST: tuple[Rule, ...] = ("trimmed-mean", "median", "krum")
-TRAIN = 3  # the step of the tiny plan that trains
+TRAIN = 2  # the step of the tiny plan that trains
 
 
 def borne(rule: Rule, n: int) -> int:

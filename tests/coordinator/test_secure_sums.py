@@ -41,7 +41,7 @@ from fedsynth.wire.update import Update
 
 SITES = ("east", "north", "south", "west")
 WITHOUT_SOUTH = ("east", "north", "west")
-GRADIENT = 3  # the step of the plan that adds gradients
+GRADIENT = 2  # the step of the plan that adds gradients
 STAGES = {"keys": SETUP_STEP, "shares": SETUP_STEP, "": 0, "agree": 0, "unmask": 0}
 """The five messages of secure aggregation and the step in which these tests lose one."""
 

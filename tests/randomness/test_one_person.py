@@ -466,7 +466,7 @@ def company(play: Play) -> Play:
     return run
 
 
-EVERYBODY_ASKED = [("anchor", 0, 0), ("anchor", 1, 0), ("anchor", 2, 0), ("assess", 0, 0)]
+EVERYBODY_ASKED = [("anchor", 0, 0), ("anchor", 1, 0), ("assess", 0, 0)]
 SILENT = {"raising", "raising in one of its windows", "nothing but not numbers"}
 """What cannot be computed counts as zero: then nothing at all moves."""
 LOUD = {"like everybody", "many windows", "windows that repeat", "a single window"}

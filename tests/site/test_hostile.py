@@ -34,7 +34,7 @@ from fedsynth.wire.update import REFUSED, Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
-TRAIN, SCORES = 3, 4  # steps of the tiny plan
+TRAIN, SCORES = 2, 3  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from fedsynth.wire.update import Update
 
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
-TRAIN, LAST = 3, 4  # steps of the tiny plan
+TRAIN, LAST = 2, 3  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from fedsynth.wire.update import Update
 People = Callable[..., list[Recording]]
 MakeSite = Callable[..., Holdings]
 CPU = torch.device("cpu")
-FIRST, TRAIN, SCORES = 0, 3, 4  # steps of the tiny plan
+FIRST, TRAIN, SCORES = 0, 2, 3  # steps of the tiny plan
 
 
 @pytest.fixture(scope="module")
