@@ -6,13 +6,14 @@ export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-all test-long test-engines check priors docs clean
+.PHONY: help demo test test-all test-long test-engines test-federation check priors docs clean
 
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
 	@echo "make test          the core suite, offline, under five minutes on two cores"
 	@echo "make test-all      what takes longer: planted faults, killed writers, networks that learn, the notebook, recipes"
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
+	@echo "make test-federation  hospitals as hosts of their own, in network namespaces (root, nginx)"
 	@echo "make test-long     the tests that take more than a minute"
 	@echo "make check         format, lint, types, floors, doctests"
 	@echo "make priors        rebuild the pretrained public priors from simulated signals (about 25 minutes)"
@@ -29,16 +30,19 @@ demo: .venv/installed
 	@$(BIN)/python examples/demo.py demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not long and not engines"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not long and not engines and not federation"
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not long and not engines"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not long and not engines and not federation"
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest -q -m long
 
 test-engines: .venv/installed
 	$(BIN)/python -m pytest -q -m engines
+
+test-federation: .venv/installed
+	$(BIN)/python -m pytest -q -m federation
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
