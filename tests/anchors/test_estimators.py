@@ -326,7 +326,10 @@ def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:
         (0.02, MEDIUM_NOISE),
         (0.03, HIGH_NOISE),
     ):
-        assert of(round(10 * at_ten / noise)) == expected
+        moments = of(round(10 * at_ten / noise))
+
+        assert isinstance(moments, Moments)
+        assert moments.stages == expected.stages
     # Four times the units, or sigma a quarter: a quarter of the noise. Two sites that add all of it: root two more.
     assert expected_noise(tiny) / expected_noise(crowd) == pytest.approx(500)
     aggregate = with_privacy(tiny, trust="aggregate")
