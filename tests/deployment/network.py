@@ -34,7 +34,7 @@ def network(names: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Host], str]]:
         _do("ip", "netns", "add", f"{bridge}")
         _do("ip", "-n", bridge, "link", "add", "br0", "type", "bridge")
         _do("ip", "-n", bridge, "link", "set", "br0", "up")
-        for number, (name, space) in enumerate(spaces.items(), start=1):
+        for number, space in enumerate(spaces.values(), start=1):
             wire = f"fs{mark}{number}"
             _do("ip", "netns", "add", space)
             _do("ip", "link", "add", wire, "netns", bridge, "type", "veth", "peer", "name", "eth0", "netns", space)

@@ -96,9 +96,7 @@ def test_a_coordinator_that_is_killed_goes_on_without_a_second_charge(
 
         one.wait(further, what=f"step {kill + 1}", seconds=300)
         one.stop(f"run{kill}", signal.SIGKILL)
-        one.wait(
-            lambda: status(one)["state"] == "interrupted" and not serverapps(one), what="the end", seconds=15
-        )
+        one.wait(lambda: status(one)["state"] == "interrupted" and not serverapps(one), what="the end", seconds=15)
     one.say("coordinator", *one.run_words())
 
     assert {one.charges(name) for name in SITES} == {steps(one)}
