@@ -311,7 +311,7 @@ def test_what_a_run_remembers_of_recordings_tells_nothing_without_its_key(finish
     raw = json.loads((finished / "run.json").read_text())
     names = [path.name for path in recordings.rglob("*") if path.is_file()]
 
-    assert set(raw["asked"]) == {"key", "cohort", "people", "ledgers", "heads", "glance", "content"}
+    assert set(raw["asked"]) == {"key", "cohort", "people", "ledgers", "heads", "options", "glance", "content"}
     assert {len(value) for value in raw["asked"].values()} == {64}
     assert not any(name in json.dumps(raw) for name in names)
     assert (finished / "run.json").stat().st_mode & 0o077 == 0
