@@ -23,7 +23,7 @@ ABSOLUTE_TOLERANCE = {PLD: 1e-4, PRV: 1e-3}
 .01, where the two accountants differ by 5 % from each other: each is compared with itself alone."""
 _MOST_KINDS = 256  # different sums of one site; each takes its own convolution
 _MOST_LOSS = 1000.0  # mean privacy loss; epsilon 20 leaves far less, and a grid that holds more fills the memory
-_ACCOUNTANTS = {PLD: "dp_accounting", PRV: "opacus"}
+_ACCOUNTANTS = {PLD: ("dp_accounting", "numpy", "scipy"), PRV: ("opacus", "torch")}
 
 Pricer = Callable[[Sequence[Mechanism]], float]
 
@@ -92,6 +92,6 @@ def _mean_loss(event: Mechanism) -> float:
 
 def _is_installed(accountant: str) -> bool:
     try:
-        return importlib.util.find_spec(_ACCOUNTANTS[accountant]) is not None
+        return all(importlib.util.find_spec(name) is not None for name in _ACCOUNTANTS[accountant])
     except ImportError:
         return False

@@ -258,7 +258,7 @@ def test_canaries_train_pass_the_gate_and_differ(one: Study) -> None:
 
     recordings = [recording for canary in canaries for recording in canary.recordings]
     for recording in recordings:
-        check_recording(recording, n_times=one.windows.n_times)
+        check_recording(recording, n_times=one.windows.n_times, modality=one.signal.modality)
         assert group_of_person(recording.subject, held_out=one.training.held_out) == "train"
     assert len({recording.digest for recording in recordings}) == len(recordings) == 48
     assert len({recording.subject for recording in recordings}) == 24

@@ -151,7 +151,7 @@ def test_check_says_so_where_delta_gives_people_away(fedsynth, tiny_text: str, t
 
 
 def test_a_site_reads_its_own_ledger(fedsynth, finished: Path) -> None:  # type: ignore[no-untyped-def]
-    done = fedsynth("site", "ledger", finished / "sites" / "east" / "ledger")
+    done = fedsynth("site", "ledger", finished / "sites" / "east")
 
     assert done.code == 0
     assert "4 charges, the chain holds" in done.out
