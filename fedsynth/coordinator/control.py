@@ -85,12 +85,13 @@ def ends_with_driver(folder: Path) -> Iterator[None]:
 
     Where something long runs between two exchanges, nobody would look otherwise.
     """
-    over = threading.Event()
+    over, main = threading.Event(), threading.main_thread().ident or 0
 
     def watch() -> None:
         while not over.wait(_WATCH_SECONDS):
             if not is_held(folder, DRIVER):
-                signal.raise_signal(signal.SIGINT)
+                # To that very thread: a signal to this one would not wake it from a system call.
+                signal.pthread_kill(main, signal.SIGINT)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
