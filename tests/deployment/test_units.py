@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -152,3 +153,40 @@ def test_users_and_folders_are_made_so_that_a_socket_is_reached_by_one(tmp_path:
     assert rights("var/lib/fedsynth/site") == ("fedsynth-gate", "fedsynth-gate", "700")
     assert rights("var/lib/fedsynth/link") == ("fedsynth-link", "fedsynth-link", "700")
     assert rights("var/lib/fedsynth/coordinator") == ("fedsynth-coordinator", "fedsynth-coordinator", "700")
+
+
+WITHOUT_WRITABLE_CODE = """
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl(65, ctypes.c_ulong(1), 0, 0, 0) != 0:  # PR_SET_MDWE, Linux 6.3
+    sys.exit(99)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+CONVOLUTION = "import torch; torch.nn.Conv1d(8, 8, 5)(torch.randn(4, 8, 64))"
+
+
+def without_writable_code(program: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as MemoryDenyWriteExecute=yes would have it: no memory is written and then executed."""
+    command = [sys.executable, "-c", WITHOUT_WRITABLE_CODE, program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode == 99:
+        pytest.skip("the kernel has no PR_SET_MDWE (Linux 6.3)")
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["gate", "link"])
+def test_gate_and_link_need_no_memory_that_is_written_and_executed(role: str) -> None:
+    assert settings_of(UNITS / f"fedsynth-{role}.service")["MemoryDenyWriteExecute"] == ["yes"]
+
+    program = f"import fedsynth.node.{role}; from fedsynth.node import confine; confine.keep_privileges_down()"
+    done = without_writable_code(f"{program}; confine.hide_memory()")
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_training_needs_it() -> None:
+    # Where this passes one day, fedsynth-train.service can have MemoryDenyWriteExecute=yes.
+    done = without_writable_code(CONVOLUTION)
+
+    assert "could not create a primitive" in done.stderr
