@@ -213,12 +213,19 @@ def without(outward: Outward) -> Outward:
     return run
 
 
+def _effort(turn: int, other: int, nth: int) -> list[pytest.MarkDecorator]:
+    """Every kind of person under one trust and with one past in `make test-all`, all of them in `make test-long`."""
+    if (turn, other) in ((0, 0), (1, 1)) and nth in (0, 3):
+        return []
+    is_of_the_square = other == turn % 2 and nth == turn % len(EARLIER)
+    return [pytest.mark.slow if is_of_the_square else pytest.mark.long]
+
+
 CASES = [
-    pytest.param(kind, trust, earlier, id=f"{kind}, {trust}, {earlier}", marks=[] if quick else [pytest.mark.slow])
+    pytest.param(kind, trust, earlier, id=f"{kind}, {trust}, {earlier}", marks=_effort(turn, other, nth))
     for turn, kind in enumerate(KINDS)
     for other, trust in enumerate(("site", "aggregate"))
     for nth, earlier in enumerate(EARLIER)
-    for quick in [(turn, other) in ((0, 0), (1, 1)) and nth in (0, 3)]
 ]
 
 
