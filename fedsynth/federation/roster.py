@@ -230,6 +230,11 @@ def unsigned(name: str, data: bytes, *, authority: x509.Certificate) -> bytes:
     return text
 
 
+def is_signed(folder: Path) -> bool:
+    """Whether the roster in a folder bears a signature; if so, a list of the revoked has to stand beside it."""
+    return _SIGNATURE in read(folder / ROSTER, what=ROSTER)
+
+
 def load_certificate(path: Path) -> x509.Certificate:
     """Read a certificate in PEM.
 

@@ -4,7 +4,7 @@ federation.toml    the roster; of it, [coordinator] address = "host:port"
 authority.pem      the only certificate authority that is trusted
 node.key           this node's private key, EC P-384
 tls.pem, tls.key   the site's certificate and its key, where a proxy before the SuperLink asks for them
-revoked.toml       who is revoked; where it is there, roster and standing are verified before every connection
+revoked.toml       who is revoked; with it, or a roster that is signed, standing is verified before every connection
 """
 
 import ssl
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedsynth.errors import NodeError
 from fedsynth.federation.keys import load_ec, openssh_line
 from fedsynth.federation.names import host_and_port
-from fedsynth.federation.roster import REVOKED
+from fedsynth.federation.roster import REVOKED, is_signed
 from fedsynth.federation.standing import standing
 
 
@@ -39,7 +39,7 @@ def load_kit(folder: Path) -> Kit:
         FederationError: this site has expired or is revoked, or the authority did not sign what is here.
     """
     key = load_ec(folder / "node.key", what="node.key")
-    if (folder / REVOKED).exists():
+    if (folder / REVOKED).exists() or is_signed(folder):
         standing(folder, node=openssh_line(key.public_key()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

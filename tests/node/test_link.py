@@ -201,3 +201,12 @@ def test_a_kit_that_is_not_whole_says_which_file(
 
     with pytest.raises(kind, match=said):
         load_kit(kit)
+
+
+def test_a_signed_roster_without_the_list_of_the_revoked_is_not_used(kit: Path) -> None:
+    """Whoever removes the list would remove the check."""
+    with (kit / "federation.toml").open("ab") as file:
+        file.write(b"# signature: AAAA\n")
+
+    with pytest.raises(FederationFileError):
+        load_kit(kit)

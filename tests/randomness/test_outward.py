@@ -214,7 +214,7 @@ def without(outward: Outward) -> Outward:
 
 
 def _effort(turn: int, other: int, nth: int) -> list[pytest.MarkDecorator]:
-    """Every kind of person under one trust and with one past in `make test-all`, all of them in `make test-long`."""
+    """Every kind of person under one trust and with one past in `make test-all`; the rest in `make test-long`."""
     if (turn, other) in ((0, 0), (1, 1)) and nth in (0, 3):
         return []
     is_of_the_square = other == turn % 2 and nth == turn % len(EARLIER)
