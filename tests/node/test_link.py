@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedsynth.errors import FederationFileError, NodeError, RefusedError
+from fedsynth.errors import FederationError, FederationFileError, NodeError, RefusedError
 from fedsynth.federation.keys import new_node_key
 from fedsynth.node import link as link_module
 from fedsynth.node.channel import Channel, accept, listen
@@ -208,5 +208,5 @@ def test_a_signed_roster_without_the_list_of_the_revoked_is_not_used(kit: Path) 
     with (kit / "federation.toml").open("ab") as file:
         file.write(b"# signature: AAAA\n")
 
-    with pytest.raises(FederationFileError):
+    with pytest.raises(FederationError):
         load_kit(kit)
