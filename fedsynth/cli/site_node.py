@@ -16,7 +16,8 @@ from fedsynth.cli.progress import say
 _END_SECONDS = 15.0
 _ROLES = ("link", "gate", "train")
 Role = Literal["link", "gate", "train"]
-Folder = Annotated[Path, typer.Argument(help="the site's folder")]
+# Link and train are told where it is, and may not look into it.
+Folder = Annotated[Path, typer.Argument(help="the site's folder", readable=False)]
 GateSocket = Annotated[Path | None, typer.Option(help="the gate's socket, if not run/gate.sock of the site")]
 
 
