@@ -21,7 +21,7 @@ from fedsynth.deployment.status import status_of
 from fedsynth.engines.flower import CONNECTION, follow, forget_failure, raise_failure, write_app, write_settings
 from fedsynth.engines.processes import Processes
 from fedsynth.errors import RefusedError, RunError
-from fedsynth.places import is_vacant, place_for
+from fedsynth.places import is_vacant, place_for, settle, settle_the_rest, staging_for
 from fedsynth.plan import Plan, plan_of
 from fedsynth.progress import Progress
 from fedsynth.release.releasable import check_releasable
@@ -69,13 +69,12 @@ def prepare(what: StudyRun) -> RunFolder:
     check_releasable(study, what.study_text, sites=study.cohort.sites)
     run = RunFolder(what.out)
     plan = plan_of(study)
+    settle_the_rest(what.out, last="run.json")
     if not is_vacant(what.out):
         _check_same(run, plan)
         return run
     place = place_for(what.out)
     request, data = ask_sites(what.federation, study=study, run=place.name, note=what.note)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (place / REQUEST).write_bytes(data)
     facts = RunFacts(
         run=request.run,
         engine=ENGINE,
@@ -84,7 +83,10 @@ def prepare(what: StudyRun) -> RunFolder:
         composes="everything in the sites' own ledgers, earlier studies on the same people included",
         roster={site: key.hex() for site, key in request.identities.items()},
     )
-    run.begin(facts=facts, plan=plan, study_text=what.study_text)
+    with staging_for(what.out) as staging:
+        (staging / REQUEST).write_bytes(data)
+        RunFolder(staging).begin(facts=facts, plan=plan, study_text=what.study_text)
+        settle(staging, what.out, last="run.json")
     return run
 
 
