@@ -49,6 +49,12 @@ def progress(*, quiet: bool = False) -> Iterator[Tell]:
         yield lines()
 
 
+def remark(text: str) -> None:
+    """Say something on stderr that nobody has to act on; nothing with --quiet."""
+    if not _QUIET.get():
+        say(text)
+
+
 def say(text: str) -> None:
     """Write to stderr; where nobody can read it, the work goes on all the same."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

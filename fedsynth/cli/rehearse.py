@@ -10,7 +10,7 @@ from click import Choice
 
 from fedsynth.cli.answer import when_stopped
 from fedsynth.cli.differences import differences
-from fedsynth.cli.progress import progress, say
+from fedsynth.cli.progress import progress, remark, say
 from fedsynth.cli.study_file import read_study
 from fedsynth.engines.registry import ENGINES
 
@@ -96,11 +96,11 @@ def rehearse(
     with progress() as tell, when_stopped(lambda: _left(None if dry_run else out)):
         if dry_run:
             plan = dry_rehearse(what, progress=tell)
-            say(differences(plan).sentences())
+            remark(differences(plan).sentences())
             _answer_dry(plan, as_json=as_json)
             return
         run = carry_out(
-            what, progress=tell, resumed=resumed, planned=lambda plan: say(differences(plan).sentences())
+            what, progress=tell, resumed=resumed, planned=lambda plan: remark(differences(plan).sentences())
         )
     statement, scores = run.statement(), internal_scores(run)
     if as_json:
