@@ -249,7 +249,7 @@ class Federation:
             "--out",
             self.root / "first",
         ]
-        return [*words, "--gather-seconds", "60", "--approval-seconds", "120", *more]
+        return [*words, "--gather-seconds", "240", "--approval-seconds", "240", *more]
 
     def approve(self, names: Sequence[str] = SITES) -> None:
         """Ask, and have the hospitals approve what they were asked."""
