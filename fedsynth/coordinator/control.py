@@ -91,7 +91,8 @@ def ends_with_driver(folder: Path) -> Iterator[None]:
         while not over.wait(_WATCH_SECONDS):
             if not is_held(folder, DRIVER):
                 # To that very thread: a signal to this one would not wake it from a system call.
-                signal.pthread_kill(main, signal.SIGINT)
+                ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in the background of a shell
+                signal.pthread_kill(main, signal.SIGTERM if ignored else signal.SIGINT)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)

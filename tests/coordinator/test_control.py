@@ -106,9 +106,29 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
 
 def test_whatever_runs_when_the_driver_ends_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_WATCH_SECONDS", 0.01)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
+    try:
+        with pytest.raises(KeyboardInterrupt), ends_with_driver(tmp_path):
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    with pytest.raises(KeyboardInterrupt), ends_with_driver(tmp_path):
-        time.sleep(10)
+
+def test_where_interrupts_are_ignored_it_is_asked_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_WATCH_SECONDS", 0.01)
+    asked = list[int]()
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        with ends_with_driver(tmp_path):
+            ends = time.monotonic() + 10
+            while not asked and time.monotonic() < ends:
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, end)
+
+    assert asked == [signal.SIGTERM]
 
 
 def test_nothing_is_interrupted_while_the_driver_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_an_estimator_passes_its_contract_and_is_chosen_by_a_study(tree: Path, t
     )
 
     said = passes(tree, "pytest", "-q", "tests/anchors/test_estimators.py", "-k", "plain and means")
-    assert int(re.findall(r"(\d+) passed", said)[0]) == 5
+    assert int(re.findall(r"(\d+) passed", said)[0]) == 6
 
     assert "anchor: counts and plain means" in passes(tree, "fedsynth", "check", "study.toml")
 
@@ -200,7 +200,7 @@ def test_mypy_lists_what_must_know_of_a_modality(tree: Path, tiny_text: str, myp
     assert sorted(listed) == sorted(
         step.file for step in rest if re.search(r'^\+ +case "', step.text, re.MULTILINE)
     )
-    assert len(listed) == 9
+    assert len(listed) == 10
     assert "anchor" in checked
 
 
