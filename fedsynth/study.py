@@ -163,10 +163,24 @@ class TrainingPlan(Page):
         return self
 
 
-class ReleasePlan(Page):
-    """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise."""
+_MOST_WINDOWS = 1_000_000
 
-    windows_per_label: int = Field(default=2000, ge=1, le=1_000_000)
+
+def _window_counts(value: Any) -> Any:
+    """Refuse what is neither a number of windows nor a table of them, in one sentence for both."""
+    counts = tuple(value.values()) if isinstance(value, dict) else (value,)
+    if not all(type(count) is int and 1 <= count <= _MOST_WINDOWS for count in counts):
+        raise ValueError(f"give a whole number from 1 to {_MOST_WINDOWS}, or a table of such numbers by label")
+    return value
+
+
+class ReleasePlan(Page):
+    """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise.
+
+    `windows_per_label` is one number for all labels, or one for each by its name, so that a rare one can be filled.
+    """
+
+    windows_per_label: Annotated[int | dict[str, int], BeforeValidator(_window_counts)] = 2000
     windows_per_subject: int = Field(default=25, ge=1, le=10_000)
     draw_seed: int = Field(default=1, ge=0)
     license: Literal["CC0-1.0", "CC-BY-4.0"] = "CC0-1.0"
@@ -199,6 +213,12 @@ class Study(Page):
             raise ValueError(f"{self.signal.format} recordings hold one channel")
         if self.labels.source == "beats" and self.signal.format != "wfdb":
             raise ValueError('labels.source = "beats" needs signal.format = "wfdb": its annotations name the beats')
+        asked = self.release.windows_per_label
+        if not isinstance(asked, int) and set(asked) != set(self.labels.names):
+            raise ValueError(
+                f"release.windows_per_label names {', '.join(asked)}; name every label once "
+                f"({', '.join(self.labels.names)}), or give one number for all"
+            )
         largest_delta = 1 / (_PEOPLE_PER_DELTA * self.cohort.least_subjects)
         if self.privacy.is_private and self.privacy.delta > largest_delta:
             raise ValueError(
@@ -222,6 +242,13 @@ class Study(Page):
                     'trust = "aggregate" hides; use "mean"'
                 )
         return self
+
+    @property
+    def windows_by_label(self) -> tuple[int, ...]:
+        """How many windows of each label are released, in the order of `labels.names`."""
+        asked = self.release.windows_per_label
+        names = self.labels.names
+        return (asked,) * len(names) if isinstance(asked, int) else tuple(asked[name] for name in names)
 
     @property
     def learns_plainly(self) -> bool:

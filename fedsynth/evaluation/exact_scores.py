@@ -40,7 +40,7 @@ class Draws(Protocol):
         ...
 
     def draw(
-        self, *, per_label: int, seed: str, windows_per_subject: int = 1, untrained: bool = False
+        self, *, per_label: int | Sequence[int], seed: str, windows_per_subject: int = 1, untrained: bool = False
     ) -> SyntheticWindows:
         """Draw windows, so many of each made-up subject."""
         ...
@@ -94,7 +94,8 @@ def reference_scores(
     if not len(real.test_labels):
         # So few people that chance put none of them into the held-out group: there is nobody to ask.
         return scores
-    per_label = min(classifier_plan(generator.shape).windows_per_label, generator.study.release.windows_per_label)
+    most = classifier_plan(generator.shape).windows_per_label
+    per_label = tuple(min(most, count) for count in generator.study.windows_by_label)
     names = generator.study.labels.names
     for what, untrained in _kinds(generator.study):
         given = []

@@ -72,7 +72,7 @@ def publish(
         progress("words of sites", len(statement.sites), len(statement.sites))
     _check_promise(run, statement)
     check_releasable(study, _text(run), sites=[site.site for site in statement.sites])
-    total = study.release.windows_per_label * len(study.labels.names)
+    total = sum(study.windows_by_label)
     if dry_run:
         place_for(out)
         return Publication(statement, total, "")
@@ -98,7 +98,7 @@ def _publish(
     lengths: Mapping[str, int],
 ) -> Publication:
     study = run.study()
-    total = study.release.windows_per_label * len(study.labels.names)
+    total = sum(study.windows_by_label)
     signing_key = key or _own_key(run)
     done = _already(run, out, signing_key)
     if done is not None:
@@ -150,8 +150,8 @@ def _text(run: RunFolder) -> str:
 
 def _bytes_of(study: Study) -> int:
     """Return about how large a release is: float32 in the archive, 16 bits in EDF or WFDB, and small files."""
-    numbers = study.release.windows_per_label * len(study.labels.names) * len(study.signal.channels)
-    files = len(study.labels.names) * (study.release.windows_per_label // study.release.windows_per_subject + 1)
+    numbers = sum(study.windows_by_label) * len(study.signal.channels)
+    files = sum(count // study.release.windows_per_subject + 1 for count in study.windows_by_label)
     return numbers * study.windows.n_times * 6 + files * 3 * 4096 + 10_000_000
 
 

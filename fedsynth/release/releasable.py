@@ -57,8 +57,8 @@ def check_releasable(study: Study, study_text: str, *, sites: Sequence[str] = ()
         if parse_study(study_text).digest != study.digest:
             _refuse(study, "the text of the study file is not this study")
         _check_texts(study, study_text, sites=sites)
-        check_fits(_drawn(study, per_label=study.release.windows_per_label), study=study)
-        check_diversity(_waves(min(study.release.windows_per_label, MOST_WINDOWS), range_uv=study.signal.range_uv))
+        check_fits(_drawn(study, counts=study.windows_by_label), study=study)
+        check_diversity(_waves(min(max(study.windows_by_label), MOST_WINDOWS), range_uv=study.signal.range_uv))
         with tempfile.TemporaryDirectory(prefix="fedsynth-trial-") as folder:
             _write_trial(Path(folder), study=study, study_text=study_text, sites=sites)
             guard(Path(folder))
@@ -94,8 +94,8 @@ def _write_trial(folder: Path, *, study: Study, study_text: str, sites: Sequence
 
     names = tuple(sites) or study.cohort.sites or ("site-1", "site-2")
     statement = _statement(study, sites=names)
-    few = min(study.release.windows_per_label, _A_FEW)
-    stored = write_dataset(folder, windows=_drawn(study, per_label=few), study=study)
+    few = [min(count, _A_FEW) for count in study.windows_by_label]
+    stored = write_dataset(folder, windows=_drawn(study, counts=few), study=study)
     write_documents(
         folder,
         study=study,
@@ -117,19 +117,19 @@ def _write_trial(folder: Path, *, study: Study, study_text: str, sites: Sequence
     write_report(folder / "report", page)
 
 
-def _drawn(study: Study, *, per_label: int) -> SyntheticStream:
+def _drawn(study: Study, *, counts: Sequence[int]) -> SyntheticStream:
     """Return as many windows as would be drawn, as noise; they exist when somebody asks for them."""
-    sizes, n_labels = subject_sizes(per_label, study.release.windows_per_subject), len(study.labels.names)
+    sizes = [subject_sizes(count, study.release.windows_per_subject) for count in counts]
     shape = (len(study.signal.channels), study.windows.n_times)
 
     def pieces() -> Iterator[NDArray[np.float32]]:
         rng = numpy_generator("trial release")
-        for _ in range(per_label * n_labels):
+        for _ in range(sum(counts)):
             yield rng.normal(0, study.signal.range_uv / 6, (1, *shape)).astype(np.float32)
 
     return SyntheticStream(
-        subject_labels=np.repeat(np.arange(n_labels), len(sizes)),
-        subject_windows=np.tile(sizes, n_labels),
+        subject_labels=np.repeat(np.arange(len(counts)), [len(of_label) for of_label in sizes]),
+        subject_windows=np.concatenate(sizes),
         label_names=study.labels.names,
         channels=study.signal.channels,
         sfreq=study.signal.sfreq,

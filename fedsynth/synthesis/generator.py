@@ -4,7 +4,7 @@ A draw is a number of made-up subjects with windows each. The noise of a window 
 its place among the label's windows alone, so a longer draw begins with the shorter one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,7 +60,7 @@ class Generator:
     def draw(
         self,
         *,
-        per_label: int,
+        per_label: int | Sequence[int],
         seed: str,
         windows_per_subject: int = 1,
         untrained: bool = False,
@@ -81,7 +81,7 @@ class Generator:
     def stream(
         self,
         *,
-        per_label: int,
+        per_label: int | Sequence[int],
         seed: str,
         windows_per_subject: int,
         untrained: bool = False,
@@ -94,7 +94,7 @@ class Generator:
         change a result by rounding alone, but where two waveforms are equally near another one may be looked up.
 
         Args:
-            per_label: windows of each label.
+            per_label: windows of each label, one number for all or one for each.
             seed: a public name for this drawing.
             windows_per_subject: how many windows share a made-up subject; a label's last one may have fewer.
             untrained: draw from the anchor alone, as if no gradient step had been taken.
@@ -106,15 +106,15 @@ class Generator:
         """
         study, shape, family = self.study, self.shape, self.family
         parts = self._parts(family, shape, untrained=untrained)
-        n_labels = shape.n_labels
-        sizes = subject_sizes(per_label, windows_per_subject)
+        counts = (per_label,) * shape.n_labels if isinstance(per_label, int) else tuple(per_label)
+        sizes = [subject_sizes(count, windows_per_subject) for count in counts]
         limit = study.signal.range_uv
 
         def pieces() -> Iterator[NDArray[np.float32]]:
             done = 0
-            for label in range(n_labels):
+            for label, count in enumerate(counts):
                 noises = _noise(
-                    family, shape, names=("draw", seed, label), count=per_label, per_subject=windows_per_subject
+                    family, shape, names=("draw", seed, label), count=count, per_subject=windows_per_subject
                 )
                 for rows in noises:
                     for noise in rows.split(batch):
@@ -122,15 +122,15 @@ class Generator:
                             drawn = family.sample(parts, torch.full((len(noise),), label), noise)
                         done += len(noise)
                         if progress:
-                            progress(done, n_labels * per_label)
+                            progress(done, sum(counts))
                         bounded = within_range(
                             drawn, modality=shape.modality, channels=shape.channels, range_uv=limit
                         )
                         yield bounded.numpy().astype(np.float32, copy=False)
 
         return SyntheticStream(
-            subject_labels=np.repeat(np.arange(n_labels), len(sizes)),
-            subject_windows=np.tile(sizes, n_labels),
+            subject_labels=np.repeat(np.arange(len(counts)), [len(of_label) for of_label in sizes]),
+            subject_windows=np.concatenate(sizes),
             label_names=study.labels.names,
             channels=study.signal.channels,
             sfreq=study.signal.sfreq,
@@ -139,10 +139,10 @@ class Generator:
         )
 
     def released(self, *, progress: StepProgress | None = None) -> SyntheticStream:
-        """Stream what the study releases: its windows a label, its windows a subject, its seed."""
+        """Stream what the study releases: its windows of each label, its windows a subject, its seed."""
         plan = self.study.release
         return self.stream(
-            per_label=plan.windows_per_label,
+            per_label=self.study.windows_by_label,
             seed=f"release {plan.draw_seed}",
             windows_per_subject=plan.windows_per_subject,
             progress=progress,

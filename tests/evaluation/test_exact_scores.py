@@ -1,5 +1,6 @@
 """Exact scores: several classifiers, intervals over people, macro-AUROC."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Fake:
         return shape_of(self.study)
 
     def draw(
-        self, *, per_label: int, seed: str, windows_per_subject: int = 1, untrained: bool = False
+        self, *, per_label: int | Sequence[int], seed: str, windows_per_subject: int = 1, untrained: bool = False
     ) -> SyntheticWindows:
         self.asked.append((seed, untrained, per_label))
         labels = np.repeat(np.arange(3), 20)
@@ -66,7 +67,7 @@ def test_each_kind_of_training_has_three_scores_of_three_labels(three: Study) ->
         for what in ("AUROC, task against the rest", "macro-AUROC, 3 labels", "macro-F1, 3 labels")
     ]
     # What a release holds is what is scored.
-    asked = three.release.windows_per_label
+    asked = three.windows_by_label
     assert fake.asked == [("reference", False, asked), ("reference", True, asked)]
     assert all(0.8 < score.value <= 1.0 for score in scores if "AUROC" in score.name)
 

@@ -35,6 +35,19 @@ NEVER = [
     # The issue's own cases; its fifth, a title "SEED: 15 subjects", passes now.
     pytest.param([("[signal]", "# from /data/north/rec.edf\n[signal]")], "line 4 .* absolute path", id="comment"),
     pytest.param([("windows_per_label = 5", "windows_per_label = 1")], "lack diversity", id="one window"),
+    pytest.param(
+        [("windows_per_label = 5", "windows_per_label = { healthy = 1, epilepsy = 1 }")],
+        "lack diversity",
+        id="one window of each",
+    ),
+    pytest.param(
+        [
+            ("windows_per_label = 5", "windows_per_label = { healthy = 9, epilepsy = 100001 }"),
+            ("subject = 2", "subject = 1"),
+        ],
+        "100010 synthetic subjects",
+        id="too many subjects of one label",
+    ),
     pytest.param([('"C3", "C4"', '"C3", "C4567890123456789"')], "16 characters", id="a channel of 18 letters"),
     pytest.param(
         [("windows_per_label = 5", "windows_per_label = 100000"), ("subject = 2", "subject = 1")],
@@ -121,6 +134,9 @@ ALWAYS = [
     pytest.param([("range_uv = 500.0", "range_uv = 0.5")], id="range: small"),
     pytest.param([("range_uv = 500.0", "range_uv = 100000")], id="range: large"),
     pytest.param([("windows_per_label = 5", "windows_per_label = 2")], id="two windows"),
+    pytest.param(
+        [("windows_per_label = 5", "windows_per_label = { healthy = 1, epilepsy = 7 }")], id="a rare label filled"
+    ),
     pytest.param([('unit = "subject"', 'unit = "window"'), title("Privacy for each window")], id="unit: a window"),
 ]
 
@@ -160,9 +176,10 @@ def test_what_is_refused_at_the_start_could_not_have_been_released(  # type: ign
     """The other side of the property: nothing is refused that would have passed."""
     text = edited(study_text, *edits)
     study = parse_study(text)
-    sizes = subject_sizes(study.release.windows_per_label, study.release.windows_per_subject)
-    labels = np.repeat(np.arange(len(study.labels.names), dtype=np.int64), study.release.windows_per_label)
-    subjects = np.repeat(np.arange(len(sizes) * len(study.labels.names)), np.tile(sizes, len(study.labels.names)))
+    counts = study.windows_by_label
+    sizes = np.concatenate([subject_sizes(count, study.release.windows_per_subject) for count in counts])
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    subjects = np.repeat(np.arange(len(sizes)), sizes)
     drawn = SyntheticWindows(
         signal=np.clip(windows.signal[np.arange(len(labels)) % 10], -study.signal.range_uv, study.signal.range_uv),
         labels=labels,

@@ -75,6 +75,15 @@ def test_subjects_have_one_label_and_stand_together(generator: Generator) -> Non
     assert windows.subjects.tolist() == [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
 
 
+def test_labels_may_have_numbers_of_their_own_and_windows_stay_the_same(generator: Generator) -> None:
+    windows = generator.draw(per_label=(2, 5), seed="a", windows_per_subject=2)
+    even = generator.draw(per_label=5, seed="a", windows_per_subject=2)
+
+    assert windows.labels.tolist() == [0] * 2 + [1] * 5
+    assert windows.subjects.tolist() == [0, 0, 1, 1, 2, 2, 3]
+    np.testing.assert_allclose(windows.signal, even.signal[[0, 1, 5, 6, 7, 8, 9]], atol=1e-2)
+
+
 def test_by_default_every_window_is_another_subject(generator: Generator) -> None:
     assert generator.draw(per_label=3, seed="a").subjects.tolist() == list(range(6))
 
