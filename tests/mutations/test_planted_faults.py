@@ -1,11 +1,13 @@
 """Every fault that would break the promise, planted in the real code, makes a named test fail.
 
-For each fault the package is copied, the edits of `faults.toml` are made (each text must stand in the code exactly
-once, so that a fault cannot quietly stop being planted), and the tests named for it run against the copy. The
-control runs all of those tests on an unedited copy: there they must pass.
+For each fault the package is copied (as links to one compiled copy), the edits of `faults.toml` are made (each text
+must stand in the code exactly once, so that a fault cannot quietly stop being planted), and the tests named for it
+run against the copy. The control runs all of those tests on an unedited copy: there they must pass.
 """
 
+import compileall
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,16 +41,26 @@ FAULTS = listed()
 IGNORED = shutil.ignore_patterns("__pycache__")
 
 
-def plant(folder: Path, fault: Fault) -> None:
-    """Copy the project to `folder` with the fault in it."""
+def compiled(folder: Path) -> Path:
+    """Copy the project to `folder` and compile it once; Python tells by a source's time and size what is stale."""
     for part in ("fedsynth", "client", "server", "tests", "examples"):
         shutil.copytree(ROOT / part, folder / part, ignore=IGNORED)
     shutil.copy(ROOT / "pyproject.toml", folder)
+    assert compileall.compile_dir(folder / "fedsynth", quiet=1)
+    return folder
+
+
+def plant(source: Path, folder: Path, fault: Fault) -> None:
+    """Link the compiled project to `folder` and put the fault in the place of what it edits."""
+    shutil.copytree(source, folder, copy_function=os.link)
     for name, old, new in fault.edits:
         path = folder / "fedsynth" / name
         text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{name} holds {text.count(old)} times: {old}"
+        path.unlink()  # only this copy's name: the others keep the file
         path.write_text(text.replace(old, new), encoding="utf-8")
+        for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            stale.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +68,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     """Plant and run them all; every copy is removed once its answer is there."""
     folder = tmp_path_factory.mktemp("faults")
     control = Fault("control", (), tuple(sorted({test for fault in FAULTS for test in fault.tests})))
-    lines = []
+    source, lines = compiled(folder / "source"), []
     for fault in (control, *FAULTS):
         place = folder / fault.name.replace(" ", "-")
-        plant(place, fault)
+        plant(source, place, fault)
         lines.append(json.dumps({"folder": str(place), "tests": list(fault.tests)}))
     asked = folder / "asked"
     asked.write_text("\n".join(lines), encoding="utf-8")
