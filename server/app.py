@@ -7,6 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedsynth.coordinator.approvals import await_approvals
+from fedsynth.coordinator.asking import REQUEST
 from fedsynth.coordinator.control import COORDINATOR, Controlled, ends_with_driver, held
 from fedsynth.coordinator.run_folder import RunFolder, coordinate, failure_kept
 from fedsynth.progress import Progress
@@ -36,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
         controlled = Controlled(transport, folder)
         approval_seconds = float(context.run_config.get("approval-seconds", 0))
         if approval_seconds > 0 and not RunFolder(folder).begun:
+            transport.offer((folder / REQUEST).read_bytes())
             _await_approvals(folder, controlled, seconds=approval_seconds, progress=progress)
         coordinate(folder, transport=controlled, progress=progress)
 

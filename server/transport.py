@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 
 log = logging.getLogger("fedsynth.coordinator")
 _POLL_SECONDS = 0.5
+_OFFER_SECONDS = 30.0
 _GATHERING = "sites connected"
 
 
@@ -38,10 +39,11 @@ class GridTransport:
                 node is asked which site it speaks for.
             gather_seconds: how long to wait for the nodes to connect and to say their names.
             round_seconds: how long to wait for the answers to one round of orders.
-            progress: called with (what, done, all) while nodes connect.
+            progress: called with (what, done, all) while nodes connect and take a request.
         """
         self._grid = grid
         self._round_seconds = round_seconds
+        self._progress = progress
         self._nodes = (
             self._gather(wanted, gather_seconds, progress)
             if nodes is None
@@ -51,6 +53,24 @@ class GridTransport:
     def sites(self) -> tuple[str, ...]:
         """Return the names of the sites that were found, in the order wanted."""
         return tuple(self._nodes)
+
+    def offer(self, request: bytes) -> None:
+        """Lay a study request before the people of every site, who approve it or not; nobody is waited for long.
+
+        A site that does not take it, or cannot yet, gets it as a file.
+        """
+        pending: dict[str, int] = {}
+        for node in self._nodes.values():
+            content = RecordDict({"order": ConfigRecord({"bytes": request})})
+            pending |= self._push(node, "query.request", content, _OFFER_SECONDS)
+        taken, ends = 0, time.monotonic() + _OFFER_SECONDS
+        while True:
+            for _, message in self._pull(pending):
+                taken += not message.has_error() and _read(message, "request", "kept") is True
+            self._progress("requests taken", taken, len(self._nodes))
+            if not pending or time.monotonic() >= ends:
+                return
+            time.sleep(_POLL_SECONDS)
 
     def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
         """Send each site its order and yield answers as they arrive; a malformed one is empty."""

@@ -47,7 +47,8 @@ def run(
     (`fedsynth federation start`). A run that ended early has charged what it has charged, and nobody is charged
     twice when it goes on.
     """
-    from fedsynth.deployment.run import REQUEST, StudyRun, prepare, run_study
+    from fedsynth.coordinator.asking import REQUEST
+    from fedsynth.deployment.run import StudyRun, prepare, run_study
 
     what = StudyRun(
         study_text=read_study(study),

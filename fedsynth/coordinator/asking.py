@@ -13,6 +13,9 @@ from fedsynth.federation.standing import standing
 from fedsynth.plan import plan_of
 from fedsynth.study import Study
 
+REQUEST = "request.json"
+"""The file of a request in its run's folder."""
+
 
 def ask_sites(
     folder: Path, *, study: Study, run: str, note: str = "", now: datetime | None = None

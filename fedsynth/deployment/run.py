@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedsynth.coordinator.asking import ask_sites
+from fedsynth.coordinator.asking import REQUEST, ask_sites
 from fedsynth.coordinator.control import COORDINATOR, DRIVER, ask, held, is_held
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder
 from fedsynth.deployment.metrics import served
@@ -27,7 +27,7 @@ from fedsynth.progress import Progress
 from fedsynth.release.releasable import check_releasable
 from fedsynth.study import parse_study
 
-ENGINE, REQUEST = "federation", "request.json"
+ENGINE = "federation"
 SERVICE = "service"
 """The folder of the service within the coordinator's folder."""
 _LOOK_SECONDS = 0.5

@@ -13,7 +13,8 @@ from typing import Any
 
 from fedsynth.errors import FederationError, FederationFileError, RefusedError
 
-_LARGEST = 16 * 1024**2
+LARGEST = 16 * 1024**2
+"""Bytes; no file of a federation is larger."""
 
 
 def make_folder(folder: Path) -> None:
@@ -69,12 +70,21 @@ def read(path: Path, *, what: str) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+            data = file.read(LARGEST + 1)
     except OSError as error:
         raise FederationFileError(f"{what} cannot be read ({error.strerror or type(error).__name__})") from error
-    if len(data) > _LARGEST:
-        raise FederationFileError(f"{what} is larger than {_LARGEST} bytes, and no such file is")
+    check_size(data, what=what)
     return data
+
+
+def check_size(data: bytes, *, what: str) -> None:
+    """Refuse what is too large to be a file of a federation.
+
+    Raises:
+        FederationFileError: it is.
+    """
+    if len(data) > LARGEST:
+        raise FederationFileError(f"{what} is larger than {LARGEST} bytes, and no such file is")
 
 
 def read_private(path: Path, *, what: str) -> bytes:

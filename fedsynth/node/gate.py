@@ -20,6 +20,7 @@ from fedsynth.node.channel import Channel, accept, listen
 from fedsynth.node.confine import Limits, hide_memory, keep_privileges_down
 from fedsynth.node.remote_worker import RemoteWorker
 from fedsynth.site.policy import check_switch, load_policy
+from fedsynth.site.requests import take_in
 from fedsynth.site.session import SiteSession
 
 log = logging.getLogger("fedsynth.gate")
@@ -115,6 +116,8 @@ class GateServer:
         if ask == "name":
             self._asked_at = time.monotonic()
             return {"name": load_policy(self._folder).name}, b""
+        if ask == "request":
+            return {"kept": self._keep_request(payload)}, b""
         if ask == "status":
             return self.status(), b""
         if ask == "stop" and uid in (0, os.geteuid()):
@@ -150,6 +153,22 @@ class GateServer:
                 self._state |= {"doing": "", "since": 0.0}
             self._answered += 1
             return update
+
+    def _keep_request(self, data: bytes) -> bool:
+        """Lay a study request before the site's people, as if it had come as a file; whether it was kept.
+
+        Nothing of it is carried out, and nobody is told why it was not kept but the site's own log.
+        """
+        try:
+            request = take_in(self._folder, data)
+        except FedsynthError as error:
+            log.warning("a request was not kept: %s", error)
+            return False
+        except OSError as error:
+            log.error("a request could not be kept (%s)", error.strerror or type(error).__name__)
+            return False
+        log.info("a request waits for approval", extra={"facts": {"request": request.digest[:12]}})
+        return True
 
     def _check(self) -> None:
         """Refuse to go on: called while a step runs.

@@ -18,9 +18,9 @@ from fedsynth.node.fleet import HEARTBEAT_SECONDS, Fleet, Order, UnreachableErro
 from fedsynth.node.kit import Kit, load_kit
 
 log = logging.getLogger("fedsynth.link")
-QUESTION, ORDER = "query.site", "train.order"
+QUESTION, ORDER, REQUEST = "query.site", "train.order", "query.request"
 _EAGER_SECONDS, _EAGER_POLL, _IDLE_POLL = 60.0, 0.3, 2.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 4.0  # an outage costs a run no more than a few seconds beyond itself
 _GATE_PATIENCE = 60.0  # a gate that restarts is waited for
 _LOOK_SECONDS = 0.5
 _AT_ONCE = 4
@@ -83,7 +83,7 @@ class Link:
                 self._fleet, pause = fleet, _FIRST_PAUSE
                 self._receive(fleet, pool)
             except UnreachableError as error:
-                log.warning("%s; next try within %g s", error, 2 * pause)
+                log.warning("%s; next try within %g s", error, 1.5 * pause)
             # Spread, so that not all sites come back in one instant.
             self._stopping.wait(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -138,6 +138,9 @@ class Link:
             elif order.kind == ORDER:
                 update = self._update(order.data)
                 self._send(order, lambda fleet: fleet.answer(order, "update", {"bytes": update}))
+            elif order.kind == REQUEST:
+                kept = self._exchange({"ask": "request"}, order.data)[0].get("kept") is True
+                self._send(order, lambda fleet: fleet.answer(order, "request", {"kept": kept}))
             else:
                 log.warning("a message of an unknown kind was refused")
                 self._send(order, lambda fleet: fleet.refuse(order))

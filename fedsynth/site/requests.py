@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth.errors import ConsentError, FederationError, FedsynthError, RefusedError
-from fedsynth.federation.files import make_folder, read, replace
+from fedsynth.federation.files import check_size, make_folder, read, replace
 from fedsynth.federation.proposal import StudyRequest, read_request
 from fedsynth.federation.roster import load_roster
 from fedsynth.federation.standing import standing
@@ -25,6 +25,7 @@ from fedsynth.site.policy import load_policy
 
 REQUESTS = "requests"
 _LEAST_DIGITS = 12
+_MOST_REQUESTS = 100
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,23 @@ class Pending:
 
 
 def take_in(folder: Path, data: bytes, *, now: datetime | None = None) -> StudyRequest:
-    """Keep a request that came, once it is verified.
+    """Keep a request that came as a file or over the network, once it is verified; nobody has approved it by that.
 
     Raises:
         FederationError: not signed by the federation's coordinator, or for another federation.
-        FederationFileError, RunError: malformed.
+        FederationFileError, RunError: malformed, or too large.
+        RefusedError: so many are here already that no person reads them.
     """
+    check_size(data, what="the request")
     request = _verified(folder, data, now=now).request
     make_folder(folder / REQUESTS)
-    replace(_place(folder, request), data, private=True)
+    place = _place(folder, request)
+    if not place.exists() and len([*_paths(folder)]) >= _MOST_REQUESTS:
+        raise RefusedError(
+            f"{_MOST_REQUESTS} requests are here already; the new one was not kept. Remove from {REQUESTS}/ those "
+            "that nobody will approve"
+        )
+    replace(place, data, private=True)
     return request
 
 

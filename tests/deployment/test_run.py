@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from federation import STUDY
 
+from fedsynth.coordinator.asking import REQUEST
 from fedsynth.deployment import run as deployment
 from fedsynth.deployment.metrics import metrics_of, served
-from fedsynth.deployment.run import REQUEST, StudyRun, prepare, run_study
+from fedsynth.deployment.run import StudyRun, prepare, run_study
 from fedsynth.deployment.status import status_of
 from fedsynth.engines.processes import free_ports
 from fedsynth.errors import RefusedError, RunError

@@ -275,6 +275,35 @@ def test_a_message_without_an_order_gets_the_one_word(site_log: Any) -> None:
     assert site_log.kinds == ["InternalError"]
 
 
+def test_a_request_is_laid_before_every_site_and_nobody_is_waited_for_long(
+    make_run: MakeRun, clock: Clock
+) -> None:
+    def inbox(message: Message, _context: Context) -> Message | None:
+        if message.metadata.message_type != "query.request":
+            return client_app(message, _context)
+        seen.append(message.content.config_records["order"]["bytes"])
+        return Message(RecordDict({"request": ConfigRecord({"kept": True})}), reply_to=message)
+
+    def deaf(message: Message, context: Context) -> Message | None:
+        return None if message.metadata.message_type == "query.request" else client_app(message, context)
+
+    seen, told = list[object](), list[tuple[str, int, int]]()
+    run = make_run("simulation")
+    transport = GridTransport(
+        LoopGrid(simulated(run), faults={10: inbox, 11: deaf, 12: inbox}),
+        wanted=run.facts().sites,
+        gather_seconds=30.0,
+        round_seconds=30.0,
+        progress=lambda *words: told.append(words),
+    )
+
+    transport.offer(b"a signed request")
+
+    assert seen == [b"a signed request"] * 2
+    assert told[-1] == ("requests taken", 2, 3)
+    assert clock.now <= 31.0
+
+
 def gather(grid: LoopGrid, *, wanted: tuple[str, ...]) -> tuple[str, ...]:
     transport = GridTransport(
         grid, wanted=wanted, gather_seconds=30.0, round_seconds=30.0, progress=lambda *_: None

@@ -1,8 +1,11 @@
 """Requests at a site: believed by signature, shown as a difference, approved by everybody whom the policy names."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -12,12 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.coordinator.asking import ask_sites
-from fedsynth.errors import ConsentError, FederationError, RefusedError
+from fedsynth.errors import ConsentError, FederationError, FederationFileError, RefusedError
+from fedsynth.federation.files import LARGEST
 from fedsynth.federation.kit import accept_kit
 from fedsynth.federation.proposal import StudyRequest
 from fedsynth.modalities.shape import shape_of
+from fedsynth.node.channel import connect
+from fedsynth.node.supervise import Places, command_of
 from fedsynth.recordings.recording import Recording
-from fedsynth.site.approval import approve
+from fedsynth.site.approval import approve, approved_runs
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.requests import approve_request, find, take_in, waiting, withdraw_run
 from fedsynth.site.wording import word
@@ -115,6 +121,61 @@ def test_a_request_that_was_changed_on_its_way_is_refused(
 
     with pytest.raises(FederationError, match="not signed by the coordinator"):
         take_in(site, json.dumps(body).encode())
+
+
+def test_what_is_too_large_for_a_request_is_not_read(site: Path) -> None:
+    with pytest.raises(FederationFileError, match="larger than"):
+        take_in(site, b"{" + bytes(LARGEST))
+
+
+def test_requests_that_nobody_reads_do_not_fill_the_disk(
+    federation: Federation, site: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedsynth.site.requests._MOST_REQUESTS", 1)
+    _, data = asked(federation, text)
+    take_in(site, data)
+
+    with pytest.raises(RefusedError, match="requests are here already"):
+        receive(federation, site, text, run="two")
+    take_in(site, data)  # the one that is here may come again
+    assert len(waiting(site)[0]) == 1
+
+
+def test_a_request_that_comes_over_the_network_waits_for_people_like_a_file(
+    federation: Federation, site: Path, text: str, tmp_path: Path
+) -> None:
+    request, data = asked(federation, text)
+    places = Places(run=tmp_path, logs=tmp_path, gate=tmp_path / "g.sock", train=tmp_path / "t.sock")
+    command = command_of("gate", site=site, kit=site, places=places, users=[os.geteuid()] * 3)
+    log = tmp_path / "gate.jsonl"
+    gate = subprocess.Popen([*command, "--log", str(log)], stdin=subprocess.DEVNULL)
+
+    def offered(what: bytes) -> object:
+        with connect(places.gate, uid=os.geteuid()) as channel:
+            channel.send({"ask": "request"}, what)
+            return channel.receive(seconds=60).header
+
+    try:
+        ends = time.monotonic() + 60
+        while not places.gate.exists():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        forged = request.signed(Ed25519PrivateKey.generate())
+        assert [offered(what) for what in (forged, b"{", bytes(LARGEST + 1), data)] == [
+            {"kept": False},
+            {"kept": False},
+            {"kept": False},
+            {"kept": True},
+        ]
+    finally:
+        gate.terminate()
+        gate.wait(10)
+
+    assert [path.read_bytes() for path in (site / "requests").iterdir()] == [data]
+    assert [one.request.digest for one in waiting(site)[0]] == [request.digest]
+    assert approved_runs(site) == ()
+    assert order(site, request) == "ConsentError"
+    assert "not signed by the coordinator" in log.read_text(encoding="utf-8")
 
 
 def test_a_revoked_coordinator_cannot_ask(federation: Federation, site: Path, text: str) -> None:

@@ -93,7 +93,8 @@ def gate(tmp_path: Path) -> Iterator[Path]:
             assert isinstance(channel, Channel)
             with channel:
                 frame = channel.receive()
-                channel.send({"name": "east"} if frame.header["ask"] == "name" else {}, frame.payload[::-1])
+                said = {"name": {"name": "east"}, "request": {"kept": frame.payload == b"please"}}
+                channel.send(said.get(frame.header["ask"], {}), frame.payload[::-1])
 
     threading.Thread(target=serve, daemon=True).start()
     yield path
@@ -120,14 +121,20 @@ def served(kit: Path, gate: Path, fleet: FakeFleet, until: Callable[[], bool]) -
     assert until()
 
 
-def test_a_name_an_order_and_an_unknown_message_are_answered(kit: Path, gate: Path) -> None:
+def test_a_name_a_request_an_order_and_an_unknown_message_are_answered(kit: Path, gate: Path) -> None:
     fleet = FakeFleet(
-        [FakeOrder("query.site"), FakeOrder("train.order", b"abc"), FakeOrder("train.execute", b"rm")]
+        [
+            FakeOrder("query.site"),
+            FakeOrder("query.request", b"please"),
+            FakeOrder("train.order", b"abc"),
+            FakeOrder("train.execute", b"rm"),
+        ]
     )
 
-    served(kit, gate, fleet, lambda: len(fleet.said) == 3)
+    served(kit, gate, fleet, lambda: len(fleet.said) == 4)
 
     assert sorted(fleet.said, key=str) == [
+        ("query.request request", {"kept": True}),
         ("query.site site", {"name": "east"}),
         ("train.execute", "refused"),
         ("train.order update", {"bytes": b"cba"}),
