@@ -275,9 +275,7 @@ def test_a_message_without_an_order_gets_the_one_word(site_log: Any) -> None:
     assert site_log.kinds == ["InternalError"]
 
 
-def test_a_request_is_laid_before_every_site_and_nobody_is_waited_for_long(
-    make_run: MakeRun, clock: Clock
-) -> None:
+def test_a_request_is_laid_before_every_site_and_nobody_is_waited_for_long(make_run: MakeRun, clock: Clock) -> None:
     def inbox(message: Message, _context: Context) -> Message | None:
         if message.metadata.message_type != "query.request":
             return client_app(message, _context)
