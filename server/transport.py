@@ -10,14 +10,17 @@ from flwr.serverapp import Grid
 log = logging.getLogger("fedsynth.coordinator")
 _POLL_SECONDS = 0.5
 _OFFER_SECONDS = 30.0
+_UNAVAILABLE = 5  # Flower's ErrorCode.NODE_UNAVAILABLE: the node has not been heard for a minute
+_AWAY_SECONDS = 300.0
 _GATHERING = "sites connected"
 
 
 class GridTransport:
     """Carries orders to the nodes of a Flower run.
 
-    A node that reports an error, cannot be reached or is late is absent from the answers; what an error says is
-    not read. A name that two nodes claim belongs to neither.
+    A node that reports an error, stays away or is late is absent from the answers; what an error says is not read.
+    One that loses its connection is asked again when it is back: a site answers the same order with the same bytes,
+    and charges once. A name that two nodes claim belongs to neither.
     """
 
     def __init__(
@@ -77,19 +80,27 @@ class GridTransport:
         ends = time.monotonic() + self._round_seconds
         site_of = {self._nodes[site]: site for site in orders}
         pending: dict[str, int] = {}
-        for site, order in orders.items():
-            content = RecordDict({"order": ConfigRecord({"bytes": order})})
-            pending |= self._push(self._nodes[site], "train.order", content, self._round_seconds)
-        while pending and time.monotonic() < ends:
+        away, waits = set[int](), dict[int, float]()
+        for site in orders:
+            pending |= self._order(self._nodes[site], orders[site], self._round_seconds)
+        while (pending or away) and time.monotonic() < ends:
             for node, message in self._pull(pending):
-                if message.has_error():
+                if message.has_error() and message.error.code == _UNAVAILABLE:
+                    log.warning("site %s has lost its connection", site_of[node])
+                    away.add(node)
+                    waits.setdefault(node, time.monotonic() + _AWAY_SECONDS)
+                elif message.has_error():
                     log.warning("site %s reported error %d", site_of[node], message.error.code)
                 else:
                     update = _read(message, "update", "bytes")
                     yield site_of[node], update if isinstance(update, bytes) else b""
-            if pending:
+            for node in away & set(self._grid.get_node_ids()) if away else ():
+                away.remove(node)
+                pending |= self._order(node, orders[site_of[node]], max(1.0, ends - time.monotonic()))
+            away = {node for node in away if time.monotonic() < waits[node]}
+            if pending or away:
                 time.sleep(_POLL_SECONDS)
-        for node in pending.values():
+        for node in (*pending.values(), *away):
             log.warning("site %s did not answer within %g s", site_of[node], self._round_seconds)
 
     def _await(
@@ -133,6 +144,9 @@ class GridTransport:
             if len(nodes) != 1:
                 log.warning("site %s is absent: %d nodes speak for it", site, len(nodes))
         return {site: nodes[0] for site, nodes in claims.items() if len(nodes) == 1}
+
+    def _order(self, node: int, order: bytes, seconds: float) -> dict[str, int]:
+        return self._push(node, "train.order", RecordDict({"order": ConfigRecord({"bytes": order})}), seconds)
 
     def _push(self, node: int, message_type: str, content: RecordDict, seconds: float) -> dict[str, int]:
         """Send one message that expires with our patience; return its id and node, or nothing if it cannot go."""

@@ -16,7 +16,7 @@ from fedsynth.coordinator.asking import REQUEST, ask_sites
 from fedsynth.coordinator.control import COORDINATOR, DRIVER, ask, held, is_held
 from fedsynth.coordinator.run_folder import RunFacts, RunFolder
 from fedsynth.deployment.metrics import served
-from fedsynth.deployment.service import Running
+from fedsynth.deployment.service import Running, is_running
 from fedsynth.deployment.status import status_of
 from fedsynth.engines.flower import CONNECTION, follow, forget_failure, raise_failure, write_app, write_settings
 from fedsynth.engines.processes import Processes
@@ -127,13 +127,15 @@ def _drive(what: StudyRun, run: RunFolder, processes: Processes, progress: Progr
     app = write_app(processes.home / "app")
     news = follow(run.path / "progress.jsonl")
     vain = 0
+    patience = 0.0  # for the first time somebody has to have started the service
     while True:
         forget_failure(run.path, progress=False)
         before = _records(run)
-        service = Running.load(what.federation / SERVICE)
-        _submit(what, run, processes, app=app, service=service)
-        for told in _until_it_ends(run, news):
-            progress(*told)
+        service = _service(what.federation / SERVICE, seconds=patience)
+        if _submit(what, run, processes, app=app, service=service):
+            for told in _until_it_ends(run, news, service=what.federation / SERVICE):
+                progress(*told)
+        patience = what.gather_seconds
         raise_failure(run.path)
         if run.finished:
             return
@@ -147,7 +149,24 @@ def _drive(what: StudyRun, run: RunFolder, processes: Processes, progress: Progr
         time.sleep(_PATIENCE[min(vain, len(_PATIENCE) - 1)])
 
 
-def _submit(what: StudyRun, run: RunFolder, processes: Processes, *, app: Path, service: Running) -> None:
+def _service(folder: Path, *, seconds: float) -> Running:
+    """Return how the service is reached, which may be starting again.
+
+    Raises:
+        RunError: none runs, nor within that time.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            return Running.load(folder)
+        except RunError:
+            if time.monotonic() >= ends:
+                raise
+        time.sleep(_LOOK_SECONDS)
+
+
+def _submit(what: StudyRun, run: RunFolder, processes: Processes, *, app: Path, service: Running) -> bool:
+    """Have the service start the coordinator's program; whether it was accepted."""
     settings = write_settings(
         processes.home / "run.toml",
         {
@@ -159,14 +178,17 @@ def _submit(what: StudyRun, run: RunFolder, processes: Processes, *, app: Path, 
         },
     )
     command = ["flwr", "run", str(app), CONNECTION, "--run-config", str(settings)]
-    processes.start("submission", command, home=service.home).wait()
+    return processes.start("submission", command, home=service.home).wait() == 0
 
 
-def _until_it_ends(run: RunFolder, news: Iterator[list[tuple[str, int, int]]]) -> Iterator[tuple[str, int, int]]:
+def _until_it_ends(
+    run: RunFolder, news: Iterator[list[tuple[str, int, int]]], *, service: Path
+) -> Iterator[tuple[str, int, int]]:
     """Yield what the coordinator's program tells, until it has ended, or has not begun in time."""
     began = time.monotonic()
     while not is_held(run.path, COORDINATOR):
-        if run.finished or (run.path / "failure.json").exists() or time.monotonic() - began > _START_SECONDS:
+        ended = run.finished or (run.path / "failure.json").exists()
+        if ended or not is_running(service) or time.monotonic() - began > _START_SECONDS:
             return
         time.sleep(_LOOK_SECONDS)
     while is_held(run.path, COORDINATOR):

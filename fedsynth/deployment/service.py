@@ -77,6 +77,15 @@ class Running:
         return facts
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a service runs in that folder now."""
+    try:
+        Running.load(folder)
+    except RunError:
+        return False
+    return True
+
+
 def serve(
     folder: Path,
     *,

@@ -65,7 +65,9 @@ CALLS = (
     "DeactivateNode",
 )
 """Everything that a link asks of a SuperLink."""
-HEARTBEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 15.0
+FORGET_SECONDS = 2 * HEARTBEAT_SECONDS + 5
+"""For so long a SuperLink takes a node that was killed for connected, and refuses to greet it (Flower 1.42)."""
 _MOST_OBJECTS = 64
 _LARGEST_MESSAGE = 600 * 2**20
 _OBJECT_SECONDS = 120.0
@@ -74,6 +76,10 @@ _Answer = TypeVar("_Answer")
 
 class UnreachableError(NodeError):
     """The SuperLink does not answer; it may later."""
+
+
+class NotGreetedError(RefusedError):
+    """The SuperLink does not know this node, or takes it for connected already."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,23 @@ class Fleet:
         self._key = public_key_to_bytes(key.public_key())
         self._node = Node()
 
-    def activate(self) -> int:
+    def activate(self, before: int = 0) -> int:
         """Say that this node is there; return its id.
 
+        Args:
+            before: the id of an earlier connection; a SuperLink that still holds it open refuses another greeting,
+                and takes a heartbeat.
+
         Raises:
-            RefusedError: the SuperLink does not know this key, or the two clocks differ.
+            NotGreetedError: the SuperLink does not know this key, or takes the node for connected.
+            RefusedError: the two clocks differ, or a proxy refuses the certificate.
             UnreachableError: nobody answers.
         """
+        if before:
+            self._node = Node(node_id=before)
+            with suppress(RefusedError):  # the greeting says why
+                if self.beat():
+                    return before
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_SECONDS)
         self._node = Node(node_id=self._asked(self._client.ActivateNode, request).node_id)
         return int(self._node.node_id)
@@ -231,7 +247,7 @@ class Fleet:
                 raise UnreachableError(f"the SuperLink, or the proxy before it, answers {status}") from None
             if status == 403:
                 raise NodeError("the run has ended, or this node has no part in it") from None
-            raise RefusedError(_why(status)) from None
+            raise (NotGreetedError if status == 412 else RefusedError)(_why(status)) from None
         except httpx.TransportError as error:
             if (found := _certificate(error)) is not None:
                 raise RefusedError(

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from fedsynth.errors import FederationError, FedsynthError, NodeError, RefusedError
 from fedsynth.node.channel import connect
-from fedsynth.node.fleet import HEARTBEAT_SECONDS, Fleet, Order, UnreachableError
+from fedsynth.node.fleet import (
+    FORGET_SECONDS,
+    HEARTBEAT_SECONDS,
+    Fleet,
+    NotGreetedError,
+    Order,
+    UnreachableError,
+)
 from fedsynth.node.kit import Kit, load_kit
 
 log = logging.getLogger("fedsynth.link")
@@ -73,16 +80,24 @@ class Link:
 
     def _serve(self, pool: ThreadPoolExecutor) -> None:
         """Connect, pass on messages until the connection is lost, and connect again."""
-        pause = _FIRST_PAUSE
+        pause, node = _FIRST_PAUSE, 0
+        refused_since = 0.0
         while not self._stopping.is_set():
             try:
                 # Read anew: a kit that was renewed, or a site that was revoked, takes effect without a restart.
                 fleet = self._connect_to(load_kit(self._folder))
-                node = fleet.activate()
+                node = fleet.activate(node)
+                refused_since = 0.0
                 log.info("connected", extra={"facts": {"node": str(node)}})
                 self._fleet, pause = fleet, _FIRST_PAUSE
                 self._receive(fleet, pool)
             except UnreachableError as error:
+                log.warning("%s; next try within %g s", error, 1.5 * pause)
+            except NotGreetedError as error:
+                # After a link was killed, its node is taken for connected until its heartbeats are missed.
+                refused_since = refused_since or time.monotonic()
+                if time.monotonic() - refused_since >= FORGET_SECONDS:
+                    raise
                 log.warning("%s; next try within %g s", error, 1.5 * pause)
             # Spread, so that not all sites come back in one instant.
             self._stopping.wait(pause * random.uniform(0.5, 1.5))

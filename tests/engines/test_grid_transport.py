@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.serverapp import Grid
@@ -300,6 +301,37 @@ def test_a_request_is_laid_before_every_site_and_nobody_is_waited_for_long(make_
     assert seen == [b"a signed request"] * 2
     assert told[-1] == ("requests taken", 2, 3)
     assert clock.now <= 31.0
+
+
+@pytest.mark.parametrize(("back_after", "answered"), [(120.0, {"east", "north", "west"}), (1e9, {"east", "west"})])
+def test_a_site_that_loses_its_connection_is_asked_again_when_it_is_back(
+    make_run: MakeRun, clock: Clock, back_after: float, answered: set[str]
+) -> None:
+    class Leaving(LoopGrid):
+        def get_node_ids(self) -> Iterable[int]:
+            return [node for node in self.nodes if node != 11 or clock.now == 0 or clock.now >= back_after]
+
+    def node(message: Message, _context: Context) -> Message:
+        """Stand in for the SuperLink, which answers for a node that it has not heard for a minute."""
+        if message.metadata.dst_node_id == 11 and clock.now < back_after:
+            return Message(Error(code=ErrorCode.NODE_UNAVAILABLE, reason="away"), reply_to=message)
+        return Message(RecordDict({"update": ConfigRecord({"bytes": b"update"})}), reply_to=message)
+
+    run = make_run("simulation")
+    grid = Leaving(simulated(run), faults=dict.fromkeys((10, 11, 12), node))
+    transport = GridTransport(
+        grid,
+        wanted=run.facts().sites,
+        gather_seconds=30.0,
+        round_seconds=1800.0,
+        progress=lambda *_: None,
+        nodes={"east": 10, "north": 11, "west": 12},
+    )
+
+    found = dict(transport.exchange(dict.fromkeys(run.facts().sites, b"order")))
+
+    assert found == dict.fromkeys(answered, b"update")
+    assert clock.now < 310.0
 
 
 def gather(grid: LoopGrid, *, wanted: tuple[str, ...]) -> tuple[str, ...]:

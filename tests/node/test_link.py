@@ -15,7 +15,7 @@ from fedsynth.errors import FederationError, FederationFileError, NodeError, Ref
 from fedsynth.federation.keys import new_node_key
 from fedsynth.node import link as link_module
 from fedsynth.node.channel import Channel, accept, listen
-from fedsynth.node.fleet import UnreachableError
+from fedsynth.node.fleet import NotGreetedError, UnreachableError
 from fedsynth.node.kit import load_kit
 from fedsynth.node.link import Link
 
@@ -32,13 +32,16 @@ class FakeFleet:
 
     def __init__(self, orders: list[FakeOrder]) -> None:
         self.orders, self.said = orders, list[tuple[str, Any]]()
-        self.greetings, self.unreachable, self.unknown, self.lost_replies = 0, 0, False, 0
+        self.greetings, self.unreachable, self.unknown, self.lost_replies = 0, 0, 0, 0
+        self.known = list[int]()
         self.broken = 0
 
-    def activate(self) -> int:
+    def activate(self, before: int = 0) -> int:
         self.greetings += 1
+        self.known.append(before)
         if self.unknown:
-            raise RefusedError("the SuperLink does not know this node's key")
+            self.unknown -= 1
+            raise NotGreetedError("the SuperLink does not know this node's key")
         if self.unreachable:
             self.unreachable -= 1
             raise UnreachableError("nobody")
@@ -147,13 +150,26 @@ def test_a_superlink_that_is_away_is_asked_again_and_greeted_anew(kit: Path, gat
 
     served(kit, gate, fleet, lambda: len(fleet.said) == 1)
 
-    assert fleet.greetings == 6  # three in vain, and one after every connection
+    # Three in vain, and one after every connection, with the node that the SuperLink may still hold open.
+    assert fleet.known == [0, 0, 0, 0, 7, 7]
     assert fleet.said == [("train.order update", {"bytes": b"cba"})]
 
 
-def test_a_key_that_is_not_known_ends_the_link_with_a_sentence(kit: Path, gate: Path) -> None:
+def test_a_node_that_is_held_for_connected_is_greeted_until_it_is_forgotten(kit: Path, gate: Path) -> None:
+    fleet = FakeFleet([FakeOrder("train.order", b"abc")])
+    fleet.unknown = 3
+
+    served(kit, gate, fleet, lambda: len(fleet.said) == 1)
+
+    assert fleet.known == [0, 0, 0, 0]
+
+
+def test_a_key_that_is_not_known_ends_the_link_with_a_sentence(
+    kit: Path, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "FORGET_SECONDS", 0.1)
     fleet = FakeFleet([])
-    fleet.unknown = True
+    fleet.unknown = 1000
     one = Link(kit, gate=gate, gate_uid=os.geteuid(), connect_to=lambda _: fleet)  # type: ignore[arg-type, return-value]
 
     with pytest.raises(RefusedError, match="does not know this node's key"):
