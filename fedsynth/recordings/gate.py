@@ -7,6 +7,7 @@ exports, not unusual brains (`fedsynth.recordings.plausible`).
 import numpy as np
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.gaps import parts
 from fedsynth.recordings.plausible import amplitude, doubt
 from fedsynth.recordings.recording import Recording
 from fedsynth.study import Modality
@@ -28,9 +29,11 @@ def check_recording(recording: Recording, *, n_times: int, modality: Modality) -
         RecordingError: not finite, shorter than one window, a flat channel, or no plausible amplitude.
     """
     signal = recording.signal
-    if signal.shape[1] < n_times:
+    longest = max((stop - start for start, stop in parts(signal.shape[1], recording.gaps)), default=0)
+    if longest < n_times:
+        between = f" of {signal.shape[1]} between gaps" * bool(recording.gaps)
         raise RecordingError(
-            f"the recording is too short: {signal.shape[1]} samples, and one window takes {n_times}; leave it out "
+            f"the recording is too short: {longest} samples{between}, and one window takes {n_times}; leave it out "
             "or lower windows.n_times"
         )
     for channel, row in zip(recording.channels, signal, strict=True):

@@ -5,6 +5,7 @@ overlap, nobody knows, and the overlap has no label.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -35,36 +36,37 @@ def stretches_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq:
     >>> stretches_of([Mark(30, 20, "fit")], plan, n_times=100, sfreq=10.0)
     (Stretch(start=0, stop=30, label=0), Stretch(start=30, stop=50, label=1), Stretch(start=50, stop=100, label=0))
     """
-    owner: NDArray[np.int16] = np.full(n_times, _NOBODY, dtype=np.int16)
-    onsets: list[tuple[int, int]] = []
-    for start, stop, text in _ends(marks, n_times):
-        number = _UNKNOWN
-        if text != DOUBTFUL:
-            name = name_of(text, plan)
-            number = _UNKNOWN if name is None else plan.names.index(name)
-        part = owner[max(0, start) : max(0, stop)]
-        part[(part != _NOBODY) & (part != number)] = _UNKNOWN
-        part[part == _NOBODY] = number
-        onsets.append((start, number))
+    spans = _ends(marks, n_times)
+    numbers = [_number(text, plan) for _, _, text in spans]
     before = [
         (start, plan.names.index(target), rule)
         for target, rule in plan.before.items()
-        for start, number in onsets
+        for (start, _, _), number in zip(spans, numbers, strict=True)
         if number >= 0 and plan.names[number] == rule.of
     ]
+    painted = _Painted(
+        n_times,
+        [
+            *(edge for start, stop, _ in spans for edge in (start, stop)),
+            *(start - round(seconds * sfreq) for start, _, rule in before for seconds in (rule.seconds, 0.0)),
+            *(start - round(rule.gap_seconds * sfreq) for start, _, rule in before),
+        ],
+        near=round(plan.gap_seconds * sfreq),
+    )
+    owner = painted.owner
+    for (start, stop, _), number in zip(spans, numbers, strict=True):
+        part = painted.between(start, stop)
+        part[(part != _NOBODY) & (part != number)] = _UNKNOWN
+        part[part == _NOBODY] = number
     for start, target, rule in before:
-        first = start - round(rule.seconds * sfreq)
-        part = owner[max(0, first) : max(0, start - round(rule.gap_seconds * sfreq))]
+        late = start - round(rule.gap_seconds * sfreq)
+        part = painted.between(start - round(rule.seconds * sfreq), late)
         part[part == _NOBODY] = target
-        rest = owner[max(0, start - round(rule.gap_seconds * sfreq)) : max(0, start)]
+        rest = painted.between(late, start)
         rest[rest == _NOBODY] = _UNKNOWN
     if plan.background is not None:
-        near = _near(owner != _NOBODY, round(plan.gap_seconds * sfreq))
-        owner[(owner == _NOBODY) & ~near] = plan.names.index(plan.background)
-    edges = np.flatnonzero(np.diff(np.concatenate([[_UNKNOWN - 1], owner, [_UNKNOWN - 1]])))
-    return tuple(
-        Stretch(start, stop, int(owner[start])) for start, stop in pairwise(edges.tolist()) if owner[start] >= 0
-    )
+        owner[(owner == _NOBODY) & ~painted.near()] = plan.names.index(plan.background)
+    return painted.stretches()
 
 
 def events_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq: float, window: float) -> Beats:
@@ -127,18 +129,53 @@ def _ends(marks: Sequence[Mark], n_times: int) -> list[tuple[int, int, str]]:
     found = []
     for mark in marks:
         if mark.n_times is None:
-            stop = next((start for start in opened if start > mark.start), n_times)
+            later = bisect_right(opened, mark.start)
+            stop = opened[later] if later < len(opened) else n_times
         else:
             stop = mark.start + mark.n_times
         found.append((mark.start, stop, mark.text))
     return found
 
 
-def _near(flags: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
-    """Tell which samples are at most `distance` from a true one."""
-    if distance == 0 or not flags.any():
-        return flags
-    counts = np.concatenate([[0], np.cumsum(flags)])
-    places = np.arange(len(flags))
-    low, high = np.maximum(0, places - distance), np.minimum(len(flags), places + distance + 1)
-    return np.asarray(counts[high] > counts[low])
+def _number(text: str, plan: LabelPlan) -> int:
+    name = None if text == DOUBTFUL else name_of(text, plan)
+    return _UNKNOWN if name is None else plan.names.index(name)
+
+
+class _Painted:
+    """Who owns which samples, kept by the pieces between edges, so that memory does not grow with the recording.
+
+    Args:
+        n_times: samples in all.
+        edges: where an owner can change.
+        near: samples to either side of which `near` tells.
+    """
+
+    def __init__(self, n_times: int, edges: Sequence[int], *, near: int) -> None:
+        inside = {min(max(edge + shift, 0), n_times) for edge in edges for shift in (-near, 0, near)}
+        self._edges: NDArray[np.int64] = np.array(sorted(inside | {0, n_times}), dtype=np.int64)
+        self._distance = near
+        self.owner: NDArray[np.int16] = np.full(len(self._edges) - 1, _NOBODY, dtype=np.int16)
+
+    def between(self, start: int, stop: int) -> NDArray[np.int16]:
+        """Return the owners of the pieces between two edges, to be written to."""
+        first, last = np.searchsorted(self._edges, np.clip([start, stop], 0, self._edges[-1]))
+        return self.owner[first:last]
+
+    def near(self) -> NDArray[np.bool_]:
+        """Tell which pieces lie at most the distance from one that is owned."""
+        owned = np.flatnonzero(self.owner != _NOBODY)
+        count = np.zeros(len(self._edges), dtype=np.int64)
+        np.add.at(count, np.searchsorted(self._edges, self._edges[owned] - self._distance), 1)
+        last = np.minimum(self._edges[owned + 1] + self._distance, self._edges[-1])
+        np.subtract.at(count, np.searchsorted(self._edges, last), 1)
+        return np.asarray(np.cumsum(count)[:-1] > 0)
+
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Return neighbouring pieces of one owner as stretches."""
+        changes = np.flatnonzero(np.diff(np.concatenate([[_UNKNOWN - 1], self.owner, [_UNKNOWN - 1]])))
+        return tuple(
+            Stretch(int(self._edges[first]), int(self._edges[last]), int(self.owner[first]))
+            for first, last in pairwise(changes.tolist())
+            if self.owner[first] >= 0
+        )

@@ -43,6 +43,14 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """`n_times` samples are missing before the sample `start` of those that are stored."""
+
+    start: int
+    n_times: int
+
+
+@dataclass(frozen=True)
 class Recording:
     """One recording of one person.
 
@@ -50,7 +58,9 @@ class Recording:
     the site. `digest` is the SHA-256 of the data of all the file's channels, and `fingerprints` are of the samples
     of each voltage signal of the file, the study's channels first (`fedsynth.recordings.fingerprints`): by them the
     same recording is known again under another name, saved in another way, and for another choice of channels.
-    Where `beats` are given, each of them has a label and the recording has none (`label` is "").
+    Where `beats` are given, each of them has a label and the recording has none (`label` is ""). Where the
+    recording was interrupted there are `gaps` (`fedsynth.recordings.gaps`); beats and stretches count
+    stored samples.
     """
 
     signal: NDArray[np.float32]
@@ -62,6 +72,7 @@ class Recording:
     beats: Beats | None = None
     fingerprints: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     stretches: tuple[Stretch, ...] | None = None
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def known_by(self) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.artefacts import artefacts
 from fedsynth.recordings.filters import band_pass, resample
+from fedsynth.recordings.gaps import inside_one_part, parts, split
 from fedsynth.recordings.intervals import windows_in
 from fedsynth.recordings.people import is_copy, people_of
-from fedsynth.recordings.recording import Beats, Recording, Windows
+from fedsynth.recordings.recording import Beats, Recording, Stretch, Windows
 from fedsynth.study import Study, rate_ratio
 
 log = logging.getLogger(__name__)
@@ -80,16 +82,20 @@ def around_beats(
     >>> windows[:, 0, 2].tolist(), labels.tolist()
     ([4.0, 7.0], [1, 0])
     """
-    starts, labels = beside_beats(beats, total=recording.signal.shape[1], n_times=n_times, at_most=at_most)
+    bounds = parts(recording.signal.shape[1], recording.gaps)
+    starts, labels = beside_beats(beats, bounds=bounds, n_times=n_times, at_most=at_most)
     return _at(recording, starts, n_times=n_times), labels
 
 
 def beside_beats(
-    beats: Beats, *, total: int, n_times: int, at_most: int
+    beats: Beats, *, bounds: Sequence[tuple[int, int]], n_times: int, at_most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the windows of `around_beats` begin, and their labels, shape (window,)."""
+    """Return where the windows of `around_beats` begin, and their labels, shape (window,).
+
+    `bounds` are the stretches between gaps; a window that would leave its own is none.
+    """
     starts = beats.samples - n_times // 2
-    inside = (starts >= 0) & (starts + n_times <= total)
+    inside = inside_one_part(starts, n_times, bounds)
     chosen: list[int] = []
     for label in np.unique(beats.labels):
         mine = np.flatnonzero(inside & (beats.labels == label))
@@ -151,7 +157,7 @@ def windows_of(
         RecordingError: a recording shorter than one window, or with a label that the study does not have.
     """
     signals, labels, subjects, numbers = list[NDArray[np.float32]](), list[int](), list[int](), list[int]()
-    limit, n_times, at_most = study.signal.range_uv, study.windows.n_times, study.windows.per_recording
+    limit, n_times, band = study.signal.range_uv, study.windows.n_times, study.signal.bandpass
     broken, left_out, in_all = Counter[tuple[str, str]](), 0, 0
     for number, (recording, person, copy) in enumerate(
         zip(recordings, people_of(recordings), is_copy(recordings), strict=True)
@@ -161,26 +167,27 @@ def windows_of(
             raise RecordingError(f"a recording's label is not one of the study's names {list(study.labels.names)}")
         if copy:
             continue
-        filtered = resample(band_pass(recording, bandpass=study.signal.bandpass), sfreq=study.signal.sfreq)
-        total = filtered.signal.shape[1]
-        if filtered.beats is not None:
-            starts, found = beside_beats(filtered.beats, total=total, n_times=n_times, at_most=at_most)
-        elif filtered.stretches is not None:
-            starts, found = windows_in(filtered.stretches, n_times=n_times, at_most=at_most)
-        else:
-            starts = evenly(total, n_times=n_times, at_most=at_most)
-            found = np.full(len(starts), study.labels.names.index(recording.label), dtype=np.int64)
-        if study.windows.artefacts == "leave out":
-            ratio = rate_ratio(recording.sfreq, study.signal.sfreq)
-            kept, counts = clean(recording, starts, ratio=ratio, n_times=n_times, study=study)
-            broken.update(counts)
-            left_out, in_all = left_out + int((~kept).sum()), in_all + len(kept)
-            starts, found = starts[kept], found[kept]
-        windows = _at(filtered, starts, n_times=n_times)
-        labels += found.tolist()
-        signals.append(np.clip(windows, -limit, limit))
-        subjects += [person] * len(windows)
-        numbers += [number] * len(windows)
+        up, down = rate_ratio(recording.sfreq, study.signal.sfreq)
+        # No filter reaches over a gap, and no window does: each stretch between gaps goes its way alone.
+        between = split(recording, at_least=(n_times - 1) * down // up + 1)
+        filtered = [resample(band_pass(x, bandpass=band), sfreq=study.signal.sfreq) for x in between]
+        starts, found = _placed(filtered, study)
+        first = 0
+        for part, done in zip(between, filtered, strict=True):
+            last = first + done.signal.shape[1]
+            mine = (starts >= first) & (starts < last)
+            inside, named = starts[mine] - first, found[mine]
+            first = last
+            if study.windows.artefacts == "leave out":
+                kept, counts = clean(part, inside, ratio=(up, down), n_times=n_times, study=study)
+                broken.update(counts)
+                left_out, in_all = left_out + int((~kept).sum()), in_all + len(kept)
+                inside, named = inside[kept], named[kept]
+            windows = _at(done, inside, n_times=n_times)
+            labels += named.tolist()
+            signals.append(np.clip(windows, -limit, limit))
+            subjects += [person] * len(windows)
+            numbers += [number] * len(windows)
         if progress:
             progress(number + 1, len(recordings))
     if left_out:
@@ -196,6 +203,38 @@ def windows_of(
         channels=study.signal.channels,
         sfreq=study.signal.sfreq,
     )
+
+
+def _placed(between: list[Recording], study: Study) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Place the windows of a recording in the stretches between its gaps.
+
+    Args:
+        between: the stretches, filtered, at the study's rate.
+        study: for the windows and the labels.
+
+    Returns:
+        Where windows begin, counted as if the stretches stood one after another, and their labels, shape (window,).
+    """
+    n_times, at_most = study.windows.n_times, study.windows.per_recording
+    edges = np.cumsum([0, *(part.signal.shape[1] for part in between)]).tolist()
+    bounds = list(pairwise(edges))
+    if between and between[0].beats is not None:
+        places = [part.beats.samples + edge for part, edge in zip(between, edges[:-1], strict=True) if part.beats]
+        named = [part.beats.labels for part in between if part.beats]
+        beats = Beats(np.concatenate(places), np.concatenate(named))
+        return beside_beats(beats, bounds=bounds, n_times=n_times, at_most=at_most)
+    if between and between[0].stretches is not None:
+        stretches = [
+            Stretch(one.start + edge, one.stop + edge, one.label)
+            for part, edge in zip(between, edges[:-1], strict=True)
+            for one in part.stretches or ()
+        ]
+        return windows_in(stretches, n_times=n_times, at_most=at_most)
+    label = study.labels.names.index(between[0].label) if between else 0
+    if len(between) != 1:
+        return windows_in([Stretch(*bound, label) for bound in bounds], n_times=n_times, at_most=at_most)
+    starts = evenly(edges[-1], n_times=n_times, at_most=at_most)
+    return starts, np.full(len(starts), label, dtype=np.int64)
 
 
 def _at(recording: Recording, starts: NDArray[np.int64], *, n_times: int) -> NDArray[np.float32]:

@@ -13,13 +13,16 @@ from fedsynth.recordings.readers.edf_header import (
     LONGEST_HEADER,
     VERSIONS,
     EdfHeader,
+    EdfSignal,
     choose_signals,
     microvolts_per_step,
     parse_header,
 )
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
+from fedsynth.recordings.recording import Gap
 
 PIECE_BYTES = 1 << 23
+JUMPING = "time stamps that jump although the file calls itself continuous; they were taken for gaps"
 
 
 def looks_like_edf(path: Path, head: bytes) -> bool:
@@ -47,7 +50,8 @@ def read_edf(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
         )
         notes.remarks += header.remarks
         file.seek(header.n_bytes)
-        clock = _Clock(header, request.sfreq, notes)
+        notes.sfreq = header.rate(header.signals[chosen[0]])
+        clock = _Clock(header, header.signals[chosen[0]], notes)
         at_once = max(1, PIECE_BYTES // header.record_bytes)
         for first in range(0, header.n_records, at_once):
             count = min(at_once, header.n_records - first)
@@ -87,11 +91,17 @@ def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray
 
 
 class _Clock:
-    """Holds the time stamps of data records against their duration, and gathers the annotations."""
+    """Holds the time stamps of data records against their duration, and gathers the annotations and the gaps.
 
-    def __init__(self, header: EdfHeader, sfreq: float, notes: Notes) -> None:
-        self._header, self._sfreq, self._notes = header, sfreq, notes
+    A record of a discontinuous file (EDF+D) that begins more than half a sample late begins after a gap, and one
+    that begins as much too early is refused. In a file that calls itself continuous, stamps count only where they
+    jump ahead by a whole record and a second, which no rounding does.
+    """
+
+    def __init__(self, header: EdfHeader, signal: EdfSignal, notes: Notes) -> None:
+        self._header, self._sfreq, self._notes = header, header.rate(signal), notes
         self._places = [header.place(i) for i, signal in enumerate(header.signals) if signal.is_annotations]
+        self._per_record = signal.samples_per_record
         self._first: float | None = None
         self._last: float | None = None
 
@@ -99,7 +109,7 @@ class _Clock:
         """Take in some records, of which `first` is the number of the first.
 
         Raises:
-            RecordingError: a gap, an overlap, or a record without a time stamp, in a discontinuous file.
+            RecordingError: an overlap, or a record without a time stamp, in a discontinuous file.
         """
         if not self._places:
             if self._header.discontinuous:
@@ -108,25 +118,36 @@ class _Clock:
         for row, record in enumerate(records):
             texts = [record[start:end].tobytes() for start, end in self._places]
             onset = onset_of(texts[0])
-            if self._header.discontinuous:
-                self._check(onset, first + row)
             if self._first is None:
                 self._first = onset or 0.0
+            self._check(onset, first + row)
             for text in texts:
                 self._notes.marks += marks_of(text, origin=self._first, sfreq=self._sfreq)
 
     def _check(self, onset: float | None, record: int) -> None:
+        strict, seconds = self._header.discontinuous, self._header.record_seconds
         if onset is None:
-            raise RecordingError(self._without_stamp(record))
-        if self._last is not None:
-            step = onset - self._last - self._header.record_seconds
-            if abs(step) > 0.5 / self._sfreq:
-                raise RecordingError(
-                    f"the file is discontinuous (EDF+D) with a gap after data record {record} of "
-                    f"{self._header.n_records}, and joining across it would invent signal; export the stretches as "
-                    "files of their own"
-                )
-        self._last = onset
+            if strict:
+                raise RecordingError(self._without_stamp(record))
+            self._last = None if self._last is None else self._last + seconds
+            return
+        late = 0.0 if self._last is None else onset - self._last - seconds
+        if strict and late * self._sfreq < -0.5:
+            raise RecordingError(
+                f"the file is discontinuous (EDF+D) and data record {record + 1} of {self._header.n_records} "
+                "begins before the one before it ends, so nobody knows when its samples were taken; export it again"
+            )
+        if late * self._sfreq > 0.5 and (strict or late >= max(1.0, seconds)):
+            self._begin_after_gap(onset, record)
+            if not strict and JUMPING not in self._notes.remarks:
+                self._notes.remarks.append(JUMPING)
+        self._last = onset if strict or self._last is None or late >= 0 else self._last + seconds
+
+    def _begin_after_gap(self, onset: float, record: int) -> None:
+        stored = record * self._per_record
+        missing = round((onset - (self._first or 0.0)) * self._sfreq) - stored
+        missing -= sum(gap.n_times for gap in self._notes.gaps)
+        self._notes.gaps.append(Gap(stored, max(0, missing)))
 
     def _without_stamp(self, record: int) -> str:
         return (

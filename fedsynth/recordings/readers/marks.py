@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.gaps import elapsed_length
 from fedsynth.recordings.layout import Marks
 from fedsynth.recordings.readers.events import bids_marks
 from fedsynth.recordings.readers.samples import Request, Samples
@@ -12,7 +13,7 @@ from fedsynth.recordings.recording import Mark
 
 
 def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) -> list[Mark]:
-    """Return the annotations of a recording.
+    """Return the annotations of a recording, which count samples with those that are missing in gaps.
 
     Args:
         path: of its file.
@@ -25,7 +26,9 @@ def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) ->
         RecordingError: annotations that are missing or damaged, or none at all where labels need some.
         OSError: a file that cannot be opened.
     """
-    n_times, sfreq, root = samples.signal.shape[1], request.sfreq, request.root
+    n_times, root = elapsed_length(samples.signal.shape[1], samples.gaps), request.root
+    # Times in seconds are counted at the file's own rate: within the tolerance of rates, an hour is a second off.
+    sfreq = request.sfreq if samples.sfreq is None else samples.sfreq
     match where:
         case "siena":
             return siena_marks(path, sfreq=sfreq, n_times=n_times, root=root)
@@ -34,7 +37,7 @@ def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) ->
         case "seizeit":
             return seizeit_marks(path, sfreq=sfreq, root=root)
         case "atr":
-            return read_rhythms(path, n_times=n_times, sfreq=sfreq)
+            return read_rhythms(path, n_times=n_times, sfreq=request.sfreq)
         case "none":
             return []
         case "file" | "events.tsv":
@@ -44,5 +47,5 @@ def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) ->
             if where == "events.tsv":
                 raise RecordingError("its events.tsv is missing, and it bears the labels; put it beside it")
             if path.suffix.lower() == ".hea":
-                return read_rhythms(path, n_times=n_times, sfreq=sfreq)
+                return read_rhythms(path, n_times=n_times, sfreq=request.sfreq)
             return list(samples.marks)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.fingerprints import fingerprints
-from fedsynth.recordings.recording import Mark
+from fedsynth.recordings.recording import Gap, Mark
 from fedsynth.recordings.units import Unit
 
 RATE_TOLERANCE = 1e-4  # relative
@@ -59,11 +59,14 @@ class Piece:
 class Notes:
     """What a reader notes while it reads; complete once the last piece was given.
 
-    `remarks` say what was put right, `marks` are the annotations, `content` takes in all the data.
+    `remarks` say what was put right, `content` takes in all the data. `marks` are the annotations, which count
+    samples from the first, with those that are missing in `gaps`. `sfreq` is the rate that the file gives, in Hz.
     """
 
     remarks: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    sfreq: float | None = None
     content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
 
@@ -87,6 +90,8 @@ class Samples:
     remarks: tuple[str, ...]
     fingerprints: tuple[tuple[str, ...], ...] = ()
     marks: tuple[Mark, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    sfreq: float | None = None
 
 
 def gather(pieces: Iterator[Piece], notes: Notes) -> Samples:
@@ -101,6 +106,8 @@ def gather(pieces: Iterator[Piece], notes: Notes) -> Samples:
         remarks=tuple(notes.remarks),
         fingerprints=known,
         marks=tuple(sorted(notes.marks, key=lambda mark: mark.start)),
+        gaps=tuple(notes.gaps),
+        sfreq=notes.sfreq,
     )
 
 

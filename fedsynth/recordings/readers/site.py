@@ -15,6 +15,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
 from fedsynth.recording_plan import RecordingFormat
 from fedsynth.recordings.folder import Found, command_for, find_recordings
+from fedsynth.recordings.gaps import elapsed_length, stored_beats, stored_stretches
 from fedsynth.recordings.gate import MissingChannelError, check_recording, check_site
 from fedsynth.recordings.intervals import events_of, stretches_of
 from fedsynth.recordings.layout import Layout, layout_for
@@ -184,6 +185,7 @@ class _Reading:
             beats=beats,
             fingerprints=samples.fingerprints,
             stretches=stretches,
+            gaps=samples.gaps,
         )
         up, down = plan.resampling
         check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1, modality=plan.modality)
@@ -203,18 +205,22 @@ class _Reading:
         self, path: Path, entry: Entry, samples: Samples, faults: Faults
     ) -> tuple[Beats | None, tuple[Stretch, ...] | None]:
         """Return the beats, events or stretches that bear a recording's labels, where it has none itself."""
-        plan, n_times, sfreq = self.study.labels, samples.signal.shape[1], self.request.sfreq
+        plan, gaps, sfreq = self.study.labels, samples.gaps, samples.sfreq or self.request.sfreq
+        n_times, stored = elapsed_length(samples.signal.shape[1], gaps), samples.signal.shape[1]
         if entry.label is not None:
             return None, None
         if plan.source == "beats":
-            return read_beats(path, plan, n_times=n_times, sfreq=sfreq), None
+            beats = read_beats(path, plan, n_times=n_times, sfreq=self.request.sfreq)
+            return stored_beats(beats, n_times=stored, gaps=gaps), None
         marks = marks_of(path, samples, where=self.layout.marks, request=self.request)
         faults.labels += [Entry(entry.subject, mark.text) for mark in marks]
         if plan.source == "intervals":
-            return None, stretches_of(marks, plan, n_times=n_times, sfreq=sfreq)
+            stretches = stretches_of(marks, plan, n_times=n_times, sfreq=sfreq)
+            return None, stored_stretches(stretches, n_times=stored, gaps=gaps)
         up, down = self.study.signal.resampling
         window = self.study.windows.n_times * down / up
-        return events_of(marks, plan, n_times=n_times, sfreq=sfreq, window=window), None
+        events = events_of(marks, plan, n_times=n_times, sfreq=sfreq, window=window)
+        return stored_beats(events, n_times=stored, gaps=gaps), None
 
 
 def _files(folder: Path, reader: Reader, layout: Layout, *, site: str, follow_links: bool) -> Found:

@@ -4,12 +4,14 @@ Nothing is opened but the header, the signal files that it names in its own fold
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.gate import MissingChannelError
 from fedsynth.recordings.participants import name_of
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
 from fedsynth.recordings.readers.wfdb_annotations import LARGEST_ANNOTATIONS, Annotations, parse_annotations
@@ -21,7 +23,7 @@ from fedsynth.recordings.readers.wfdb_header import (
     parse_wfdb_header,
 )
 from fedsynth.recordings.readers.wfdb_signal import digital, microvolts, samples_per_signal
-from fedsynth.recordings.recording import Beats, Mark
+from fedsynth.recordings.recording import Beats, Gap, Mark
 from fedsynth.recordings.units import VOLTS
 from fedsynth.study import LabelPlan
 
@@ -48,27 +50,47 @@ def read_wfdb(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     if not header.segments:
         yield _piece(path, header, request, notes)
         return
+    yield from _segments(path, header, request, notes)
+
+
+def _segments(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read the segments of a record; where there is none, or none with the study's channels, there is a gap."""
+    per_frame, stored, missing = round(request.sfreq / header.sfreq), 0, 0
+    absent: MissingChannelError | None = None
+    varies = False
     for number, (name, length) in enumerate(header.segments, start=1):
         if name is None:
-            raise RecordingError(
-                f"segment {number} of {len(header.segments)} is a gap, and joining across it would invent signal; "
-                "export the stretches as records of their own"
-            )
+            missing += length
+            continue
         segment = _header(path.with_name(f"{name}.hea"))
         if length == 0 and number == 1:
-            continue  # the layout of a record of variable layout, which holds no samples
+            varies = True  # the layout of a record of variable layout, which holds no samples
+            continue
         if segment.segments or segment.sfreq != header.sfreq or segment.n_times not in (None, length):
             raise RecordingError(
                 f"segment {number} of {len(header.segments)} does not fit the record: it has segments itself, or "
                 "another rate or length; export it again"
             )
-        piece = _piece(path, segment, request, notes)
-        frames = piece.signal.shape[1] * header.sfreq / request.sfreq
-        if round(frames) != length:
+        try:
+            piece = _piece(path, segment, request, notes)
+        except MissingChannelError as error:
+            if not varies:
+                raise
+            absent, missing = error, missing + length
+            continue
+        if piece.signal.shape[1] != length * per_frame:
             raise RecordingError(
-                f"segment {number} of {len(header.segments)} holds another number of samples than announced"
+                f"segment {number} of {len(header.segments)} holds another number of samples than announced; "
+                "export the record again"
             )
+        if missing:
+            notes.gaps.append(Gap(stored, missing * per_frame))
+        stored, missing = stored + piece.signal.shape[1], 0
         yield piece
+    if stored == 0:
+        raise absent or RecordingError("its segments hold no samples; copy or export the record again")
+    if missing:
+        notes.gaps.append(Gap(stored, missing * per_frame))
 
 
 def _header(path: Path) -> WfdbHeader:
@@ -96,6 +118,7 @@ def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Pi
     data = tuple(_read(*place) for place in zip(files, offsets, sizes, strict=True))
     for content in data:
         notes.content.update(content)
+    notes.sfreq = header.sfreq * header.signals[chosen[0]].per_frame
     steps, remarks = digital(
         header,
         n_times=n_times,
@@ -114,7 +137,7 @@ def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Be
     Args:
         path: of the .hea file.
         plan: names the labels of beats; a symbol that gives none is refused, or left out where it says so.
-        n_times: samples in the recording.
+        n_times: samples of a channel of the recording, with those that are missing in gaps.
         sfreq: of the recording, in Hz.
 
     Raises:
@@ -142,8 +165,15 @@ def _annotations(path: Path, *, n_times: int, sfreq: float) -> Annotations:
     beside = [file for file in (path.with_suffix(".atr"), path.with_suffix(".ATR")) if file.is_file()]
     if not beside:
         raise RecordingError("its annotations (.atr) are missing, and they bear the labels; put them beside it")
+    # Annotations count frames, of which each may hold several samples of a channel.
+    frames = _header(path).sfreq
+    per_frame = max(1, round(sfreq / frames))
     with beside[0].open("rb") as file:
-        return parse_annotations(file.read(LARGEST_ANNOTATIONS), n_times=n_times, sfreq=sfreq)
+        found = parse_annotations(file.read(LARGEST_ANNOTATIONS), n_times=n_times // per_frame, sfreq=frames)
+    if per_frame == 1:
+        return found
+    rhythms = tuple(replace(one, start=one.start * per_frame) for one in found.rhythms)
+    return Annotations(found.samples * per_frame, found.symbols, rhythms)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -17,6 +17,7 @@ from fedsynth.recordings.readers.edf_header import (
     parse_header,
 )
 from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
+from fedsynth.recordings.recording import Gap
 
 CANARY = "Canarywolf"
 WIDTHS = {
@@ -231,24 +232,77 @@ def test_a_discontinuous_file_without_a_gap_is_continuous(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("onsets", "fragment"),
     [
-        pytest.param(("+0", "+1", "+32"), "a gap after data record 2 of 3", id="gap"),
-        pytest.param(("+0", "+0.5"), "a gap after data record 1 of 2", id="overlap"),
-        pytest.param(("+0", "+1.005"), "a gap after data record 1 of 2", id="gap of a sample"),
+        pytest.param(("+0", "+0.5"), "data record 2 of 2 begins before the one before it ends", id="overlap"),
+        pytest.param(("+0", "+9", "+3"), "data record 3 of 3 begins before", id="backwards after a gap"),
         pytest.param(("+0", CANARY), "data record 2 of 2 has no time stamp", id="no time stamp"),
     ],
 )
-def test_a_discontinuous_file_with_a_gap_is_refused(tmp_path: Path, onsets: tuple[str, ...], fragment: str) -> None:
+def test_a_discontinuous_file_without_a_sure_order_is_refused(
+    tmp_path: Path, onsets: tuple[str, ...], fragment: str
+) -> None:
     with pytest.raises(RecordingError, match=fragment):
         read_whole(tmp_path, stamped(*onsets))
+
+
+@pytest.mark.parametrize(
+    ("onsets", "gaps"),
+    [
+        pytest.param(("+0", "+1", "+32"), [Gap(256, 30 * 128)], id="half a minute"),
+        pytest.param(("+0", "+1.005"), [Gap(128, 1)], id="a sample"),
+        pytest.param(
+            ("+7.5", "+8.5", "+10", "+11", "+13"), [Gap(256, 64), Gap(512, 128)], id="two, and a late start"
+        ),
+        pytest.param(("+0", "+1.0038", "+2.0077"), [], id="less than half a sample"),
+    ],
+)
+def test_gaps_of_a_discontinuous_file_come_from_its_time_stamps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onsets: tuple[str, ...], gaps: list[Gap]
+) -> None:
+    for size in (1 << 20, 300):
+        monkeypatch.setattr("fedsynth.recordings.readers.edf.PIECE_BYTES", size)
+        found = read_whole(tmp_path, stamped(*onsets))
+
+        assert found.signal.shape == (1, 128 * len(onsets))
+        assert list(found.gaps) == gaps
+        assert found.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("onsets", "gaps"),
+    [
+        pytest.param(("+0", "+32"), [Gap(128, 31 * 128)], id="a jump"),
+        pytest.param(("+0", "+1.4", "+2.6"), [], id="rounded"),
+        pytest.param(("+0", "+0", "+0", "+0"), [], id="all the same"),
+        pytest.param(("+0", "x", "+2", "x", "+4"), [], id="some are missing"),
+        pytest.param(("+0", "+1", "+0", "+3"), [], id="one goes back"),
+    ],
+)
+def test_a_file_that_calls_itself_continuous_has_gaps_only_where_its_time_stamps_jump(
+    tmp_path: Path, onsets: tuple[str, ...], gaps: list[Gap]
+) -> None:
+    found = read_whole(tmp_path, stamped(*onsets, reserved="EDF+C"))
+
+    assert list(found.gaps) == gaps
+    assert len(found.remarks) == len(gaps)
+
+
+def test_annotations_are_counted_at_the_rate_of_the_file(tmp_path: Path) -> None:
+    body = (
+        bytes(256)
+        + b"+0\x14\x14\0".ljust(32, b"\0")
+        + bytes(256)
+        + b"+1\x14\x14\0+9000\x14a\x14\0".ljust(32, b"\0")
+    )
+    whole = edf(C3, NOTES | {"n": "16"}, reserved="EDF+C", seconds="1.00008")
+
+    [mark] = read_whole(tmp_path, whole[: -len(body)] + body).marks
+
+    assert mark.start == round(9000 * 128 / 1.00008) != 9000 * 128
 
 
 def test_a_discontinuous_file_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no time stamp"):
         read_whole(tmp_path, edf(C3, reserved="EDF+D"))
-
-
-def test_time_stamps_of_a_continuous_file_are_not_asked_for(tmp_path: Path) -> None:
-    assert read_whole(tmp_path, stamped("+0", "+32", reserved="EDF+C")).signal.shape == (1, 256)
 
 
 def test_annotations_stand_where_their_onset_says_counted_from_the_first_sample(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
 from fedsynth.recordings.readers.seizure_lists import chb_mit_marks, seizeit_marks, siena_marks
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.readers.text import read_text
-from fedsynth.recordings.recording import DOUBTFUL
+from fedsynth.recordings.recording import DOUBTFUL, Gap
 from fedsynth.recordings.windows import windows_of
 from fedsynth.study import Study, load_study
 
@@ -34,7 +34,6 @@ REFUSED = {
     "damaged/physical_min_eq_max.edf": (b"3Hz +5/-5 V", "physical minimum and maximum"),
     "damaged/nrecords_overstated.edf": (None, "is truncated"),
     "damaged/record_duration_zero.edf": (None, "duration of a data record is 0 seconds"),
-    "damaged/edfplus_D_gap30s.edf": (b"Fp1", "gap after data record 349 of 698"),
     "damaged/empty.edf": (None, "is empty"),
     "damaged/not_edf.edf": (None, "not an EDF or BDF file"),
     "wfdb/test_edfann.edf": (None, "is missing: none of the file's 1 signals"),
@@ -93,6 +92,17 @@ def test_a_sample_of_the_format_is_read_as_edfio_reads_it_or_refused_for_the_rig
             np.testing.assert_allclose(ours.signal[0], scale * same[0].data, rtol=2e-6, atol=1e-3 * scale)
             compared += 1
     assert compared or theirs is None or cause or name in ("mne/duplicate_channel_labels.edf",)
+
+
+def test_the_gap_of_a_discontinuous_sample_is_where_its_time_stamps_say() -> None:
+    path = MALFORMED / "damaged" / "edfplus_D_gap30s.edf"
+    header = parse_header(path.read_bytes()[:LONGEST_HEADER], file_size=path.stat().st_size)
+    [signal] = [one for one in header.signals if one.label == "Fp1"]
+
+    found = read(path, "Fp1", header.rate(signal))
+
+    assert found.signal.shape == (1, 698 * signal.samples_per_record)
+    assert found.gaps == (Gap(349 * signal.samples_per_record, round(30 * header.rate(signal))),)
 
 
 @pytest.mark.parametrize(

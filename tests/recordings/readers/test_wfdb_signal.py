@@ -21,6 +21,7 @@ from fedsynth.recordings.readers.wfdb_signal import (
     samples_per_signal,
 )
 from fedsynth.recordings.readers.wfdb_signal import microvolts as scaled
+from fedsynth.recordings.recording import Gap
 
 
 def microvolts(
@@ -269,7 +270,7 @@ def test_signals_of_several_rates_in_one_file_agree_with_wfdb(tmp_path: Path) ->
     np.testing.assert_allclose(ours.signal[0], 1000 * theirs[1], rtol=1e-6)
 
 
-def test_segments_are_joined_as_wfdb_joins_them_and_a_gap_is_refused(
+def test_segments_are_joined_as_wfdb_joins_them_and_a_gap_is_kept(
     tmp_path: Path, put_record: Callable[..., Path]
 ) -> None:
     wfdb = pytest.importorskip("wfdb")
@@ -286,8 +287,11 @@ def test_segments_are_joined_as_wfdb_joins_them_and_a_gap_is_refused(
         ours.signal.T, 1000 * wfdb.rdrecord(str(tmp_path / "r")).p_signal[:, ::-1], rtol=1e-6
     )
     (tmp_path / "r.hea").write_text("r/3 2 250 300\nr_1 100\n~ 50\nr_2 150\n")
-    with pytest.raises(RecordingError, match="segment 2 of 3 is a gap"):
-        one(tmp_path / "r.hea", "I")
+    gapped = one(tmp_path / "r.hea", "II", "I")
+    np.testing.assert_array_equal(gapped.signal, ours.signal)
+    assert gapped.gaps == (Gap(100, 50),)
+    (tmp_path / "r.hea").write_text("r/4 2 250 330\n~ 50\nr_1 100\nr_2 150\n~ 30\n")
+    assert one(tmp_path / "r.hea", "I").gaps == (Gap(0, 50), Gap(250, 30))
     (tmp_path / "r.hea").write_text("r/2 2 250 250\nr_1 100\nr_3 150\n")
     with pytest.raises(RecordingError, match="a segment that its header names is missing"):
         one(tmp_path / "r.hea", "I")
