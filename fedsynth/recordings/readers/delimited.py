@@ -8,7 +8,6 @@ word, since no cell says it. A .npz file holds `signal`, shape (channel, time), 
 
 import json
 import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.readers.arrays import read_arrays
 from fedsynth.recordings.readers.parquet import parquet_columns
 from fedsynth.recordings.readers.samples import Notes, Piece, Request, whole
 from fedsynth.recordings.readers.tracks import Track, check_rate, choose_tracks
@@ -67,13 +67,7 @@ def read_npz(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     Raises:
         As `read_delimited`.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in ("signal", "channels", "sfreq", "unit") if name in file.files}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RecordingError(
-            f"it is no .npz file of plain arrays ({type(error).__name__}); save it again"
-        ) from None
+    held = read_arrays(path, ("signal", "channels", "sfreq", "unit"))
     signal = held.get("signal")
     if signal is None or signal.ndim != 2 or signal.dtype.kind not in "iuf":
         raise RecordingError("it holds no array `signal` of numbers, shape (channel, time); save it again")
