@@ -32,7 +32,8 @@ def fingerprints(values: NDArray[np.generic]) -> tuple[str, ...]:
 
     Args:
         values: shape (time,). Whole numbers are compared exactly, up to a common factor; other numbers after
-            division by their smallest step, so that neither a gain nor an offset matters. nan stands for no sample.
+            division by their smallest step, so that neither a gain, of whatever sign, nor an offset matters. nan
+            stands for no sample.
 
     >>> wave = np.random.default_rng(1).integers(-99, 99, 4000)
     >>> found = fingerprints(wave)
@@ -46,14 +47,15 @@ def fingerprints(values: NDArray[np.generic]) -> tuple[str, ...]:
     steps = _steps(values)
     if len(steps) < RUN:
         return ()
-    hashes = _rolling(steps)
+    hashes = _rolling(np.abs(steps))
     count = min(_CANDIDATES, len(hashes))
     nearest = np.argpartition(hashes, count - 1)[:count]
     found: list[str] = []
     for start in nearest[np.lexsort((nearest, hashes[nearest]))]:
         run = steps[start : start + RUN]
         if len(np.unique(run[run != 0])) >= LEAST_DIFFERENT:
-            digest = hashlib.sha256(run.astype("<i8").tobytes()).hexdigest()
+            upright = run * np.sign(run[np.flatnonzero(run)[0]])
+            digest = hashlib.sha256(upright.astype("<i8").tobytes()).hexdigest()
             if digest not in found:
                 found.append(digest)
         if len(found) == KEPT:

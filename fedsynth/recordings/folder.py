@@ -120,8 +120,7 @@ def check_beside(path: Path, *, root: Path | None) -> None:
         )
     if not path.is_file():
         raise RecordingError("the signal file that its header names is missing beside it; copy it there")
-    inside = root is None or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-    if path.is_symlink() and not inside and not _in_annex(path):
+    if leads_out(path, root=root):
         raise RecordingError(
             "a file that its header names is a link out of the site's folder; say --follow-links, or copy it there"
         )
@@ -130,6 +129,13 @@ def check_beside(path: Path, *, root: Path | None) -> None:
             "a file that its header names only points to content that is not on this machine (git-annex, DataLad, "
             "Git LFS); get the content"
         )
+
+
+def leads_out(path: Path, *, root: Path | None) -> bool:
+    """Tell whether a file is a link out of the folder `root` and its annex; never where that is None."""
+    if root is None or not path.is_symlink():
+        return False
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)) and not _in_annex(path)
 
 
 def is_pointer(path: Path) -> bool:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedsynth.errors import RecordingError
 from fedsynth.recording_plan import Page, RecordingFormat
+from fedsynth.recordings.folder import leads_out
 from fedsynth.recordings.units import Unit
 
 PAGE = "recordings.toml"
@@ -109,8 +110,10 @@ def presets() -> tuple[str, ...]:
     )
 
 
-def layout_for(folder: Path, *, site: str, preset: str | None) -> Layout | None:
+def layout_for(folder: Path, *, site: str, preset: str | None, root: Path | None = None) -> Layout | None:
     """Return the page of a site's folder, or else the one that the study names; None where neither is.
+
+    The page may not be a link out of `root`, where one is given.
 
     Raises:
         RecordingError: a page that is not as it should be, or a preset that is not shipped.
@@ -118,6 +121,11 @@ def layout_for(folder: Path, *, site: str, preset: str | None) -> Layout | None:
     path = folder / PAGE
     if not path.is_file():
         return None if preset is None else _page(_shipped(preset, site), site)
+    if leads_out(path, root=root):
+        raise RecordingError(
+            f"site {site!r}: {PAGE} is a link out of the site's folder; say --follow-links, or copy it there. "
+            "Nothing was written"
+        )
     try:
         body = tomllib.loads(path.read_bytes()[:LARGEST_PAGE].decode("utf-8"))
     except (OSError, ValueError) as error:

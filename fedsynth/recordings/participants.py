@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.folder import leads_out
 from fedsynth.study import LabelPlan, Study
 
 PARTICIPANTS, RECORDINGS = "participants.tsv", "recordings.tsv"
@@ -62,7 +63,7 @@ class Participants:
 
 
 def read_participants(
-    folder: Path, files: list[Path], *, site: str, study: Study, stem_is_subject: bool
+    folder: Path, files: list[Path], *, site: str, study: Study, stem_is_subject: bool, root: Path | None
 ) -> Participants:
     """Read the table that the study's labels ask for, if any.
 
@@ -75,12 +76,19 @@ def read_participants(
         site: its name, for messages.
         study: says where labels stand.
         stem_is_subject: whether a file's name without its suffix names the person.
+        root: the folder that links may not lead out of; None where they may.
 
     Raises:
-        RecordingError: no such table, a column that is missing or there twice, a ragged row, a participant with
-            two labels, a recording with two rows, or two files of one name where a table tells files by name.
+        RecordingError: no such table, a link, a column that is missing or there twice, a ragged row, a participant
+            with two labels, a recording with two rows, or two files of one name where a table tells files by name.
     """
     plan = study.labels
+    for name in (PARTICIPANTS, RECORDINGS):
+        if leads_out(folder / name, root=root):
+            raise RecordingError(
+                f"site {site!r}: {name} is a link out of the site's folder; say --follow-links, or copy it there. "
+                "Nothing was written"
+            )
     if plan.source == "file name":
         return Participants(plan, stem_is_subject, {})
     if plan.source == "participants.tsv":

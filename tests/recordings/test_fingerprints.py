@@ -19,6 +19,7 @@ def brain(seed: int, n_times: int = 4000) -> np.ndarray:
 SAVED: dict[str, object] = {
     "as it was": lambda x: x,
     "in 24 bits": lambda x: x.astype(np.int32) << 8,
+    "with a negative gain": lambda x: -x,
     "with another zero": lambda x: x.astype(np.int32) + 32768,
     "in microvolts": lambda x: x * (20 / 39) + 4200.0,
     "in volts": lambda x: x * (1e-6 * 20 / 39),

@@ -1,7 +1,8 @@
-"""Arrays of a .npz file: from a ZIP archive to plain arrays, each held against its size before any memory is taken."""
+"""Arrays of a .npz file: from a ZIP archive to plain arrays, each held against its size before memory is taken."""
 
 import io
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -15,6 +16,10 @@ from fedsynth.errors import RecordingError
 
 LARGEST_ARRAY = 1 << 28  # bytes
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+_BROKEN: tuple[type[Exception], ...] = (ValueError, KeyError, EOFError, SyntaxError, RuntimeError)
+_BROKEN += (OverflowError, TypeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+"""What zipfile and numpy.lib.format raise for archives and headers that are damaged."""
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -30,10 +35,10 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             with zipfile.ZipFile(file) as archive:
                 held = set(archive.namelist())
                 return {name: _array(archive, f"{name}.npy") for name in names if f"{name}.npy" in held}
-        except (ValueError, KeyError, EOFError, SyntaxError, NotImplementedError, RuntimeError, struct.error) as error:
-            raise _refusal(error) from None
-        except (zipfile.BadZipFile, zlib.error, UnicodeError, OverflowError, TypeError) as error:
-            raise _refusal(error) from None
+        except _BROKEN as error:
+            raise RecordingError(
+                f"it is no .npz file of plain arrays ({type(error).__name__}); save it again"
+            ) from None
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -41,8 +46,8 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         data = member.read(LARGEST_ARRAY + 1)
     if len(data) > LARGEST_ARRAY:
         raise RecordingError(
-            f"an array is larger than {LARGEST_ARRAY >> 20} MiB, and a .npz file is read at once; save it as EDF, or "
-            "in parts"
+            f"an array is larger than {LARGEST_ARRAY >> 20} MiB, and a .npz file is read at once; save it as EDF, "
+            "or in parts"
         )
     body = io.BytesIO(data)
     version = np.lib.format.read_magic(body)
@@ -56,7 +61,3 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError
     flat = np.frombuffer(data, dtype=kind, offset=body.tell())
     return flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _refusal(error: Exception) -> RecordingError:
-    return RecordingError(f"it is no .npz file of plain arrays ({type(error).__name__}); save it again")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.readers.arrays import read_arrays
 from fedsynth.recordings.readers.parquet import parquet_columns
 from fedsynth.recordings.readers.samples import Notes, Piece, Request, whole
@@ -105,7 +106,7 @@ def parse_table(data: bytes) -> tuple[list[str] | None, NDArray[np.float64]]:
            [3. , 4. ]]))
     """
     try:
-        lines = [line for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in lines_of(data.decode("utf-8-sig")) if line.strip()]
     except UnicodeDecodeError:
         raise RecordingError("it is not text in UTF-8; export it again") from None
     if not lines or b"\0" in data:
@@ -132,7 +133,11 @@ def _given(
     path: Path, request: Request, notes: Notes, names: list[str], values: NDArray[Any], said: dict[str, Any]
 ) -> Iterator[Piece]:
     """Give a table as one piece, after its rate and unit were found and checked."""
-    said = said | _sidecar(path, request)
+    beside = _sidecar(path, request)
+    for key in said.keys() & beside.keys():
+        if said[key] != beside[key]:
+            raise RecordingError(f"it and its sidecar (.json) give another {key}; correct the wrong one")
+    said = said | beside
     if "sfreq" in said:
         check_rate(float(said["sfreq"]), request)
     unit = request.unit or said.get("unit")
@@ -154,7 +159,7 @@ def _sidecar(path: Path, request: Request) -> dict[str, Any]:
     check_beside(beside, root=request.root)
     try:
         body = json.loads(beside.read_bytes()[:LARGEST_SIDECAR])
-    except (ValueError, OSError):
+    except (ValueError, RecursionError):
         raise RecordingError("its sidecar (.json) cannot be read as JSON; write it again") from None
     if not isinstance(body, dict):
         raise RecordingError("its sidecar (.json) is not a table of keys; write it again")

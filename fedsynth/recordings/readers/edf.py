@@ -50,6 +50,8 @@ def read_edf(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
         )
         notes.remarks += header.remarks
         file.seek(header.n_bytes)
+        signals = [header.signals[index] for index in chosen]
+        notes.units = {one.label.strip(): request.unit or one.voltage or "uV" for one in signals}
         notes.sfreq = header.rate(header.signals[chosen[0]])
         clock = _Clock(header, header.signals[chosen[0]], notes)
         at_once = max(1, PIECE_BYTES // header.record_bytes)

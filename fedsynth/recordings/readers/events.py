@@ -1,4 +1,4 @@
-"""BIDS tables beside a recording: its events to marks, and channels that are bad (Brain Imaging Data Structure)."""
+"""BIDS events beside a recording, to marks (Brain Imaging Data Structure)."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.recording import Mark
 
 LARGEST_TABLE = 1 << 26  # bytes
@@ -39,7 +40,7 @@ def bids_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark] | N
         text = table.read_bytes()[:LARGEST_TABLE].decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RecordingError("its events.tsv is not UTF-8 text; save it again") from None
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    rows = [line.split("\t") for line in lines_of(text) if line.strip()]
     heads = [cell.strip() for cell in rows[0]] if rows else []
     named = next((name for name in _NAMES if name in heads), None)
     if named is None or "onset" not in heads:
@@ -54,29 +55,6 @@ def bids_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark] | N
             raise RecordingError(f"row {number} of its events.tsv has no usable onset or duration; correct it")
         marks.append(Mark(round(onset * sfreq), round((seconds or 0.0) * sfreq), cells[named]))
     return sorted(marks, key=lambda mark: mark.start)
-
-
-def bad_channels(path: Path, *, root: Path | None) -> frozenset[str]:
-    """Return the labels that the `_channels.tsv` beside a recording calls bad; none where there is no such table.
-
-    Raises:
-        RecordingError: a table that is not UTF-8 text, or a ragged row.
-    """
-    table = events_file(path).with_name(events_file(path).name.replace("_events.tsv", "_channels.tsv"))
-    if not (table.exists() or table.is_symlink()):
-        return frozenset()
-    check_beside(table, root=root)
-    try:
-        text = table.read_bytes()[:LARGEST_TABLE].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RecordingError("its channels.tsv is not UTF-8 text; save it again") from None
-    rows = [[cell.strip() for cell in line.split("\t")] for line in text.splitlines() if line.strip()]
-    if not rows or not {"name", "status"} <= set(rows[0]):
-        return frozenset()
-    if any(len(row) != len(rows[0]) for row in rows):
-        raise RecordingError("a row of its channels.tsv has too few or too many cells; correct it")
-    name, status = rows[0].index("name"), rows[0].index("status")
-    return frozenset(row[name] for row in rows[1:] if row[status].lower() == "bad")
 
 
 def _seconds(cell: str) -> float | None:

@@ -37,7 +37,7 @@ def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) ->
         case "seizeit":
             return seizeit_marks(path, sfreq=sfreq, root=root)
         case "atr":
-            return read_rhythms(path, n_times=n_times, sfreq=request.sfreq)
+            return read_rhythms(path, n_times=n_times, sfreq=request.sfreq, root=root)
         case "none":
             return []
         case "file" | "events.tsv":
@@ -47,5 +47,5 @@ def marks_of(path: Path, samples: Samples, *, where: Marks, request: Request) ->
             if where == "events.tsv":
                 raise RecordingError("its events.tsv is missing, and it bears the labels; put it beside it")
             if path.suffix.lower() == ".hea":
-                return read_rhythms(path, n_times=n_times, sfreq=request.sfreq)
+                return read_rhythms(path, n_times=n_times, sfreq=request.sfreq, root=root)
             return list(samples.marks)

@@ -4,6 +4,7 @@ Of what MNE-Python reads, the names of channels, the rate, the samples and the a
 the date and every free text stay behind.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,13 @@ from fedsynth.extras import explained
 from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
 from fedsynth.recordings.readers.tracks import Track, check_rate, choose_tracks
-from fedsynth.recordings.recording import Mark
+from fedsynth.recordings.recording import Gap, Mark
 from fedsynth.recordings.units import MICROVOLTS, VOLTS
 
 PIECE_SAMPLES = 1 << 20  # in all channels together
 _FIFF_UNIT_V = 107
+_BOUNDARY = re.compile(r"(?i)^(bad |edge )?boundary$")
+"""Where EEGLAB and MNE-Python joined two stretches that did not follow one another."""
 
 
 def looks_like_fif(path: Path, head: bytes) -> bool:
@@ -67,11 +70,16 @@ def _read(path: Path, request: Request, notes: Notes, *, kind: str) -> Iterator[
     tracks = [Track(str(one["ch_name"]), _unit(one)) for one in raw.info["chs"]]
     chosen = choose_tracks(tracks, request)
     sfreq, first = float(raw.info["sfreq"]), float(raw.first_time)
+    notes.sfreq = sfreq
     for each in raw.annotations:
-        onset = float(each["onset"]) - first
-        notes.marks.append(
-            Mark(round(onset * sfreq), round(float(each["duration"]) * sfreq), str(each["description"]))
-        )
+        start, text = round((float(each["onset"]) - first) * sfreq), str(each["description"])
+        if _BOUNDARY.search(text):
+            # What was cut out is gone from the samples and from the times of all annotations.
+            if 0 < start < int(raw.n_times):
+                notes.gaps.append(Gap(start, 0))
+            continue
+        notes.marks.append(Mark(start, round(float(each["duration"]) * sfreq), text))
+    notes.gaps.sort(key=lambda gap: gap.start)
     voltages = [index for index, track in enumerate(tracks) if index not in chosen and track.unit in VOLTS]
     rows = [*chosen, *voltages]
     # The numbers are volts by MNE's word; another word of the site's is about the numbers in the file.
@@ -110,4 +118,5 @@ def _refusal(error: Exception) -> RecordingError:
 
 
 def _unit(channel: Any) -> bytes:
-    return b"V" if int(channel["unit"]) == _FIFF_UNIT_V else b"another"
+    plain = int(channel["unit"]) == _FIFF_UNIT_V and int(channel.get("unit_mul", 0)) == 0
+    return b"V" if plain else b"another"

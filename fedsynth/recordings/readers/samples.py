@@ -60,13 +60,15 @@ class Notes:
     """What a reader notes while it reads; complete once the last piece was given.
 
     `remarks` say what was put right, `content` takes in all the data. `marks` are the annotations, which count
-    samples from the first, with those that are missing in `gaps`. `sfreq` is the rate that the file gives, in Hz.
+    samples from the first, with those that are missing in `gaps`. `sfreq` is the rate that the file gives, in Hz,
+    and `units` those of the channels that are read, by their labels, as the file or the site says.
     """
 
     remarks: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     sfreq: float | None = None
+    units: dict[str, Unit] = field(default_factory=dict)
     content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.recording import DOUBTFUL, Mark
 
 SEIZURE = "seizure"
@@ -78,7 +79,7 @@ def seizeit_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark]:
     """
     text = _beside(path, f"{path.stem}_a*.tsv", root)
     marks: list[Mark] = []
-    for line in text.splitlines():
+    for line in lines_of(text):
         cells = line.split("\t")
         if line.startswith("#") or len(cells) < 2 or not line.strip():
             continue
@@ -105,7 +106,13 @@ def _beside(path: Path, pattern: str, root: Path | None) -> str:
     if len(found) != 1:
         raise RecordingError(f"{len(found)} lists of seizures lie beside it, and one is needed; put it there")
     check_beside(found[0], root=root)
-    return found[0].read_bytes()[:LARGEST_LIST].decode("utf-8", errors="replace").replace("\r\n", "\n")
+    return (
+        found[0]
+        .read_bytes()[:LARGEST_LIST]
+        .decode("utf-8", errors="replace")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
 
 
 def _clock(block: str, key: str) -> int | None:

@@ -22,11 +22,11 @@ from fedsynth.recordings.layout import Layout, layout_for
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.participants import Entry, Participants, name_of, read_participants
 from fedsynth.recordings.people import copies
-from fedsynth.recordings.readers.events import bad_channels
 from fedsynth.recordings.readers.faults import Faults
 from fedsynth.recordings.readers.marks import marks_of
 from fedsynth.recordings.readers.registry import Reader, reader_of
 from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
+from fedsynth.recordings.readers.sidecars import OTHER_UNIT, check_sidecar, read_sidecar
 from fedsynth.recordings.readers.tracks import check_rate
 from fedsynth.recordings.readers.wfdb import read_beats
 from fedsynth.recordings.recording import Beats, Recording, Stretch
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 BY_TABLE = ("file name", "participants.tsv", "recordings.tsv")
 """Sources of labels that tell whose a recording is by themselves."""
 BY_MARKS = ("intervals", "events")
+OUTSIDE = "annotations before they begin or after they end, which label nothing"
 _UNIT_BY_WORD = "their unit by the site's word ({unit}), whatever they say themselves"
 
 
@@ -82,7 +83,9 @@ def read_site(
         RecordingError: everything that is not as the study says; the message names no one.
     """
     options = options or SiteOptions()
-    named = layout_for(folder, site=site, preset=study.recordings.preset)
+    named = layout_for(
+        folder, site=site, preset=study.recordings.preset, root=None if options.follow_links else folder
+    )
     layout = named or Layout()
     follow = options.follow_links or layout.follow_links
     form = layout.format or study.signal.format
@@ -166,10 +169,14 @@ class _Reading:
                 return None
             label = name
         try:
-            self._check_status(place.path)
+            sidecar = read_sidecar(place.path, root=self.request.root)
+            self._check_status(sidecar.bad)
             notes = Notes()
             samples = gather(self.reader.read(place.path, replace(self.request, part=place.part), notes), notes)
-            beats, stretches = self._labelled(place.path, entry, samples, faults)
+            check_sidecar(sidecar, sfreq=notes.sfreq or self.request.sfreq)
+            if any(notes.units.get(label, unit) != unit for label, unit in sidecar.units.items()):
+                notes.remarks.append(OTHER_UNIT)
+            beats, stretches = self._labelled(place.path, entry, samples, notes, faults)
         except OSError as error:
             raise RecordingError(f"it cannot be opened and read ({type(error).__name__}); check the file") from None
         empty = (beats is not None and len(beats.samples) == 0) or stretches == ()
@@ -189,11 +196,11 @@ class _Reading:
         )
         up, down = plan.resampling
         check_recording(recording, n_times=(study.windows.n_times - 1) * down // up + 1, modality=plan.modality)
-        return recording, samples.remarks
+        return recording, tuple(notes.remarks)
 
-    def _check_status(self, path: Path) -> None:
-        """Hold the study's channels against a channels.tsv beside the recording: a bad one counts as missing."""
-        bad = {canonical_channel(self.request.name_of(x)) for x in bad_channels(path, root=self.request.root)}
+    def _check_status(self, labels: frozenset[str]) -> None:
+        """Hold the study's channels against those that a channels.tsv calls bad: such a one counts as missing."""
+        bad = {canonical_channel(self.request.name_of(label)) for label in labels}
         for channel in self.request.channels:
             if canonical_channel(channel) in bad:
                 raise MissingChannelError(
@@ -202,7 +209,7 @@ class _Reading:
                 )
 
     def _labelled(
-        self, path: Path, entry: Entry, samples: Samples, faults: Faults
+        self, path: Path, entry: Entry, samples: Samples, notes: Notes, faults: Faults
     ) -> tuple[Beats | None, tuple[Stretch, ...] | None]:
         """Return the beats, events or stretches that bear a recording's labels, where it has none itself."""
         plan, gaps, sfreq = self.study.labels, samples.gaps, samples.sfreq or self.request.sfreq
@@ -210,10 +217,12 @@ class _Reading:
         if entry.label is not None:
             return None, None
         if plan.source == "beats":
-            beats = read_beats(path, plan, n_times=n_times, sfreq=self.request.sfreq)
+            beats = read_beats(path, plan, n_times=n_times, sfreq=self.request.sfreq, root=self.request.root)
             return stored_beats(beats, n_times=stored, gaps=gaps), None
         marks = marks_of(path, samples, where=self.layout.marks, request=self.request)
         faults.labels += [Entry(entry.subject, mark.text) for mark in marks]
+        if any(mark.start >= n_times or mark.start + (mark.n_times or 0) < 0 for mark in marks):
+            notes.remarks.append(OUTSIDE)
         if plan.source == "intervals":
             stretches = stretches_of(marks, plan, n_times=n_times, sfreq=sfreq)
             return None, stored_stretches(stretches, n_times=stored, gaps=gaps)
@@ -277,7 +286,9 @@ def _register(
     source = study.labels.source
     tells = layout is not None and (layout.person or layout.table or layout.label)
     if source in BY_TABLE or (source == "beats" and not tells):
-        return read_participants(folder, files, site=site, study=study, stem_is_subject=reader.stem_is_subject)
+        return read_participants(
+            folder, files, site=site, study=study, stem_is_subject=reader.stem_is_subject, root=root
+        )
     return register_of(
         folder,
         layout or Layout(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.folder import check_beside
+from fedsynth.recordings.folder import check_beside, leads_out
 from fedsynth.recordings.gate import MissingChannelError
 from fedsynth.recordings.participants import name_of
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
@@ -62,7 +62,10 @@ def _segments(path: Path, header: WfdbHeader, request: Request, notes: Notes) ->
         if name is None:
             missing += length
             continue
-        segment = _header(path.with_name(f"{name}.hea"))
+        beside = path.with_name(f"{name}.hea")
+        if leads_out(beside, root=request.root):
+            check_beside(beside, root=request.root)
+        segment = _header(beside)
         if length == 0 and number == 1:
             varies = True  # the layout of a record of variable layout, which holds no samples
             continue
@@ -131,7 +134,7 @@ def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Pi
     return Piece(signal, (*(steps[index] for index in chosen), *others))
 
 
-def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Beats:
+def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float, root: Path | None) -> Beats:
     """Read the beats of a record and name them as the study does.
 
     Args:
@@ -139,12 +142,13 @@ def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Be
         plan: names the labels of beats; a symbol that gives none is refused, or left out where it says so.
         n_times: samples of a channel of the recording, with those that are missing in gaps.
         sfreq: of the recording, in Hz.
+        root: the folder that links may not lead out of; None where they may.
 
     Raises:
         RecordingError: no annotations beside the header, or annotations that are damaged or of another recording.
         OSError: annotations that cannot be opened.
     """
-    found = _annotations(path, n_times=n_times, sfreq=sfreq)
+    found = _annotations(path, n_times=n_times, sfreq=sfreq, root=root)
     names = {symbol: name_of(symbol, plan) for symbol in set(found.symbols)}
     labels = [names[symbol] for symbol in found.symbols]
     keep = np.array([label is not None for label in labels], dtype=bool)
@@ -152,17 +156,19 @@ def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float) -> Be
     return Beats(found.samples[keep], np.array(numbers, dtype=np.int64))
 
 
-def read_rhythms(path: Path, *, n_times: int, sfreq: float) -> list[Mark]:
+def read_rhythms(path: Path, *, n_times: int, sfreq: float, root: Path | None) -> list[Mark]:
     """Read the rhythms of a record, each of which lasts until the next.
 
     Raises:
         As `read_beats`.
     """
-    return list(_annotations(path, n_times=n_times, sfreq=sfreq).rhythms)
+    return list(_annotations(path, n_times=n_times, sfreq=sfreq, root=root).rhythms)
 
 
-def _annotations(path: Path, *, n_times: int, sfreq: float) -> Annotations:
+def _annotations(path: Path, *, n_times: int, sfreq: float, root: Path | None) -> Annotations:
     beside = [file for file in (path.with_suffix(".atr"), path.with_suffix(".ATR")) if file.is_file()]
+    if beside:
+        check_beside(beside[0], root=root)
     if not beside:
         raise RecordingError("its annotations (.atr) are missing, and they bear the labels; put them beside it")
     # Annotations count frames, of which each may hold several samples of a channel.

@@ -1,7 +1,7 @@
-"""Fuzz the readers: `python -m fuzzing --cases 1000000 --seed 1 --part 1/8 [--only edf,bdf]`, from tests/recordings.
+"""Fuzz the readers: `python -m fuzzing --cases 1000000 --seed 1 --part 1/8 [--only edf,bdf]`.
 
-A case is a seed's files with a few mutations, and is the same again for the same seed and number. Faults are written as
-folders below `--keep`, to be made into tests.
+It begins in tests/recordings. A case is a seed's files with a few mutations, and is the same again for the same
+seed and number. Faults are written as folders below `--keep`, to be made into tests.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fuzzing.attempt import Fault, attempt, limit_memory, study_of
+from fuzzing.attempt import FaultError, attempt, limit_memory, study_of
 from fuzzing.mutate import mutated
 from fuzzing.seeds import SEEDS
 
@@ -51,7 +51,7 @@ def main() -> int:
             try:
                 answer = attempt(site, study=studies[kind], folder=Path(folder) / "site")
                 answers[kind, "read" if answer == "read" else "refused"] += 1
-            except Fault as fault:
+            except FaultError as fault:
                 answers[kind, "FAULT"] += 1
                 cause = fault.__cause__
                 last = traceback.extract_tb(cause.__traceback__)[-1] if cause else None
@@ -65,7 +65,9 @@ def main() -> int:
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(data)
     total = sum(answers.values())
-    print(f"{total} cases in {time.monotonic() - began:.0f} s, {sum(faults.values())} faults of {len(faults)} kinds")
+    print(
+        f"{total} cases in {time.monotonic() - began:.0f} s, {sum(faults.values())} faults of {len(faults)} kinds"
+    )
     for kind in kinds:
         print(f"  {kind:14} " + ", ".join(f"{what} {answers[kind, what]}" for what in ("read", "refused", "FAULT")))
     for said, count in faults.most_common():

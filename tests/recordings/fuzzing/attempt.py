@@ -1,7 +1,7 @@
 """One attempt: a site is read as `rehearse` reads it, and is refused, or what comes out is right; nothing else.
 
-Nothing else means: no exception but ours, at most `SECONDS` and `BYTES`, no MemoryError as an answer, no canary in what
-is said, and samples that a second decoder, written for this purpose alone, gives too.
+Nothing else means: no exception but ours, at most `SECONDS` and `BYTES`, no MemoryError as an answer, no canary in
+what is said, and samples that a second decoder, written for this purpose alone, gives too.
 """
 
 import logging
@@ -22,7 +22,7 @@ from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.windows import windows_of
 from fedsynth.study import Study, parse_study
-from fuzzing.seeds import CANARY, SFREQ, Site
+from fuzzing.seeds import Site
 
 SECONDS = 5.0
 BYTES = 1 << 30
@@ -58,7 +58,7 @@ UNITS = {
 }  # fmt: skip
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """What an attempt must not do."""
 
 
@@ -80,7 +80,7 @@ def attempt(site: Site, *, study: Study, folder: Path) -> str:
     """Read a site; return "read", or the cause of its refusal.
 
     Raises:
-        Fault: anything that must not be.
+        FaultError: anything that must not be.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for name, data in site.items():
@@ -96,21 +96,21 @@ def attempt(site: Site, *, study: Study, folder: Path) -> str:
             said.append(str(error))
             answer = str(error)
         except _Late:
-            raise Fault(f"it takes more than {SECONDS} s") from None
+            raise FaultError(f"it takes more than {SECONDS} s") from None
         except Exception as error:
             kind = "another refusal" if isinstance(error, FedsynthError) else "an exception"
-            raise Fault(f"{kind}: {type(error).__name__}: {error}") from error
+            raise FaultError(f"{kind}: {type(error).__name__}: {error}") from error
         else:
             answer = "read"
             for one in recordings:
                 _check(one, site, study)
             if not np.isfinite(windows.signal).all():
-                raise Fault("a window is not finite")
+                raise FaultError("a window is not finite")
     text = " ".join(said)
     if "wolf" in text.lower():
-        raise Fault("a message repeats what stands in a file")
+        raise FaultError("a message repeats what stands in a file")
     if "MemoryError" in text:
-        raise Fault("MemoryError is no answer")
+        raise FaultError("MemoryError is no answer")
     return answer
 
 
@@ -123,12 +123,12 @@ def limit_memory() -> None:
 def _check(recording: Recording, site: Site, study: Study) -> None:
     rows = recording.signal
     if rows.dtype != np.float32 or rows.shape[0] != len(study.signal.channels) or not np.isfinite(rows).all():
-        raise Fault("samples of another kind")
+        raise FaultError("samples of another kind")
     if recording.beats is None and recording.stretches is None and recording.label not in study.labels.names:
-        raise Fault("a label of its own")
+        raise FaultError("a label of its own")
     for one in recording.stretches or ():
         if not 0 <= one.start < one.stop <= rows.shape[1]:
-            raise Fault("a stretch outside the recording")
+            raise FaultError("a stretch outside the recording")
     names = [name for name in site if name.lower().endswith(tuple(_DECODERS))]
     if len(names) != 1:
         return
@@ -137,10 +137,10 @@ def _check(recording: Recording, site: Site, study: Study) -> None:
     if theirs is None:
         return
     if theirs.shape != rows.shape:
-        raise Fault(f"shape {rows.shape} instead of {theirs.shape}")
+        raise FaultError(f"shape {rows.shape} instead of {theirs.shape}")
     size = np.maximum(1.0, np.abs(theirs).max())
     if np.abs(theirs - rows).max() > 1e-5 * size:
-        raise Fault(f"samples differ by {np.abs(theirs - rows).max():g} uV")
+        raise FaultError(f"samples differ by {np.abs(theirs - rows).max():g} uV")
 
 
 def _decode_edf(site: Site, name: str, channels: tuple[str, ...]) -> np.ndarray:
@@ -158,7 +158,8 @@ def _decode_edf(site: Site, name: str, channels: tuple[str, ...]) -> np.ndarray:
     for channel in channels:
         [index] = [
             i for i, label in enumerate(columns[0])
-            if canonical_channel(label.decode("latin-1")) in (channel, f"ECG {channel}") and b"Annotations" not in label
+            if b"Annotations" not in label
+            and canonical_channel(label.decode("latin-1")) in (channel, f"ECG {channel}")
         ]  # fmt: skip
         octets = np.ascontiguousarray(records[:, width * sum(sizes[:index]) :][:, : width * sizes[index]])
         steps = np.array([
@@ -218,6 +219,3 @@ def _said() -> Iterator[list[str]]:
     finally:
         log.removeHandler(ear)
         log.propagate = propagate
-
-
-assert CANARY.lower().endswith("wolf") and SFREQ == 100

@@ -1,4 +1,4 @@
-"""Mutations of a site's files that know what is where: fields of headers, lines and cells of tables, arrays, lengths."""
+"""Mutations of a site's files that know what is where: fields of headers, lines and cells, arrays, lengths."""
 
 import io
 from collections.abc import Callable
@@ -9,14 +9,17 @@ from fuzzing.seeds import Site
 
 NUMBERS = (
     b"0", b"-0", b"1", b"-1", b"2", b"3", b"7", b"65535", b"65536", b"-32769", b"32768", b"2147483648", b"99999999",
-    b"-9999999", b"1e9", b"1e308", b"1e999", b"-1e30", b"1e-300", b"nan", b"NaN", b"inf", b"-inf", b"0.1", b"0,5", b"1_0",
-    b"0x10", b"1e", b"+", b"", b" ", b"..", b"\xb2", b"\xd9\xa3", b"100.00001", b"9" * 300, b"1.7e-45", b"00000100",
+    b"-9999999", b"1e9", b"1e308", b"1e999", b"-1e30", b"1e-300", b"nan", b"NaN", b"inf", b"-inf", b"0.1", b"0,5",
+    b"1_0", b"0x10", b"1e", b"+", b"", b" ", b"..", b"\xb2", b"\xd9\xa3", b"100.00001", b"9" * 300, b"1.7e-45",
+    b"00000100",
 )  # fmt: skip
 TEXTS = (
-    b"", b" ", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"uV", b"mV", b"V", b"nV", b"\xb5V", b"\xc2\xb5V", b"\xce\xbcV", b"kV",
-    b"MV", b"%", b"C3", b"C4", b"T1", b"../x", b"/etc/passwd", b"~", b"..", b".", b"a/b", b"\x85", b"\xe2\x80\xa8", b"\r",
-    b"\x1b[2J", b"%s%n", b"{}", b"\xf0\x9f\x98\x80", b"x" * 5000, b"T3", b"T7", b"EDF Annotations", b"EDF+D", b"EDF+C",
+    b"", b" ", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"uV", b"mV", b"V", b"nV", b"\xb5V", b"\xc2\xb5V", b"\xce\xbcV",
+    b"kV", b"MV", b"%", b"C3", b"C4", b"T1", b"../x", b"/etc/passwd", b"~", b"..", b".", b"a/b", b"\x85",
+    b"\xe2\x80\xa8", b"\r", b"\x1b[2J", b"%s%n", b"{}", b"\xf0\x9f\x98\x80", b"x" * 5000, b"T3", b"T7",
+    b"EDF Annotations", b"EDF+D", b"EDF+C", b"$b", b"n/a",
 )  # fmt: skip
+_NOTES = (b"\x14", b"\x15", b"\0", b"+", b"-", b"+99999", b"-5", b"+1e9", b"+0.5", b"+.", b"\x14\x14\0+2")
 _EDF_FIELDS = (8, 80, 80, 8, 8, 8, 44, 8, 8, 4)
 _EDF_COLUMNS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _TEXT = (".vhdr", ".vmrk", ".hea", ".json", ".tsv", ".toml", ".txt", ".csv")
@@ -84,7 +87,9 @@ def _edf(data: bytes, rng: Rng) -> bytes:
         field, which = int(rng.integers(len(_EDF_COLUMNS))), int(rng.integers(min(count, 8)))
         width = _EDF_COLUMNS[field]
         start = 256 + count * sum(_EDF_COLUMNS[:field]) + which * width
-    value = _pick(rng, NUMBERS if rng.random() < 0.6 else TEXTS)[:width].ljust(width, b" " if rng.random() < 0.7 else b"\0")
+    value = _pick(rng, NUMBERS if rng.random() < 0.6 else TEXTS)[:width].ljust(
+        width, b" " if rng.random() < 0.7 else b"\0"
+    )
     return data[:start] + value + data[start + width :]
 
 
@@ -94,7 +99,9 @@ def _notes(data: bytes, rng: Rng) -> bytes:
     if not places:
         return _bytes(data, rng)
     place = places[int(rng.integers(len(places)))]
-    value = _pick(rng, (b"\x14", b"\x15", b"\0", b"+", b"-", b"+99999", b"-5", b"+1e9", b"+0.5", b"+.", b"\x14\x14\0+2"))
+    value = _pick(
+        rng, (b"\x14", b"\x15", b"\0", b"+", b"-", b"+99999", b"-5", b"+1e9", b"+0.5", b"+.", b"\x14\x14\0+2")
+    )
     return data[:place] + value + data[place + len(value) :]
 
 
@@ -186,7 +193,9 @@ def _samples(data: bytes, rng: Rng) -> bytes:
     """Make a stretch of the body constant, a rail, or noise."""
     start, end = sorted(int(x) for x in rng.integers(min(len(data), 1280), len(data) + 1, size=2))
     kind = int(rng.integers(3))
-    middle = rng.bytes(end - start) if kind == 0 else (b"\xff\x7f" if kind == 1 else b"\0\0") * ((end - start + 1) // 2)
+    middle = (
+        rng.bytes(end - start) if kind == 0 else (b"\xff\x7f" if kind == 1 else b"\0\0") * ((end - start + 1) // 2)
+    )
     return data[:start] + middle[: end - start] + data[end:]
 
 
@@ -209,7 +218,15 @@ def _array(data: bytes, rng: Rng) -> bytes:
     ]  # fmt: skip
     if one.dtype.kind == "f":
         with np.errstate(all="ignore"):
-            options += [one * 1e6, one * 1e-6, one.astype("f2"), one.astype(">f4"), one.astype("u1"), one.T, one[:, :1]]
+            options += [
+                one * 1e6,
+                one * 1e-6,
+                one.astype("f2"),
+                one.astype(">f4"),
+                one.astype("u1"),
+                one.T,
+                one.reshape(-1)[:1],
+            ]
     value = options[int(rng.integers(len(options)))]
     if rng.random() < 0.15:
         del held[name]

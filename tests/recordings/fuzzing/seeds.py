@@ -111,7 +111,11 @@ def _brainvision() -> Site:
         "NumberOfChannels=3", f"SamplingInterval={1e6 / SFREQ:g}", "[Binary Infos]", "BinaryFormat=INT_16",
         "[Channel Infos]", "Ch1=C3,,0.5,µV", f"Ch2={CANARY},,0.5,µV", "Ch3=C4,,0.0005,mV", "[Comment]", CANARY,
     ]  # fmt: skip
-    marks = ["Brain Vision Data Exchange Marker File, Version 1.0", "[Marker Infos]", f"Mk1=New Segment,{CANARY},1,1,0"]
+    marks = [
+        "Brain Vision Data Exchange Marker File, Version 1.0",
+        "[Marker Infos]",
+        f"Mk1=New Segment,{CANARY},1,1,0",
+    ]
     marks += [f"Mk{i}=Comment,{text},{a + 1},{n},0" for i, (a, n, text) in enumerate(EVENTS, start=2)]
     return {
         "sub-a_eeg.vhdr": "\r\n".join(lines).encode(),
@@ -201,7 +205,11 @@ def _siena() -> Site:
         "Seizure start time: 10.00.01\nSeizure end time: 10.00.03\n"
     )
     page = 'marks = "siena"\n[labels]\n'.replace("[labels]\n", "") + "person = { path = '(PN[0-9]+)' }\n"
-    return {"PN00/PN00-1.edf": _edf(), "PN00/Seizures-list-PN00.txt": listed.encode(), "recordings.toml": page.encode()}
+    return {
+        "PN00/PN00-1.edf": _edf(),
+        "PN00/Seizures-list-PN00.txt": listed.encode(),
+        "recordings.toml": page.encode(),
+    }
 
 
 def _chb() -> Site:
@@ -210,7 +218,11 @@ def _chb() -> Site:
         "Seizure Start Time: 1 seconds\nSeizure End Time: 3 seconds\n"
     )
     page = "marks = \"chb-mit\"\nperson = { path = '(chb[0-9]+)' }\n"
-    return {"chb01/chb01_01.edf": _edf(), "chb01/chb01-summary.txt": listed.encode(), "recordings.toml": page.encode()}
+    return {
+        "chb01/chb01_01.edf": _edf(),
+        "chb01/chb01-summary.txt": listed.encode(),
+        "recordings.toml": page.encode(),
+    }
 
 
 def _bids() -> Site:
