@@ -44,7 +44,7 @@ from fedsynth.wire.last_word import LastWord
 from fedsynth.wire.order import Order
 from fedsynth.wire.update import Update
 
-_RUN = "blind spots"
+RUN = "blind spots"
 _LABELS = ("one", "other")
 _BARE = "anchor without coherence"
 
@@ -111,7 +111,7 @@ def trials(spot: BlindSpot, arms: list[str], given: argparse.Namespace, *, seed:
         with _without_coherence(arm):
             plan = plan_of(study_of(spot, arm, given))
             transport = Sites(plan, deal(train, spot, sites=given.sites))
-            generator = train_generator(plan, run=_RUN, transport=transport, roster=transport.roster)
+            generator = train_generator(plan, run=RUN, transport=transport, roster=transport.roster)
         drawn = generator.draw(per_label=given.per_label, seed=f"blind spots {seed}")
         synthetic = auroc(drawn.signal, drawn.labels, test.signal, test.labels)
         spent = time.monotonic() - began
@@ -150,7 +150,7 @@ class Sites:
             answer = work.run(self._windows[site], Allowance(step.mechanism))
             tensors = {"sum": answer.read()} if isinstance(answer, PrivateSum) else answer
             self._answered += 1
-            word = LastWord(_RUN, self._plan.digest, site, "0" * 64, self._answered, 0)
+            word = LastWord(RUN, self._plan.digest, site, "0" * 64, self._answered, 0)
             signature = word.sign(self._keys[site].private_bytes_raw())
             yield site, Update(tensors, word=word, signature=signature).to_bytes()
 
