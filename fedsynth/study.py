@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,8 @@ Train = Literal["adapters", "low-rank", "all"]
 """What of a family learns in rounds of gradients."""
 Start = Literal["prior", "scratch"]
 """Where layers begin that learn."""
+CHOICE = "CHOOSE: "
+"""What a value begins with that a draft leaves open, with the question that it asks."""
 _PLAIN_ROUNDS = 10
 _MANY_SITES = 4  # from which one is expected to work against the others
 _PEOPLE_PER_DELTA = 10  # delta is at most one tenth of one over the least number of people
@@ -297,7 +300,8 @@ def load_study(path: Path) -> Study:
     """Read a study file.
 
     Raises:
-        StudyError: unreadable, not TOML, an unknown key (the likely one is named), a wrong type or value.
+        StudyError: unreadable, not TOML, a choice that is left open, an unknown key (the likely one is named), a
+            wrong type or value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -316,10 +320,26 @@ def parse_study(text: str, *, source: str = "study") -> Study:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{source}: not valid TOML: {error}") from error
+    if choices := dict(_open_choices(raw)):
+        said = "; ".join(f"{key}: {question}" for key, question in choices.items())
+        many = "1 choice is" if len(choices) == 1 else f"{len(choices)} choices are"
+        raise StudyError(f"{source}: {many} left open. {said}. Answer in the file; nothing was opened")
     try:
         return Study.model_validate_json(json.dumps(raw, default=str, allow_nan=True))
     except ValidationError as error:
         raise StudyError(f"{source}: {_explain(error)}. Nothing was opened") from error
+
+
+def _open_choices(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the keys of a draft's open choices, and their questions."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _open_choices(item, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _open_choices(item, key)
+    elif isinstance(value, str) and value.startswith(CHOICE):
+        yield key, value.removeprefix(CHOICE)
 
 
 def _finite(value: Any) -> Any:

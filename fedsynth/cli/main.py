@@ -16,6 +16,7 @@ from fedsynth.cli import (
     check,
     federation,
     ingest,
+    init,
     provision,
     rehearse,
     release,
@@ -80,6 +81,7 @@ def _fedsynth(
 
 
 for _verb in (
+    init.init,
     check.check,
     rehearse.rehearse,
     release.release,

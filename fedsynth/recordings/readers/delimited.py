@@ -129,6 +129,28 @@ def parse_table(data: bytes) -> tuple[list[str] | None, NDArray[np.float64]]:
     return head if named else None, np.array(rows, dtype=np.float64)
 
 
+def names_of_table(path: Path) -> tuple[str, ...]:
+    """Return the names of channels in the first line of delimited text, none where it holds numbers.
+
+    Raises:
+        OSError: a file that cannot be opened.
+    """
+    with path.open("rb") as file:
+        first = file.readline(LARGEST_SIDECAR).decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    delimiter = next((one for one in _DELIMITERS if one is None or one in first), None)
+    head = tuple(cell.strip().strip('"') for cell in first.split(delimiter))
+    return head if any(_float(cell, delimiter in (";", "\t")) is None for cell in head) else ()
+
+
+def sidecar_of(path: Path) -> dict[str, Any]:
+    """Read `channels`, `sfreq` and `unit` of the .json file beside a table, as far as they are there.
+
+    Raises:
+        RecordingError: a sidecar that cannot be used.
+    """
+    return _sidecar(path, Request((), 1.0))
+
+
 def _given(
     path: Path, request: Request, notes: Notes, names: list[str], values: NDArray[Any], said: dict[str, Any]
 ) -> Iterator[Piece]:

@@ -64,6 +64,23 @@ def read_eeglab(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     return _read(path, request, notes, kind="eeglab")
 
 
+def mne_heading(path: Path, kind: str) -> tuple[float, tuple[str, ...], int]:
+    """Return the rate in Hz, the labels of channels in volts, and the number of samples, by the header alone.
+
+    Args:
+        path: of the file.
+        kind: "fif" or "eeglab".
+
+    Raises:
+        MissingPackageError: MNE-Python is not installed.
+        RecordingError: a file that cannot be read.
+        OSError: a file that cannot be opened.
+    """
+    raw = _opened(path, kind)
+    labels = tuple(str(one["ch_name"]) for one in raw.info["chs"] if _unit(one) in VOLTS)
+    return float(raw.info["sfreq"]), labels, int(raw.n_times)
+
+
 def _read(path: Path, request: Request, notes: Notes, *, kind: str) -> Iterator[Piece]:
     raw = _opened(path, kind)
     check_rate(float(raw.info["sfreq"]), request)

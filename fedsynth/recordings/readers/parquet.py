@@ -33,5 +33,23 @@ def parquet_columns(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     return [name for name, _ in kept], np.stack(columns)
 
 
+def parquet_heading(path: Path) -> tuple[str, ...]:
+    """Return the names of all columns of numbers, without reading any.
+
+    Raises:
+        As `parquet_columns`.
+    """
+    with path.open("rb"):
+        pass
+    with explained():
+        import pyarrow
+        import pyarrow.parquet
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RecordingError(f"it cannot be read as Parquet ({type(error).__name__}); write it again") from None
+    return tuple(str(f.name) for f in schema if _is_number(f.type, pyarrow.types))
+
+
 def _is_number(kind: object, types: object) -> bool:
     return bool(types.is_floating(kind) or types.is_integer(kind))  # type: ignore[attr-defined]

@@ -90,7 +90,7 @@ def read_site(
     follow = options.follow_links or layout.follow_links
     form = layout.format or study.signal.format
     reader = reader_of(form)
-    found = _files(folder, reader, layout, site=site, follow_links=follow)
+    found = site_files(folder, reader, layout, site=site, follow_links=follow)
     request = Request(
         channels=study.signal.channels,
         sfreq=study.signal.rate_as_recorded,
@@ -232,7 +232,12 @@ class _Reading:
         return stored_beats(events, n_times=stored, gaps=gaps), None
 
 
-def _files(folder: Path, reader: Reader, layout: Layout, *, site: str, follow_links: bool) -> Found:
+def site_files(folder: Path, reader: Reader, layout: Layout, *, site: str, follow_links: bool) -> Found:
+    """List the recordings of a site, but for those that its layout leaves out.
+
+    Raises:
+        RecordingError: as `find_recordings`, or no recordings.
+    """
     found = find_recordings(folder, suffixes=reader.suffixes, site=site, follow_links=follow_links)
     if layout.files or layout.leave_out:
         below = {path: path.relative_to(folder).as_posix() for path in found.files}

@@ -15,6 +15,8 @@ from fedsynth.recordings.people import people_of
 from fedsynth.recordings.readers.registry import READERS
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.survey.draft import draft
+from fedsynth.recordings.survey.survey import survey
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site.holdings import keep
 from fedsynth.study import Study, parse_study
@@ -321,6 +323,20 @@ def test_a_file_of_every_format_is_known_by_its_name_and_first_bytes(tmp_path: P
 
     assert READERS[form].looks_like(path, head)
     assert not READERS[form].looks_like(tmp_path / "x.png", b"\x89PNG\r\n\x1a\n" + bytes(504))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_of_every_format_can_be_surveyed_and_a_draft_names_nobody(tmp_path: Path, name: str) -> None:
+    form, write = WRITERS[name]
+    folder = site(tmp_path / "north", write, whole_stem=form == "text")
+
+    found = survey(folder)
+
+    assert (found.form, found.people, found.unread) == (form, (4,), 0)
+    if form != "text":
+        assert (found.channels.modality, found.channels.sfreq, found.channels.names) == ("eeg", SFREQ, ("C3", "C4"))
+    assert found.channels.has_unit
+    assert "wolf" not in draft(found).lower()
 
 
 @pytest.mark.slow
