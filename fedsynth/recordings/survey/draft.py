@@ -62,7 +62,7 @@ def rounded(count: float) -> int:
     >>> [rounded(count) for count in (0, 1, 3, 4, 17, 110, 800)]
     [1, 1, 2, 5, 20, 100, 1000]
     """
-    steps = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+    steps: list[int] = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
     return steps[min(range(len(steps)), key=lambda i: abs(math.log(max(count, 1) / steps[i])))]
 
 
