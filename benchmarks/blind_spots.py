@@ -10,8 +10,9 @@ recovered share is (AUROC of synthetic - 1/2) / (AUROC of real - 1/2).
 
     python benchmarks/blind_spots.py --table fedsynth/evaluation/blind_spots.json    # what `check` quotes
 
-An arm is "anchor", "anchor without coherence" (nothing is asked of channels together), or what learns, a family and
-where it starts: "adapters:cwgan", "all:vae-ldm", "all:vae-ldm:scratch", "low-rank:diffwave".
+An arm is "anchor", "anchor without coherence" (nothing is asked of channels together), "anchor at events" (the
+study says that windows begin at events), or what learns, a family and where it starts: "adapters:cwgan",
+"all:vae-ldm", "all:vae-ldm:scratch", "low-rank:diffwave".
 """
 
 import argparse
@@ -47,6 +48,7 @@ from fedsynth.wire.update import Update
 RUN = "blind spots"
 _LABELS = ("one", "other")
 _BARE = "anchor without coherence"
+_EVENTS = "anchor at events"
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,11 @@ def study_of(spot: BlindSpot, arm: str, given: argparse.Namespace) -> Study:
                 "range_uv": 5000.0,
             },
             "windows": {"n_times": n_times, "per_recording": given.windows},
-            "labels": {"names": _LABELS, "source": "participants.tsv", "positive": _LABELS[1]},
+            "labels": {
+                "names": _LABELS,
+                "source": "events" if arm == _EVENTS else "participants.tsv",
+                "positive": _LABELS[1],
+            },
             "privacy": {"unit": "subject", "epsilon": given.epsilon, "delta": 1e-5},
             "cohort": {
                 "least_sites": given.sites,

@@ -26,8 +26,10 @@ class Anchor:
     `covariances` within components (label, component, feature, feature), of which the share `between` (label,
     feature) is what subjects differ by and the rest what windows of one subject differ by.
     `component_correlation` (label,) is how much of the choice of a component a subject's windows share, 0 to 1.
-    `done` counts the steps finished. `coherence` (label, band, channel, channel, 2) is what channels have in
-    common, real and imaginary part (`fedsynth.modalities.coherence`), where it was asked.
+    `done` counts the steps finished. Where they were asked, `coherence` (label, band, channel, channel, 2) is what
+    channels have in common, real and imaginary part (`fedsynth.modalities.coherence`), and `evoked` (label,
+    channel, cosine) and `course` (label, channel, band, segment) are the mean waveform and the course of power of
+    windows that begin at events (`fedsynth.modalities.event_related`).
     """
 
     counts: Tensor
@@ -39,10 +41,13 @@ class Anchor:
     component_correlation: Tensor
     done: int
     coherence: Tensor | None = None
+    evoked: Tensor | None = None
+    course: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""
-        asked = {} if self.coherence is None else {"anchor.coherence": self.coherence}
+        last = {"coherence": self.coherence, "evoked": self.evoked, "course": self.course}
+        asked = {f"anchor.{name}": value for name, value in last.items() if value is not None}
         return {
             **asked,
             "anchor.counts": self.counts,
@@ -68,6 +73,8 @@ class Anchor:
             component_correlation=tensors["anchor.component_correlation"],
             done=int(tensors["anchor.done"][0]),
             coherence=tensors.get("anchor.coherence"),
+            evoked=tensors.get("anchor.evoked"),
+            course=tensors.get("anchor.course"),
         )
 
 

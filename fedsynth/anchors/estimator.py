@@ -15,12 +15,14 @@ from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
 from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
-from fedsynth.anchors.moments.estimator import Moments
+from fedsynth.anchors.moments.estimator import Moments, SignalStage
+from fedsynth.anchors.moments.event_related import EventRelated
 from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.coherence import CoherencePlan
+from fedsynth.modalities.event_related import EventRelatedPlan
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.budget import SumRequest
 from fedsynth.study import EstimatorName, Study
@@ -55,7 +57,8 @@ _BY_NOISE = (
 )
 
 
-_MOST_NOISE = 0.3  # of the bound, in the mean coherence of a label
+_MOST_NOISE = 0.3  # of the bound, in a label's mean of windows themselves
+_WAVEFORM_HZ = (40.0, 20.0, 10.0, 5.0)  # up to which a mean waveform may be asked
 _MOST_CHANNELS = 32  # whose matrices are turned within seconds
 
 
@@ -125,7 +128,12 @@ def moments_of(study: Study) -> Moments:
         moments = NO_NOISE
     else:
         moments = next(moments for least, moments in _BY_NOISE if noise >= least)
-    return replace(moments, coherence=coherence_of(shape_of(study), noise=noise))
+    shape = shape_of(study)
+    last: tuple[SignalStage | None, ...] = (
+        coherence_of(shape, noise=noise),
+        event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
+    )
+    return replace(moments, of_signals=tuple(stage for stage in last if stage is not None))
 
 
 def coherence_of(shape: Shape, *, noise: float) -> Coherence | None:
@@ -141,6 +149,21 @@ def coherence_of(shape: Shape, *, noise: float) -> Coherence | None:
         if noise * math.sqrt(plan.size(shape)) <= _MOST_NOISE:
             # Without privacy there is nothing to cut.
             return Coherence(plan) if noise else Coherence(plan, radius=2.0)
+    return None
+
+
+def event_related_of(shape: Shape, *, noise: float) -> EventRelated | None:
+    """Return what is asked of windows that begin at events: the finest waveform whose noise leaves something of it.
+
+    Beats of ECG have their mean waveform among the features. Where noise is high, the means need all there is.
+    """
+    if shape.modality != "eeg" or noise >= _BY_NOISE[0][0]:
+        return None
+    for hertz in _WAVEFORM_HZ:
+        stage = EventRelated(EventRelatedPlan(hertz))
+        if noise * math.sqrt(stage.size(shape)) <= _MOST_NOISE:
+            # Without privacy there is nothing to cut.
+            return stage if noise else replace(stage, radius=4.0)
     return None
 
 

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 def differences(plan: "Plan") -> "Differences":
     """Return what a plan can carry, from the public table."""
-    from fedsynth.anchors.moments.coherence import PURPOSE
+    from fedsynth.anchors.moments.coherence import PURPOSE as COHERENCE
+    from fedsynth.anchors.moments.event_related import PURPOSE as EVENTS
     from fedsynth.evaluation.blind_spots import differences_of
 
-    asks = any(step.mechanism.purpose == PURPOSE for step in plan.steps)
-    return differences_of(plan.study, asks_coherence=asks)
+    asked = {step.mechanism.purpose for step in plan.steps}
+    return differences_of(plan.study, asks_coherence=COHERENCE in asked, asks_events=EVENTS in asked)

@@ -18,7 +18,7 @@ _ACROSS = ("in phase or antiphase", "lead or lag of 30 ms", "side of the head", 
 
 @dataclass(frozen=True)
 class Measured:
-    """The recovered share of one difference by one arm: "anchor", or what learns and the family.
+    """The recovered share of one difference by one arm: "anchor", without or with one more sum, or what learns.
 
     None where the table names a difference that nobody has measured yet.
     """
@@ -61,12 +61,13 @@ def table() -> tuple[Measured, ...]:
     return tuple(Measured(**row) for row in json.loads(text))
 
 
-def differences_of(study: Study, *, asks_coherence: bool) -> Differences:
+def differences_of(study: Study, *, asks_coherence: bool, asks_events: bool = False) -> Differences:
     """Return what a study's plan can carry of the differences in the table.
 
     Args:
         study: for modality, channels, and what learns.
         asks_coherence: whether the plan asks what channels have in common; without it nothing carries that.
+        asks_events: whether it asks for event-related means, of windows that begin at events.
     """
     arm = arm_of(study)
     rows = [row for row in table() if row.modality == study.signal.modality]
@@ -75,8 +76,9 @@ def differences_of(study: Study, *, asks_coherence: bool) -> Differences:
         spots = {spot: None for spot in spots if spot not in _ACROSS}
     known = [(row.spot, row.arm, row.share) for row in rows if row.share is not None]
     shares = {spot: share for spot, by, share in known if by == arm}
-    if arm == "anchor" and not asks_coherence:
-        shares |= {spot: share for spot, by, share in known if by == "anchor without coherence"}
+    for other, counts in (("anchor without coherence", not asks_coherence), ("anchor at events", asks_events)):
+        if arm == "anchor" and counts:
+            shares |= {spot: share for spot, by, share in known if by == other}
     found = sorted(((spot, shares[spot]) for spot in spots if spot in shares), key=lambda pair: -pair[1])
     return Differences(
         carried=tuple(pair for pair in found if pair[1] >= _CARRIED),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedsynth.modalities.codec import BOUND, Codec, FeatureScale
 from fedsynth.modalities.coherence import CoherencePlan, nearest_coherence
+from fedsynth.modalities.event_related import courses
 from fedsynth.modalities.frame import Frame
 from fedsynth.modalities.kind import Kind
 from fedsynth.modalities.measures import band_powers, equalise
@@ -87,6 +88,12 @@ def usual_coherence(shape: Shape, plan: CoherencePlan) -> Tensor:
     """Return the mean coherence of the public decoder's windows, complex128 (band, channel, channel)."""
     mean = plan.matrices(rendered_by_prior(shape), shape).mean(dim=0)
     return nearest_coherence(mean.to(torch.complex128))
+
+
+@lru_cache(maxsize=8)
+def usual_courses(shape: Shape) -> Tensor:
+    """Return the mean course of power of the public decoder's windows, shape (channel, band, segment)."""
+    return courses(rendered_by_prior(shape), shape).mean(dim=0)
 
 
 def equalised(signal: Tensor, *, like: Tensor, shape: Shape) -> Tensor:

@@ -12,6 +12,7 @@ ROWS = (
     Measured("spindle density", "eeg", "anchor", 0.3),
     Measured("in phase or antiphase", "eeg", "anchor", 1.0),
     Measured("in phase or antiphase", "eeg", "anchor without coherence", 0.0),
+    Measured("evoked waveform", "eeg", "anchor at events", 0.9),
     Measured("phase-amplitude coupling", "eeg", "anchor", None),
     Measured("missing P", "ecg", "anchor", 0.9),
 )
@@ -46,6 +47,13 @@ def test_what_the_anchor_carries_and_loses_stands_in_order_of_size() -> None:
 
 def test_a_plan_that_asks_nothing_of_channels_together_loses_their_signs() -> None:
     assert ("in phase or antiphase", 0.0) in differences_of(study(), asks_coherence=False).lost
+
+
+def test_a_plan_that_asks_for_event_related_means_carries_what_is_evoked() -> None:
+    found = differences_of(study(), asks_coherence=True, asks_events=True)
+
+    assert ("evoked waveform", 0.9) in found.carried
+    assert not found.lost
 
 
 def test_one_channel_has_no_phase_against_another() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.coordinates import means_by, within
+from fedsynth.anchors.moments.shrinkage import Block, shrunk_means
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.registry import usual_coherence
 from fedsynth.modalities.shape import Shape
@@ -56,18 +57,9 @@ class Coherence:
         return within(means_by(away, onehot), self._bound(shape)) * share
 
     def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
-        """Return the anchor with each label's coherence: shrunk as far as noise, not labels, makes rows differ.
-
-        Labels towards their mean and the mean towards the decoder's own, by the share of variance that noise
-        leaves of it (James and Stein 1961).
-        """
-        counts = anchor.counts.clamp_min(1.0)[:, None]
-        means, noise = rows / counts, (noise_std / counts).square()
-        middle = (counts * means).sum(dim=0) / counts.sum()
-        middle_noise = (noise_std / counts.sum()).square() * len(counts)
-        apart = means - middle
-        apart = apart * _kept(apart, noise.mean() * (1 - 1 / len(counts)))
-        shrunk = middle * _kept(middle, middle_noise) + apart
+        """Return the anchor with each label's coherence, shrunk towards the labels' mean and the decoder's own."""
+        whole = Block(slice(None), _LARGEST_VARIANCE)
+        shrunk = shrunk_means(rows, anchor.counts, noise_std=noise_std, blocks=[whole])
         matrices = self.plan.from_numbers(shrunk + self._usual(shape), shape)
         return replace(anchor, coherence=torch.view_as_real(matrices))
 
@@ -76,9 +68,3 @@ class Coherence:
 
     def _bound(self, shape: Shape) -> float:
         return self.radius * math.sqrt(self.size(shape))
-
-
-def _kept(numbers: Tensor, noise: Tensor) -> Tensor:
-    """Return the share of numbers that is no noise, read off their size; at most what coherence can be."""
-    signal = (numbers.square().mean() - noise).clamp(0, _LARGEST_VARIANCE)
-    return signal / (signal + noise).clamp_min(1e-12)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, prior_anchor
 from fedsynth.anchors.coordinates import coordinates_of
-from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
@@ -45,12 +44,36 @@ class Stage(Protocol):
         ...
 
 
+class SignalStage(Protocol):
+    """One private sum of windows themselves, which features do not tell; its answer stands beside theirs."""
+
+    def request(self, shape: Shape) -> SumRequest:
+        """Return the private sum with its public bound on the length of a contribution."""
+        ...
+
+    def size(self, shape: Shape) -> int:
+        """Return how many numbers the row of one label has."""
+        ...
+
+    def prior(self, anchor: Anchor, shape: Shape) -> Anchor:
+        """Return the anchor with what the public decoder gives."""
+        ...
+
+    def contribution(self, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
+        """Return one unit's rows, shape (label, size), of microvolts (window, channel, time)."""
+        ...
+
+    def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
+        """Return the anchor after the sum, `rows` (label, size) with noise of `noise_std` on every number."""
+        ...
+
+
 @dataclass(frozen=True)
 class Moments:
-    """Stages in order, each of which knows what the ones before it have made; coherence of channels comes last."""
+    """Stages in order, each of which knows what the ones before it have made; those of signals are last."""
 
     stages: tuple[Stage, ...] = (CountsAndMeans(), SecondMoments())
-    coherence: Coherence | None = None
+    of_signals: tuple[SignalStage, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning: components know their covariances whole.
@@ -64,14 +87,15 @@ class Moments:
 
     def requests(self, shape: Shape) -> tuple[SumRequest, ...]:
         """Return the private sums with their public bounds."""
-        last = () if self.coherence is None else (self.coherence.request(shape),)
-        return (*(stage.request(shape) for stage in self.stages), *last)
+        return tuple(self._asked(step).request(shape) for step in range(len(self.stages) + len(self.of_signals)))
 
     def prior(self, shape: Shape) -> Anchor:
         """Return the public prior, with room for as many components as a stage estimates."""
         numbers = [stage.number for stage in self.stages if isinstance(stage, Components)]
         anchor = prior_anchor(shape, components=max(numbers, default=1))
-        return anchor if self.coherence is None else self.coherence.prior(anchor, shape)
+        for stage in self.of_signals:
+            anchor = stage.prior(anchor, shape)
+        return anchor
 
     def statistic_size(self, shape: Shape, *, step: int) -> int:
         """Return how many numbers one unit contributes to a step."""
@@ -79,8 +103,9 @@ class Moments:
 
     def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
         """Return one unit's contribution to the next step."""
-        if self.coherence is not None and anchor.done == len(self.stages):
-            return self.coherence.contribution(shape, signal=signal, labels=labels).flatten()
+        if anchor.done >= len(self.stages):
+            last = self.of_signals[anchor.done - len(self.stages)]
+            return last.contribution(shape, signal=signal, labels=labels).flatten()
         vector = standardise(codec_of(shape).features(signal), shape) @ coordinates_of(shape).there
         return self.stages[anchor.done].contribution(anchor, shape, vector=vector, labels=labels).flatten()
 
@@ -102,8 +127,7 @@ class Moments:
         after = self._asked(anchor.done).advance(anchor, shape, rows=rows, noise_std=noise_std)
         return replace(after, done=anchor.done + 1)
 
-    def _asked(self, step: int) -> "Stage | Coherence":
+    def _asked(self, step: int) -> Stage | SignalStage:
         """Return what a step asks for."""
-        if self.coherence is not None and step == len(self.stages):
-            return self.coherence
-        return self.stages[step]
+        first = len(self.stages)
+        return self.stages[step] if step < first else self.of_signals[step - first]
