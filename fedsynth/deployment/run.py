@@ -7,6 +7,7 @@ holds everything and no site is charged again.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ SERVICE = "service"
 _LOOK_SECONDS = 0.5
 _START_SECONDS = 120.0
 _TRIES = 6
+_LEAST_ROOM = 2**20  # bytes
 _PATIENCE = (1.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds between two tries that brought no progress."""
 
@@ -139,6 +141,7 @@ def _drive(what: StudyRun, run: RunFolder, processes: Processes, progress: Progr
         raise_failure(run.path)
         if run.finished:
             return
+        _check_room(run.path)
         vain = 0 if _records(run) != before else vain + 1
         if vain >= _TRIES:
             raise RunError(
@@ -147,6 +150,19 @@ def _drive(what: StudyRun, run: RunFolder, processes: Processes, progress: Progr
             )
         progress("starting again", vain, _TRIES)
         time.sleep(_PATIENCE[min(vain, len(_PATIENCE) - 1)])
+
+
+def _check_room(folder: Path) -> None:
+    """Name a full disk, of which the program that died could leave no word.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    if shutil.disk_usage(folder).free < _LEAST_ROOM:
+        raise RunError(
+            f"the run could not keep what it has reached: the disk of {folder} is full. What was charged stays "
+            "charged, and the sites keep their answers; make room, and give the same command again"
+        )
 
 
 def _service(folder: Path, *, seconds: float) -> Running:

@@ -1,6 +1,5 @@
 """A federation of processes: an authority, a coordinator behind nginx, and hospitals, by the commands alone."""
 
-import json
 import os
 import re
 import shutil
@@ -8,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from machine import GATE, ROLES, Machine, as_user
 
 ROOT = Path(__file__).resolve().parents[2]
 SITES = ("east", "north", "west")
@@ -70,14 +72,22 @@ class Host:
 
 @dataclass
 class Federation:
-    """Everything below one folder; processes are ended by `end`."""
+    """Everything below one folder; processes are ended by `end`.
+
+    Where hosts are given, every site is a machine with three users, and people of a site are its gate's user.
+    """
 
     root: Path
     address: str
-    trust: str = "site"
+    sites: tuple[str, ...] = SITES
     hosts: Mapping[str, Host] = field(default_factory=dict)
-    valid: str = "valid_days = 30"
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    machines: dict[str, Machine] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.sites if self.hosts else ():
+            (self.root / name).mkdir(mode=0o755)
+            self.machines[name] = Machine(self.root / name)
 
     def host(self, name: str) -> Host:
         return self.hosts.get(name, Host(name))
@@ -87,19 +97,18 @@ class Federation:
         return self.root / "coordinator"
 
     def site(self, name: str) -> Path:
-        return self.root / name
-
-    @property
-    def study(self) -> Path:
-        return self.root / "study.toml"
+        return self.machines[name].site if name in self.machines else self.root / name
 
     def command(self, *words: str | Path) -> list[str]:
         return [sys.executable, "-m", "fedsynth", *map(str, words)]
 
     def say(self, host: str, *words: str | Path, code: int = 0) -> str:
         """Give a command on a host and return what it says; its exit code is as expected."""
+        command = self.command(*words)
+        if host in self.machines:
+            command = as_user(GATE, command, network=True)
         done = subprocess.run(
-            [*self.host(host).prefix, *self.command(*words)],
+            [*self.host(host).prefix, *command],
             capture_output=True,
             text=True,
             cwd=self.root,
@@ -126,6 +135,11 @@ class Federation:
         self.processes[name] = process
         return process
 
+    def each(self, names: Sequence[str], do: Callable[[str], object]) -> None:
+        """Do something at several sites, two at a time."""
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(do, names))
+
     def log(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
@@ -147,6 +161,10 @@ class Federation:
             process.wait()
 
     def end(self) -> None:
+        for process in self.processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
         for name in list(self.processes):
             self.stop(name)
 
@@ -154,62 +172,50 @@ class Federation:
 
     def provision(self) -> None:
         """Certify everybody, and hand out the kits."""
-        sites = ", ".join(f'"{name}"' for name in SITES)
-        charter = (
-            f'name = "trial"\nsites = [{sites}]\n{self.valid}\n[coordinator]\naddresses = ["{self.address}"]\n'
-        )
+        sites = ", ".join(f'"{name}"' for name in self.sites)
+        charter = f'name = "trial"\nsites = [{sites}]\n[coordinator]\naddresses = ["{self.address}"]\n'
         (self.root / "FEDERATION.toml").write_text(charter)
-        (self.root / "requests").mkdir()
+        requests = self.root / "requests"
+        requests.mkdir()
+        requests.chmod(0o1777)
         words = {}
-        told = self.say(
-            "coordinator", "federation", "request", "--federation", self.coordinator, "--out", "requests/c.json"
-        )
-        words["coordinator"] = _words(told)
-        for name in SITES:
-            self.say(name, "site", "init", self.site(name), "--name", name)
-            told = self.say(name, "site", "request", self.site(name), "--out", f"requests/{name}.json")
-            words[name] = _words(told)
+
+        def ask(name: str) -> None:
+            command: list[str | Path] = ["federation", "request", "--federation", self.coordinator]
+            if name != "coordinator":
+                self.say(name, "site", "init", self.site(name), "--name", name)
+                command = ["site", "request", self.site(name)]
+            words[name] = words_of(self.say(name, *command, "--out", requests / f"{name}.json"))
+
+        self.each(("coordinator", *self.sites), ask)
         confirmed = [word for name, said in words.items() for word in ("--confirm", f"{name}={said}")]
         told = self.say(
             "authority",
             *("provision", "FEDERATION.toml", "--authority", "authority", "--out", "handed-out"),
             *("--requests", "requests", *confirmed),
         )
-        authority = _words(told)
-        self.say(
-            "coordinator",
-            *(
-                "federation",
-                "join",
-                "handed-out/kits/coordinator",
-                "--federation",
-                self.coordinator,
-                "--authority",
-                authority,
-            ),
-        )
-        for name in SITES:
-            self.say(
-                name, "site", "init", self.site(name), "--kit", f"handed-out/kits/{name}", "--authority", authority
-            )
-
-    def allow(self) -> None:
-        """Change every site's rules so that the trial's study may be approved."""
-        dishonest = "" if self.trust == "site" else "dishonest = 0"
-        self.study.write_text(STUDY.format(trust=self.trust, dishonest=dishonest))
-        for name in SITES:
+        self.take_in(self.root / "handed-out", ("coordinator", *self.sites), authority=words_of(told))
+        for name in self.sites:  # so that the trial's studies may be approved
             place = self.site(name) / "site.toml"
             text = place.read_text().replace("largest_epsilon = 1.0", "largest_epsilon = 20.0")
             place.write_text(text.replace("least_subjects = 20", "least_subjects = 5"))
 
-    def ingest(self) -> None:
-        """Make people up, and have every hospital take its own recordings in."""
-        from fedsynth.recordings.toy.cohort import write_toy_cohort
-        from fedsynth.study import load_study
+    def take_in(self, handed_out: Path, names: Sequence[str], *, authority: str | None = None) -> None:
+        """Have participants take in the kits, or the notice, that the authority handed out."""
+        subprocess.run(["chmod", "-R", "a+rX", handed_out], check=True)
+        more = ["--authority", authority] if authority else []
 
-        write_toy_cohort(self.root / "recordings", study=load_study(self.study), people=0.25)
-        for name in SITES:
-            self.say(name, "site", "ingest", self.site(name), self.study, self.root / "recordings" / name)
+        def take(name: str) -> None:
+            kit = handed_out / "kits" / name
+            kit = kit if kit.is_dir() else handed_out / "notice"
+            if name == "coordinator":
+                self.say(name, "federation", "join", kit, "--federation", self.coordinator, *more)
+                return
+            self.say(name, "site", "init", self.site(name), "--kit", kit, *more)
+            if name in self.machines:
+                self.machines[name].give_kit_to_link()
+
+        self.each(names, take)
 
     def start_nginx(self, *, listen: str, upstream: int) -> None:
         """Start nginx with the configuration of deploy/, its paths and ports replaced."""
@@ -231,47 +237,31 @@ class Federation:
         self.start_program("coordinator", "nginx", command)
 
     def start_service(self, *, port: int) -> None:
-        self.start(
-            "coordinator", "service", "federation", "start", "--federation", self.coordinator, "--port", str(port)
-        )
-        self.wait(lambda: "listens on" in self.log("service"), what="the service")
+        said = "listens on"
+        before = self.log("service").count(said) if (self.root / "service.log").exists() else 0
+        words = ["federation", "start", "--federation", self.coordinator, "--port", str(port)]
+        self.start("coordinator", "service", *words)
+        self.wait(lambda: self.log("service").count(said) > before, what="the service")
 
-    def start_sites(self, names: Sequence[str] = SITES) -> None:
-        for name in names:
-            self.start(name, f"site-{name}", "site", "start", self.site(name))
+    def start_sites(self, names: Sequence[str] = ()) -> None:
+        for name in names or self.sites:
+            for role, uid in ROLES.items():
+                command = as_user(uid, self.machines[name].command(role), network=role == "link")
+                self.start_program(name, f"{role}-{name}", command)
 
-    def run_words(self, *more: str | Path) -> list[str | Path]:
-        words: list[str | Path] = [
-            "run",
-            self.study,
-            "--federation",
-            self.coordinator,
-            "--out",
-            self.root / "first",
-        ]
-        return [*words, "--gather-seconds", "240", "--approval-seconds", "240", *more]
+    def stop_site(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+        for role in reversed(ROLES):
+            self.stop(f"{role}-{name}", number)
 
-    def approve(self, names: Sequence[str] = SITES) -> None:
-        """Ask, and have the hospitals approve what they were asked."""
-        self.say("coordinator", *self.run_words("--prepare-only"))
-        for name in names:
-            asked = json.loads(
-                self.say(
-                    name,
-                    "site",
-                    "requests",
-                    self.site(name),
-                    "--add",
-                    self.root / "first" / "request.json",
-                    "--json",
-                )
-            )
-            self.say(name, "site", "approve", self.site(name), str(asked["requests"][0]["request"])[:12])
-
-    def charges(self, name: str) -> int:
-        """Return how many lines a hospital's ledger has."""
-        said = json.loads(self.say(name, "site", "ledger", self.site(name), "--json"))
-        return len(said["charges"])
+    def signal_site(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to every process of a site, those that it started included."""
+        family = {self.processes[f"{role}-{name}"].pid for role in ROLES}
+        parents = dict(_parents())
+        while more := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= more
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def environment() -> dict[str, str]:
@@ -280,7 +270,14 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def _words(said: str) -> str:
+def _parents() -> Iterator[tuple[int, int]]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def words_of(said: str) -> str:
+    """Return the twelve words that a command shows."""
     found = re.findall(r"^\s*([a-z]+(?:[- ][a-z]+){11})\s*$", said, flags=re.MULTILINE)
     assert found, said
     return str(found[-1])

@@ -11,7 +11,7 @@ import pytest
 from federation import Host
 
 _NETWORK = "10.213.77"
-PORT = 9443
+PORT, UPSTREAM = 9443, 9091
 
 
 def _do(*words: str) -> None:

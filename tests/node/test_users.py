@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from machine import GATE, LINK, TRAIN, as_user
 
 from fedsynth.node.supervise import Places, command_of
 from fedsynth.plan import Plan
@@ -17,7 +18,6 @@ from fedsynth.site.approval import approve
 from fedsynth.wire.order import Order
 from fedsynth.wire.update import Update
 
-LINK, GATE, TRAIN = 6501, 6502, 6503
 TOOLS = all(shutil.which(tool) for tool in ("setpriv", "unshare"))
 pytestmark = [
     pytest.mark.slow,
@@ -48,27 +48,6 @@ def reach():
     socket.create_connection(("127.0.0.1", int(sys.argv[1])), 3)
 print("network", why(reach))
 """
-
-
-def as_user(uid: int, command: list[str], *, network: bool) -> list[str]:
-    """Return a command line that another user runs, as a unit of the system would have it."""
-    alone = ["unshare", "--mount", *([] if network else ["--net"])]
-    down = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"]
-    down += ["--bounding-set=-all", "--", *command]
-    return [*alone, "sh", "-c", f'{way_to_python()} exec "$@"', "sh", *down]
-
-
-def way_to_python() -> str:
-    """Return what makes this interpreter reachable for others where it lies in a folder that only root enters."""
-    home = Path(sys.base_prefix).resolve()
-    closed = next((one for one in reversed(home.parents) if not one.stat().st_mode & 0o001), None)
-    if closed is None:
-        return ""
-    aside = "/mnt"
-    return (
-        f"mount --bind {home} {aside} && mount -t tmpfs -o mode=755 tmpfs {closed} && mkdir -p {home} && "
-        f"mount --bind {aside} {home} &&"
-    )
 
 
 @pytest.fixture
