@@ -44,7 +44,7 @@ test-engines: .venv/installed
 	$(BIN)/python -m pytest -q -m engines
 
 test-federation: .venv/installed
-	$(BIN)/python -m pytest -q -m federation
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m federation
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
