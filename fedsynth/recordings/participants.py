@@ -174,6 +174,8 @@ def _rows(path: Path, columns: tuple[str, ...], site: str) -> list[tuple[int, li
     """Return the number and the cells of every row, in the order of the columns."""
     where = f"site {site!r}: {path.name}"
     try:
+        if path.exists() and not path.is_file():
+            raise RecordingError(f"{where} is no file; put the table there. Nothing was written")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecordingError(

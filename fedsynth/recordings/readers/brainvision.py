@@ -217,7 +217,8 @@ def _sections(text: str) -> dict[str, dict[str, str]]:
             section = found.setdefault(line[1:-1].strip().lower(), {})
         elif line and not line.startswith(";") and "=" in line:
             key, _, value = line.partition("=")
-            section.setdefault(key.strip().lower(), value.strip())
+            if section.setdefault(key.strip().lower(), value.strip()) != value.strip():
+                raise RecordingError("a key of the header or of the markers is there twice; export it again")
     return found
 
 

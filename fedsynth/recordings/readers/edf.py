@@ -22,6 +22,7 @@ from fedsynth.recordings.readers.samples import Notes, Piece, Request
 from fedsynth.recordings.recording import Gap
 
 PIECE_BYTES = 1 << 23
+BEYOND = "samples beyond the digital limits in their header; they were taken along the same line"
 JUMPING = "time stamps that jump although the file calls itself continuous; they were taken for gaps"
 
 
@@ -63,15 +64,21 @@ def read_edf(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
             notes.content.update(data)
             records = np.frombuffer(data, dtype=np.uint8).reshape(count, header.record_bytes)
             clock.take(records, first)
-            yield _piece(header, records, chosen, request)
+            yield _piece(header, records, chosen, request, notes)
 
 
-def _piece(header: EdfHeader, records: NDArray[np.uint8], chosen: tuple[int, ...], request: Request) -> Piece:
+def _piece(
+    header: EdfHeader, records: NDArray[np.uint8], chosen: tuple[int, ...], request: Request, notes: Notes
+) -> Piece:
     steps = {
         index: _steps(header, records, index)
         for index, signal in enumerate(header.signals)
         if index in chosen or (signal.voltage and not signal.is_annotations and signal.samples_per_record)
     }
+    for index in chosen:
+        low, high = header.limits(header.signals[index])
+        if BEYOND not in notes.remarks and (steps[index].min() < low or steps[index].max() > high):
+            notes.remarks.append(BEYOND)
     signal = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
     for row, index in zip(signal, chosen, strict=True):
         gain, offset = microvolts_per_step(header.signals[index], unit=request.unit)

@@ -40,7 +40,7 @@ class EdfSignal:
     @property
     def is_annotations(self) -> bool:
         """Whether the signal holds time stamps and texts instead of samples."""
-        return self.label in ("EDF Annotations", "BDF Annotations")
+        return " ".join(self.label.split()).lower() in ("edf annotations", "bdf annotations")
 
     @property
     def voltage(self) -> Unit | None:
@@ -82,6 +82,11 @@ class EdfHeader:
         width = self.bytes_per_sample
         start = width * sum(signal.samples_per_record for signal in self.signals[:index])
         return start, start + width * self.signals[index].samples_per_record
+
+    def limits(self, signal: EdfSignal) -> tuple[int, int]:
+        """Return the digital limits of a signal that `choose_signals` chose."""
+        low, high = (_whole(value, "a digital limit") for value in signal.digital)
+        return low, high
 
     def rate(self, signal: EdfSignal) -> float:
         """Return a signal's sampling frequency in Hz."""

@@ -21,7 +21,8 @@ from fedsynth.recordings.readers.delimited import (
     read_parquet,
 )
 from fedsynth.recordings.readers.edf import looks_like_edf, read_edf
-from fedsynth.recordings.readers.mne_formats import looks_like_eeglab, looks_like_fif, read_eeglab, read_fif
+from fedsynth.recordings.readers.eeglab import looks_like_eeglab, read_eeglab
+from fedsynth.recordings.readers.fif import looks_like_fif, read_fif
 from fedsynth.recordings.readers.rows import looks_like_rows, parts_of_rows, read_rows
 from fedsynth.recordings.readers.samples import Read
 from fedsynth.recordings.readers.text import looks_like_text, read_text

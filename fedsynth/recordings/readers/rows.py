@@ -77,7 +77,8 @@ def _parsed(path: Path, size: int, changed: int) -> dict[str, tuple[str, NDArray
                     raise RecordingError(f"line {number} of the table is of a second that has a line before it")
                 if labels.setdefault(name, cells[-1].strip()) != cells[-1].strip():
                     raise RecordingError(f"line {number} of the table gives a recording another label than before")
-                row = np.array(cells[1:-1], dtype=np.float64).astype(np.float32)
+                with np.errstate(over="ignore"):
+                    row = np.array(cells[1:-1], dtype=np.float64).astype(np.float32)
                 if not np.isfinite(row).all():
                     raise ValueError
                 seconds[name][second] = row

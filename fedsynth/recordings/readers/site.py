@@ -169,6 +169,7 @@ class _Reading:
                 return None
             label = name
         try:
+            _check_kind(place.path)
             sidecar = read_sidecar(place.path, root=self.request.root)
             self._check_status(sidecar.bad)
             notes = Notes()
@@ -230,6 +231,12 @@ class _Reading:
         window = self.study.windows.n_times * down / up
         events = events_of(marks, plan, n_times=n_times, sfreq=sfreq, window=window)
         return stored_beats(events, n_times=stored, gaps=gaps), None
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a queue or a device, which would be waited for without end; a folder is refused by opening it."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RecordingError("it is a queue or a device and no file; move it away")
 
 
 def site_files(folder: Path, reader: Reader, layout: Layout, *, site: str, follow_links: bool) -> Found:

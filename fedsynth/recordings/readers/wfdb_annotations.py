@@ -97,6 +97,10 @@ def parse_annotations(data: bytes, *, n_times: int, sfreq: float) -> Annotations
             "its annotations go backwards in time, or beyond the recording, so they belong to another one; put the "
             "right file beside it"
         )
+    if any(not 0 <= one.start < n_times for one in rhythms):
+        raise RecordingError(
+            "its rhythms stand beyond the recording, so they belong to another one; put the right file beside it"
+        )
     return Annotations(where, tuple(symbols), tuple(rhythms))
 
 

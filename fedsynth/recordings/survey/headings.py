@@ -14,7 +14,8 @@ from fedsynth.recording_plan import RecordingFormat
 from fedsynth.recordings.readers.brainvision import LARGEST_TEXT, parse_vhdr
 from fedsynth.recordings.readers.delimited import names_of_table, sidecar_of
 from fedsynth.recordings.readers.edf_header import LONGEST_HEADER, parse_header
-from fedsynth.recordings.readers.mne_formats import mne_heading
+from fedsynth.recordings.readers.eeglab import eeglab_heading
+from fedsynth.recordings.readers.fif import fif_heading
 from fedsynth.recordings.readers.parquet import parquet_heading
 from fedsynth.recordings.readers.wfdb_header import LARGEST_HEADER, parse_wfdb_header
 from fedsynth.recordings.units import VOLTS
@@ -49,7 +50,7 @@ def heading_of(form: RecordingFormat, path: Path) -> Heading:
         case "brainvision":
             return _brainvision(path)
         case "fif" | "eeglab":
-            sfreq, labels, n_times = mne_heading(path, form)
+            sfreq, labels, n_times = fif_heading(path) if form == "fif" else eeglab_heading(path)
             return Heading(sfreq, labels, n_times / sfreq)
         case "delimited":
             return _beside(path, names=names_of_table(path))

@@ -6,6 +6,7 @@ seed and number. Faults are written as folders below `--keep`, to be made into t
 
 import argparse
 import collections
+import faulthandler
 import re
 import sys
 import tempfile
@@ -40,6 +41,8 @@ def main() -> int:
     answers: collections.Counter[tuple[str, str]] = collections.Counter()
     faults: collections.Counter[str] = collections.Counter()
     began = time.monotonic()
+    faulthandler.enable()
+    options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         for kind in kinds:  # libraries are loaded before memory is limited
             said = attempt(sites[kind], study=studies[kind], folder=Path(folder) / "site")
@@ -47,6 +50,8 @@ def main() -> int:
         limit_memory()
         for number in range(part - 1, options.cases, parts):
             kind = turns[number % len(turns)]
+            if number // parts % 1000 == 0:
+                (options.keep / f"at-{options.seed}-{part}").write_text(f"{number}\n")  # for a crash
             site = mutated(sites[kind], np.random.default_rng([options.seed, number]))
             try:
                 answer = attempt(site, study=studies[kind], folder=Path(folder) / "site")

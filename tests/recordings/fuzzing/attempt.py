@@ -103,7 +103,7 @@ def attempt(site: Site, *, study: Study, folder: Path) -> str:
         else:
             answer = "read"
             for one in recordings:
-                _check(one, site, study)
+                _check(one, site, study, len(recordings))
             if not np.isfinite(windows.signal).all():
                 raise FaultError("a window is not finite")
     text = " ".join(said)
@@ -120,7 +120,7 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, now + BYTES))
 
 
-def _check(recording: Recording, site: Site, study: Study) -> None:
+def _check(recording: Recording, site: Site, study: Study, alone: int) -> None:
     rows = recording.signal
     if rows.dtype != np.float32 or rows.shape[0] != len(study.signal.channels) or not np.isfinite(rows).all():
         raise FaultError("samples of another kind")
@@ -130,7 +130,7 @@ def _check(recording: Recording, site: Site, study: Study) -> None:
         if not 0 <= one.start < one.stop <= rows.shape[1]:
             raise FaultError("a stretch outside the recording")
     names = [name for name in site if name.lower().endswith(tuple(_DECODERS))]
-    if len(names) != 1:
+    if len(names) != 1 or alone != 1:
         return
     decode = next(decoder for suffix, decoder in _DECODERS.items() if names[0].lower().endswith(suffix))
     theirs = decode(site, names[0], study.signal.channels)

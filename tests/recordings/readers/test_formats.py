@@ -13,6 +13,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.people import people_of
 from fedsynth.recordings.readers.registry import READERS
+from fedsynth.recordings.readers.samples import Notes, Request, gather
 from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.survey.draft import draft
@@ -391,3 +392,42 @@ def test_brainvision_agrees_with_mne(tmp_path: Path, kind: str, turns: bool) -> 
 
     np.testing.assert_allclose(1e6 * raw.get_data(picks=[0, 2]), rows(1)[[0, 2]], atol=1e-6)
     assert [round(x * SFREQ) for x in raw.annotations.onset[-3:]] == [start for start, _, _ in EVENTS]
+
+
+@pytest.mark.parametrize("form", ["within", "compressed", "beside"])
+def test_eeglab_agrees_with_mne(tmp_path: Path, form: str) -> None:
+    mne = pytest.importorskip("mne")
+    from scipy.io import loadmat, savemat
+
+    path = eeglab(tmp_path / "x", rows(1))
+    body = loadmat(path, simplify_cells=True)["EEG"]
+    body["chanlocs"] = np.array([(name,) for name in LABELS], dtype=[("labels", object)])
+    kinds = [("type", object), ("latency", object), ("duration", object)]
+    body["event"] = np.array([(text, start + 1.5, float(n)) for start, n, text in EVENTS], dtype=kinds)
+    if form == "beside":
+        path.with_suffix(".fdt").write_bytes(rows(1).astype("<f4").T.tobytes())
+        body["data"] = "x.fdt"
+    savemat(path, {"EEG": body}, appendmat=False, do_compression=form == "compressed")
+    notes = Notes()
+
+    ours = gather(READERS["eeglab"].read(path, Request(("C4", "C3"), SFREQ), notes), notes)
+
+    raw = mne.io.read_raw_eeglab(path, preload=True, verbose="ERROR")
+    np.testing.assert_allclose(ours.signal, 1e6 * raw.get_data(picks=["C4", "C3"]), atol=1e-4)
+    assert [mark.text for mark in ours.marks] == list(raw.annotations.description)
+    np.testing.assert_allclose([mark.start for mark in ours.marks], raw.annotations.onset * SFREQ, atol=0.5)
+    np.testing.assert_allclose([mark.n_times for mark in ours.marks], raw.annotations.duration * SFREQ, atol=0.5)
+
+
+def test_an_fdt_file_of_another_length_is_refused(tmp_path: Path) -> None:
+    from scipy.io import loadmat, savemat
+
+    path = eeglab(tmp_path / "x", rows(1))
+    body = loadmat(path, simplify_cells=True)["EEG"]
+    body["chanlocs"] = np.array([(name,) for name in LABELS], dtype=[("labels", object)])
+    path.with_suffix(".fdt").write_bytes(rows(1).astype("<f4").T.tobytes()[:-4])
+    savemat(path, {"EEG": body | {"data": "x.fdt"}}, appendmat=False)
+    notes = Notes()
+
+    with pytest.raises(RecordingError, match="does not hold 2000 samples of 3 channels"):
+        gather(READERS["eeglab"].read(path, Request(("C3",), SFREQ), notes), notes)
