@@ -53,32 +53,37 @@ def equalise(source: Tensor, powers: Tensor, shape: Shape, *, turns: int = 3) ->
     Three fixed-point turns; a band's error falls below about 1 % of a decade.
 
     Args:
-        source: shape (window, channel, time), any unit.
+        source: shape (window, channel, time), any unit; as long as a window, or longer on both sides, so that the
+            window's ends do not meet.
         powers: log10 microvolts squared, shape (window, channel, band).
         shape: of the windows.
         turns: of the fixed-point iteration.
     """
-    weights = _interpolation(shape).to(source)
+    length = source.shape[-1]
+    first = (length - shape.n_times) // 2
+    window = slice(first, first + shape.n_times)
+    weights = _interpolation(shape, length).to(source)
     spectrum = torch.fft.rfft(source)
     gain = torch.zeros_like(powers)
-    signal = source
+    signal = source[..., window]
     for _ in range(turns):
         gain = (gain + 0.5 * (powers - band_powers(signal, shape))).clamp(-4, 6)
-        signal = torch.fft.irfft(spectrum * torch.pow(10.0, gain @ weights), shape.n_times)
+        signal = torch.fft.irfft(spectrum * torch.pow(10.0, gain @ weights), length)[..., window]
     return signal
 
 
 @lru_cache(maxsize=8)
-def _interpolation(shape: Shape) -> Tensor:
-    """Return linear weights from bands to rfft bins, shape (band, bin).
+def _interpolation(shape: Shape, length: int) -> Tensor:
+    """Return linear weights from bands to the rfft bins of `length` samples, shape (band, bin).
 
     Between the outermost centres and the edges of the pass band the line goes on; beyond, the filter decides.
     """
     bins = band_bins(shape)
     if len(bins) == 1:
-        return torch.ones(1, shape.n_times // 2 + 1)
+        return torch.ones(1, length // 2 + 1)
     centres = torch.tensor([(first + last - 1) / 2 for first, last in bins])
-    at = torch.arange(shape.n_times // 2 + 1, dtype=torch.float32).clamp(float(bins[0][0]), float(bins[-1][1]))
+    at = torch.arange(length // 2 + 1, dtype=torch.float32) * (shape.n_times / length)
+    at = at.clamp(float(bins[0][0]), float(bins[-1][1]))
     right = torch.searchsorted(centres, at).clamp(1, len(bins) - 1)
     share = (at - centres[right - 1]) / (centres[right] - centres[right - 1])
     weights = torch.zeros(len(bins), len(at))

@@ -7,7 +7,7 @@ from fedsynth.anchors.anchor import Anchor, FeatureDraw
 from fedsynth.anchors.moments.estimator import Moments
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments
-from fedsynth.modalities.eeg.decoder import BankDecoder
+from fedsynth.modalities.eeg.decoder import SimulatingDecoder
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features, spatial_basis
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins, band_powers, equalise
@@ -147,7 +147,7 @@ def test_the_decoder_delivers_the_powers_asked_for() -> None:
 
 def test_the_decoder_is_differentiable_in_its_features() -> None:
     vector = scale_of(ONE).centre.repeat(2, 1).requires_grad_()
-    decoder = BankDecoder(ONE)
+    decoder = SimulatingDecoder(ONE)
     decoder(vector, torch.randn(2, decoder.noise_width)).square().mean().backward()
 
     assert vector.grad is not None

@@ -1,4 +1,4 @@
-"""The codec of EEG: log band powers and waveform shape, and a bank of simulated waveforms for the way back."""
+"""The codec of EEG: log band powers and waveform shape, and a simulator for the way back."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.modalities.eeg.decoder import BankDecoder, noise_width
+from fedsynth.modalities.eeg.decoder import SimulatingDecoder, noise_width
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins
@@ -80,5 +80,5 @@ class EegCodec:
         return ((0.5 * chosen + shared) * gain * amplitude).float()
 
     def decoder(self) -> nn.Module:
-        """Return the bank with its equaliser."""
-        return BankDecoder(self.shape)
+        """Return the simulator behind its equaliser."""
+        return SimulatingDecoder(self.shape)

@@ -1,40 +1,44 @@
 """The public decoder of EEG: from a feature vector to a waveform that has those features.
 
-Waveforms of the public prior with a similar spectrum and shape are looked up and equalised, band by band, to the
-powers asked for; of those, one whose shape is closest after equalising is kept. Differentiable in the features, not
-in the choice. Nothing here saw a recording.
+Parameters of the public simulator whose waves have a similar spectrum and shape are looked up, waves are simulated
+anew from them and equalised, band by band, to the powers asked for; of those, the one whose shape is closest after
+equalising is kept. No wave is drawn twice. Differentiable in the features, not in the wave. Nothing here saw a
+recording.
 """
 
+from dataclasses import fields
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from fedsynth.modalities.eeg.anew import Parameters, margin, noise_size, parameters, simulate
 from fedsynth.modalities.eeg.features import shape_by_channel, split_features
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
-from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_powers, equalise
 from fedsynth.modalities.shape import Shape
-from fedsynth.rng import uniform_of
+from fedsynth.rng import torch_generator, uniform_of
 
-_COUNT = 12000
-_CANDIDATES = 16  # looked up by spectrum and shape, then compared after equalising
-_KEPT = 2
+_COUNT = 12000  # sets of parameters
+_LOOKS = 3  # waves of each, from which it is known what such waves are like
+_CANDIDATES = 12  # simulated, then compared after equalising
 _LOCAL = 64
 _SHAPE_WEIGHT = 0.6
-_MICROVOLTS = 30.0  # at which the bank's own features are taken
+_MICROVOLTS = 30.0  # at which features of waves are taken
+_MIRRORED = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, 1.0])  # of a waveform's shape, turned upside down
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
 
 
-class BankDecoder(nn.Module):
-    """Looks up, equalises and chooses. It has no parameters; its buffers are public and part of no message."""
+class SimulatingDecoder(nn.Module):
+    """Looks up, simulates, equalises and chooses; without parameters, and its buffers are part of no message."""
 
     def __init__(self, shape: Shape) -> None:
-        """Take the bank of waveforms for windows of this shape."""
+        """Take what the simulator's parameters give for windows of this shape."""
         super().__init__()
         self.shape = shape
-        bank, keys, spread = _bank(shape)
-        self.register_buffer("bank", bank, persistent=False)
+        known, keys, spread = _known(shape)
+        for field in fields(known):
+            self.register_buffer(field.name, getattr(known, field.name), persistent=False)
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("spread", spread, persistent=False)
 
@@ -51,55 +55,74 @@ class BankDecoder(nn.Module):
             noise: standard normal, shape (window, noise_width).
         """
         powers, waveform = split_features(vector, self.shape)
-        choices, mixing = noise.split([noise.shape[1] - mixing_width(self.shape), mixing_width(self.shape)], dim=1)
+        waves, mixing = noise.split([noise.shape[1] - mixing_width(self.shape), mixing_width(self.shape)], dim=1)
         if mixing_width(self.shape):
             powers = uneven(powers, mixing, self.shape)
         with torch.no_grad():
-            parts = (part.split(_ROWS) for part in (powers, waveform, choices, mixing))
+            parts = (part.split(_ROWS) for part in (powers, waveform, waves, mixing))
             source = torch.cat([self._excitation(*some) for some in zip(*parts, strict=True)])
         return equalise(source, powers, self.shape)
 
     def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor, mixing: Tensor) -> Tensor:
-        bank, keys, spread = self.get_buffer("bank"), self.get_buffer("keys"), self.get_buffer("spread")
-        mean, sources = powers.mean(dim=1), _n_sources(self.shape)
-        several = sources > 1
+        """Return waves of unit variance, longer than a window on both sides."""
+        shape, channels = self.shape, len(self.shape.channels)
+        keys, spread = self.get_buffer("keys"), self.get_buffer("spread")
+        mean = powers.mean(dim=1)
         asked = _key(mean, waveform, spread)
-        # |a - b|^2 without |a|^2, which is the same for every waveform of the bank.
+        # |a - b|^2 without |a|^2, which is the same for every set of parameters.
         distance = keys.square().sum(dim=1) - 2 * asked @ keys.T
-        near = distance.topk(_LOCAL if several else _CANDIDATES, largest=False).indices
-        uniform = uniform_of(noise)
-        first = near[:, :_CANDIDATES]
-        tried = equalise(bank[first], mean[:, None].expand(-1, _CANDIDATES, -1), self.shape, turns=2)
-        miss = (shape_by_channel(tried, self.shape) - waveform[:, None]) / spread
-        best = miss.square().sum(dim=-1).topk(_KEPT * sources, largest=False).indices
-        pick = (uniform[:, :sources] * _KEPT).long().clamp(max=_KEPT - 1) + _KEPT * torch.arange(sources)
-        shared = bank[first.gather(1, best.gather(1, pick))]
-        if not several:
+        near = distance.topk(_LOCAL if channels > 1 else _CANDIDATES, largest=False).indices
+        own, drawn = noise.split(
+            [noise.shape[1] - _CANDIDATES * noise_size(shape), _CANDIDATES * noise_size(shape)], 1
+        )
+        tried = self._waves(near[:, :_CANDIDATES], drawn)
+        loud = equalise(tried, mean[:, None].expand(-1, _CANDIDATES, -1), shape, turns=2)
+        got = shape_by_channel(loud, shape)
+        # Every wave stands for its mirror image too, in which asymmetries alone have the other sign.
+        got = torch.cat([got, got * _MIRRORED], dim=1)
+        miss = (got - waveform[:, None]) / spread
+        best = miss.square().sum(dim=-1).topk(SOURCES if channels > 1 else 1, largest=False).indices
+        shared = torch.cat([tried, -tried], dim=1).gather(1, best[..., None].expand(-1, -1, tried.shape[-1]))
+        if channels == 1:
             return shared
-        others = (uniform[:, sources:] * _LOCAL).long().clamp(max=_LOCAL - 1)
-        return mix(shared, bank[near.gather(1, others)], mixing, self.shape)
+        pick, drawn = own.split([channels, channels * noise_size(shape)], dim=1)
+        others = (uniform_of(pick) * _LOCAL).long().clamp(max=_LOCAL - 1)
+        return mix(shared, self._waves(near.gather(1, others), drawn), mixing, shape)
+
+    def _waves(self, chosen: Tensor, noise: Tensor) -> Tensor:
+        """Simulate from parameters by number, shape (window, wave), and noise; shape (window, wave, time)."""
+        known = Parameters(*(self.get_buffer(field.name) for field in fields(Parameters)))
+        flat = simulate(known.take(chosen.flatten()), noise.reshape(chosen.numel(), -1), self.shape)
+        return flat.unflatten(0, chosen.shape)
 
 
 def noise_width(shape: Shape) -> int:
-    """Return how many normal numbers a window takes: choices of waveforms, and how they are mixed."""
-    return _n_sources(shape) + len(shape.channels) + mixing_width(shape)
-
-
-def _n_sources(shape: Shape) -> int:
-    return 1 if len(shape.channels) == 1 else SOURCES
+    """Return how many normal numbers a window takes: of waves, and how they are mixed."""
+    channels = len(shape.channels)
+    own = 0 if channels == 1 else channels * (1 + noise_size(shape))
+    return own + _CANDIDATES * noise_size(shape) + mixing_width(shape)
 
 
 @lru_cache(maxsize=4)
-def _bank(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """Return waveforms (waveform, time), what they are found by (waveform, key), and the spread of shapes."""
-    bank = waveforms(shape, count=_COUNT)
-    loud = _MICROVOLTS * bank[:, None]
-    waveform = shape_by_channel(loud, shape)[:, 0]
-    spread = waveform.std(dim=0).clamp_min(0.02)
-    return bank, _key(band_powers(loud, shape)[:, 0], waveform, spread), spread
+def _known(shape: Shape) -> tuple[Parameters, Tensor, Tensor]:
+    """Return parameters, what their waves are found by (parameters, key), and the spread of shapes."""
+    known = parameters(_COUNT, shape)
+    single = Shape(("any",), shape.n_times, shape.sfreq, shape.bandpass, 1, shape.modality)
+    first = margin(shape)
+    generator = torch_generator("looks at waves", shape.n_times, f"{shape.sfreq:.6f}", f"{shape.bandpass}")
+    powers, shapes = [], []
+    for rows in torch.arange(_COUNT).split(1000):
+        again = rows.repeat_interleave(_LOOKS)
+        noise = torch.randn(len(again), noise_size(shape), generator=generator)
+        waves = _MICROVOLTS * simulate(known.take(again), noise, shape)[:, None, first : first + shape.n_times]
+        powers.append(band_powers(waves, single)[:, 0].unflatten(0, (-1, _LOOKS)))
+        shapes.append(shape_by_channel(waves, single)[:, 0].unflatten(0, (-1, _LOOKS)))
+    seen = torch.cat(shapes)
+    spread = seen.flatten(0, 1).std(dim=0).clamp_min(0.02)
+    return known, _key(torch.cat(powers).mean(dim=1), seen.mean(dim=1), spread), spread
 
 
 def _key(powers: Tensor, waveform: Tensor, spread: Tensor) -> Tensor:
-    """Return what two waveforms are compared by: the relative spectrum and the waveform's shape."""
+    """Return what waves are compared by: the relative spectrum and the waveform's shape."""
     relative = powers - powers.mean(dim=-1, keepdim=True)
     return torch.cat([relative, waveform / spread * _SHAPE_WEIGHT], dim=-1)
