@@ -1,7 +1,7 @@
 """Blind spots: how much of a difference between labels survives in a release, one difference at a time.
 
-Made-up cohorts whose labels differ in one thing only (`blind_spot_cohorts.py`). A classifier of raw windows
-(`blind_spot_referee.py`) is trained on synthetic and on real windows and tested on people it has not seen. The
+Made-up cohorts whose labels differ in one thing only (`blind_spot_cohorts.py`). A classifier of raw windows, the
+product's random convolutions, is trained on synthetic and on real windows and tested on people it has not seen. The
 recovered share is (AUROC of synthetic - 1/2) / (AUROC of real - 1/2).
 
     python benchmarks/blind_spots.py                                  # the default plan without privacy
@@ -29,12 +29,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from blind_spot_cohorts import BLIND_SPOTS, ECG_RATE, ECG_TIMES, EEG_RATE, EEG_TIMES, BlindSpot, Cohort, cohort_of
-from blind_spot_referee import auroc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth import plan as plans
 from fedsynth.anchors import estimator as estimators
 from fedsynth.coordinator.rounds import train_generator
+from fedsynth.evaluation.protocol.classifiers.random_convolutions import auroc
 from fedsynth.plan import Plan, plan_of
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.private_sum import PrivateSum

@@ -9,21 +9,23 @@
 Nothing heavy is imported before it is used: `verify` needs `cryptography` alone, `load_release` also NumPy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fedsynth.errors import ReleaseError, StudyError
+from fedsynth.errors import RefusedError, StudyError
 from fedsynth.extras import explained
 from fedsynth.progress import Progress
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike
 
     from fedsynth.coordinator.run_folder import RunFolder
-    from fedsynth.evaluation.compare import Comparison
+    from fedsynth.evaluation.protocol.plan import TableName
+    from fedsynth.evaluation.protocol.size import SizeName
+    from fedsynth.evaluation.protocol.splits import SplitName
+    from fedsynth.experiments.evaluate import Evaluation
     from fedsynth.plan import Plan
     from fedsynth.release.load import Release
     from fedsynth.release.verify import Verified
@@ -187,65 +189,86 @@ def load_release(folder: Path | str) -> "Release":
 
 
 def evaluate(
-    real: "tuple[ArrayLike, ArrayLike]",
-    synthetic: "Release",
+    real: "tuple[ArrayLike, ArrayLike] | Path | str",
+    synthetic: "Release | Path | str",
     *,
-    subjects: "ArrayLike",
+    subjects: "ArrayLike | None" = None,
+    study: Path | str | None = None,
     positive: str | None = None,
+    tables: "Sequence[TableName]" = ("matrix",),
+    classifiers: Sequence[str] = ("random-convolutions", "boosting", "small-cnn"),
+    network: str = "",
+    split: "SplitName | None" = None,
+    folds: int = 3,
+    size: "SizeName" = "small",
+    out: Path | str | None = None,
     progress: bool = True,
-) -> "Comparison":
-    """Compare classifiers trained on synthetic, on real, and on both kinds of windows; tested on real people.
+) -> "Evaluation":
+    """Compare what classifiers learn from synthetic, from real, and from both kinds of windows; tested on people.
 
-    What comes out is about the real windows and is not private.
+    What comes out is about the real windows and is not private: it must not leave the house.
 
     Args:
-        real: windows in microvolts, shape (window, channel, time), cut as the release's study says; and their
-            labels, shape (window,), as words or as numbers of `synthetic.label_names`.
-        synthetic: a release.
-        subjects: whom each real window is of, shape (window,); nobody trains and is tested.
-        positive: the label whose AUROC against the rest is taken; the study's by default.
+        real: windows in microvolts, shape (window, channel, time), cut as the release's study says, and their
+            labels, shape (window,), as words or as numbers of the study's labels; or a path: recordings of one
+            hospital, a folder of several, or an archive (docs/evaluate.md).
+        synthetic: a release, its folder, or an archive of any generator's windows.
+        subjects: whom each real window is of, shape (window,), where `real` is arrays; nobody trains and is tested.
+        study: path of the study that recordings are read by; the release's own by default.
+        positive: the label whose F1 is told; the study's by default.
+        tables: of "matrix", "augmentation", "transfer" and "fidelity".
+        classifiers: of the matrix, by name.
+        network: of augmentation and transfer; by default that of the seed's paper for the kind of signal.
+        split: "person", "leave-one-out", "given" (those whom the study held out) or "leaky", which is marked
+            everywhere; by default "given" where it is known who was held out.
+        folds: parts that people are dealt into.
+        size: of classifiers: "small", "paper" or "quick".
+        out: a folder for the page and its numbers; a stopped evaluation goes on from there.
         progress: show progress on standard error.
 
     Raises:
-        RefusedError: windows that do not belong together, or too few people to hold some out.
-        ReleaseError: a label that the release does not have.
+        RefusedError: windows that do not belong together, too few people to hold some out, an unknown name, or an
+            `out` that leaves the house.
+        RecordingError: the recordings.
+        ReleaseError: the release.
     """
     with explained():
         import numpy as np
 
-        from fedsynth.evaluation.compare import Labelled, compare
-        from fedsynth.study import parse_study
+        from fedsynth.evaluation.protocol.material import Material
+        from fedsynth.evaluation.protocol.plan import ProtocolPlan
+        from fedsynth.experiments import evaluate as experiment
+        from fedsynth.experiments.inputs import Given, frame_of, numbers_of
 
-    study = parse_study(synthetic.study_text, source="the release's study")
-    with explained():
-        from fedsynth.modalities.shape import shape_of
-
-    words = positive or study.labels.positive
-    if words not in synthetic.label_names:
-        raise ReleaseError(f"the release has no label {words!r}; it has: {', '.join(synthetic.label_names)}")
-    _, people = np.unique(np.asarray(subjects), return_inverse=True)
-    with _shown(progress) as tell:
-        return compare(
-            Labelled(np.asarray(real[0], dtype=np.float32), _numbers(np.asarray(real[1]), synthetic.label_names)),
-            Labelled(synthetic.X, synthetic.y),
-            people=people.astype(np.int64),
-            shape=shape_of(study),
-            names=synthetic.label_names,
-            positive=synthetic.label_names.index(words),
-            progress=tell,
-        )
-
-
-def _numbers(labels: "np.ndarray", names: tuple[str, ...]) -> "np.ndarray":
-    """Return labels as numbers, whichever way they were given."""
-    import numpy as np
-
-    if labels.dtype.kind in "iu":
-        return labels.astype(np.int64)
-    unknown = sorted(set(map(str, labels.tolist())) - set(names))
-    if unknown:
-        raise ReleaseError(f"{len(unknown)} labels of the real windows are none of: {', '.join(names)}")
-    return np.array([names.index(str(label)) for label in labels], dtype=np.int64)
+    made = Path(synthetic) if isinstance(synthetic, Path | str) else synthetic
+    given: Given | Path
+    if isinstance(real, Path | str):
+        given = Path(real)
+    else:
+        if subjects is None:
+            raise RefusedError("arrays of windows need `subjects`: whom each window is of")
+        names = frame_of(made, study=_path(study), positive=positive).names
+        people = np.unique(np.asarray(subjects), return_inverse=True)[1].reshape(np.shape(subjects))
+        labels = numbers_of(np.asarray(real[1]), names, names)
+        given = Given(Material(np.asarray(real[0], dtype=np.float32), labels, people.astype(np.int64)))
+    asked = experiment.Asked(
+        real=given,
+        synthetic=made,
+        plan=ProtocolPlan(
+            tables=tuple(tables),
+            classifiers=tuple(classifiers),
+            augmenting=(network,) if network else (),
+            transferring=network,
+            folds=folds,
+            size=size,
+        ),
+        split=split,
+        study=_path(study),
+        positive=positive,
+        out=_path(out),
+    )
+    with explained(), _shown(progress) as tell:
+        return experiment.evaluate(asked, progress=tell)
 
 
 def _study(study: "Study | Path | str") -> "Study":

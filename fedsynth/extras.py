@@ -12,6 +12,7 @@ EXTRA_OF = {
     "dp_accounting": "train",
     "edfio": "train",
     "flwr": "flower",
+    "imblearn": "smote",
     "jinja2": "train",
     "markupsafe": "train",
     "matplotlib": "train",

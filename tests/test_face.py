@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fedsynth
-from fedsynth.api import _numbers
-from fedsynth.errors import ReleaseError, StudyError
+from fedsynth.errors import RefusedError, StudyError
+from fedsynth.experiments.inputs import numbers_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def test_sites_and_a_toy_cohort_are_not_both_taken(tmp_path: Path) -> None:
 def test_a_label_that_a_release_does_not_have_is_refused() -> None:
     names = ("rest", "task")
 
-    assert _numbers(np.array(["task", "rest"]), names).tolist() == [1, 0]
-    assert _numbers(np.array([1, 0]), names).tolist() == [1, 0]
-    with pytest.raises(ReleaseError, match="1 labels of the real windows are none of: rest, task"):
-        _numbers(np.array(["rest", "tusk"]), names)
+    assert numbers_of(np.array(["task", "rest"]), names, names).tolist() == [1, 0]
+    assert numbers_of(np.array([1, 0]), names, names).tolist() == [1, 0]
+    with pytest.raises(RefusedError, match="1 labels of the windows are none of: rest, task"):
+        numbers_of(np.array(["rest", "tusk"]), names, names)

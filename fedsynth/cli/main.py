@@ -14,6 +14,7 @@ import typer
 from fedsynth.cli import (
     audit,
     check,
+    evaluate,
     federation,
     ingest,
     init,
@@ -87,6 +88,7 @@ for _verb in (
     release.release,
     verify.verify,
     audit.audit,
+    evaluate.evaluate,
     provision.provision,
     run.run,
 ):

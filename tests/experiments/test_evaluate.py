@@ -1,0 +1,235 @@
+"""`fedsynth evaluate`: from archives or recordings to a page and its numbers, which stay in the house."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedsynth
+from fedsynth.errors import RefusedError, RunError, StudyError
+from fedsynth.evaluation.protocol.cells import NOTICE
+from fedsynth.evaluation.protocol.plan import ProtocolPlan
+from fedsynth.evaluation.protocol.splits import LEAKY
+from fedsynth.experiments.evaluate import Asked, evaluate
+from fedsynth.experiments.inputs import frame_of, read_real, read_synthetic
+from fedsynth.experiments.inside import place_inside
+from fedsynth.recordings.options import SiteOptions
+from fedsynth.site.holdings import group_of_person
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_archive(path: Path, *, people: int = 12, seed: int = 1, **more: object) -> Path:
+    """Write people with four windows each; every other one is loud."""
+    rng = np.random.default_rng(seed)
+    whose = np.repeat(np.arange(people), 4)
+    labels = whose % 2
+    signal = 10 * (1 + 3 * labels)[:, None, None] * rng.normal(size=(len(whose), 1, 64))
+    arrays: dict[str, object] = {
+        "X": signal.astype(np.float32),
+        "y": np.array(["quiet", "loud"])[labels],
+        "subject": np.array([f"p{number}" for number in whose]),
+        "sfreq": 64.0,
+        "channels": ["Cz"],
+        "label_names": ["quiet", "loud"],
+        "modality": "eeg",
+    }
+    np.savez(path, **(arrays | more))  # type: ignore[arg-type]
+    return path
+
+
+PLAN = ProtocolPlan(classifiers=("boosting",), tables=("matrix", "fidelity"), size="quick")
+
+
+def asked(folder: Path, **more: object) -> Asked:
+    real, synthetic = (write_archive(folder / f"{name}.npz", seed=n) for n, name in enumerate(("real", "made")))
+    return Asked(**({"real": real, "synthetic": synthetic, "plan": PLAN, "out": folder / "out"} | more))  # type: ignore[arg-type]
+
+
+def quiet(*_: object) -> None:
+    """Tell nobody."""
+
+
+def test_the_page_needs_no_other_file_and_says_first_that_it_is_not_private(tmp_path: Path) -> None:
+    found = evaluate(asked(tmp_path), progress=quiet)
+
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+    numbers = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert page.index("Not private.") < page.index("<table")
+    assert NOTICE in page
+    assert not any(word in page for word in ("<script", "src=", "http://", "https://"))
+    assert numbers["notice"] == NOTICE
+    assert numbers["question"]["leaky"] is False
+    assert LEAKY not in page
+    assert all(f"{score.value:.3f}" in page for score in found)
+    assert min(score.value for score in found if "AUROC" in score.name) > 0.9
+
+
+def test_a_leaky_evaluation_is_marked_on_the_page_on_every_table_and_in_the_numbers(tmp_path: Path) -> None:
+    evaluate(asked(tmp_path, split="leaky"), progress=quiet)
+
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+    assert page.count(LEAKY) == 1 + page.count("<table")
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["question"]["leaky"] is True
+
+
+def test_a_stopped_evaluation_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(what: str, done: int, total: int) -> None:  # noqa: ARG001
+        if what == "evaluation" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asked(tmp_path), progress=stop)
+    kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())["cells"]
+    trained: list[str] = []
+    import fedsynth.evaluation.protocol.run as run
+
+    real = run.classifier_of
+    monkeypatch.setattr(run, "classifier_of", lambda name: trained.append(name) or real(name))
+    evaluate(asked(tmp_path), progress=quiet)
+
+    after = json.loads((tmp_path / "out" / "evaluation.json").read_text())["cells"]
+    assert len(kept) == 4
+    assert trained == ["boosting"]  # the third of three trainings
+    assert {name: after[name] for name in kept} == kept
+    assert len(after) == 6
+
+
+def test_other_windows_do_not_go_on_where_an_evaluation_stands(tmp_path: Path) -> None:
+    first = asked(tmp_path)
+    evaluate(first, progress=quiet)
+    before = (tmp_path / "out" / "evaluation.json").read_bytes()
+    write_archive(tmp_path / "real.npz", seed=9)
+
+    with pytest.raises(RunError, match="of other windows or of another plan"):
+        evaluate(first, progress=quiet)
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("sign", "what"),
+    [
+        pytest.param("run.json", "a run", id="a run"),
+        pytest.param("privacy/statement.json", "a release", id="a release"),
+        pytest.param("site.toml", "a site", id="a site"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "internal/deep"])
+def test_results_are_not_written_where_something_leaves_the_house(
+    tmp_path: Path, sign: str, what: str, below: str
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / sign).parent.mkdir(parents=True)
+    (folder / sign).write_text("{}", encoding="utf-8")
+
+    with pytest.raises(RefusedError, match=f"is in {what}, and results on real recordings are not private"):
+        evaluate(asked(tmp_path, out=folder / below), progress=quiet)
+    assert not list(folder.rglob("evaluation.*"))
+
+
+def test_a_link_into_a_release_is_seen_through(tmp_path: Path) -> None:
+    (tmp_path / "release" / "privacy").mkdir(parents=True)
+    (tmp_path / "release" / "privacy" / "statement.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "release")
+
+    with pytest.raises(RefusedError, match="is in a release"):
+        place_inside(tmp_path / "link" / "results", apart_from=())
+
+
+def test_recordings_are_read_as_the_study_says_and_split_as_it_held_people_out(tmp_path: Path) -> None:
+    site, study = tmp_path / "hospital", ROOT / "examples" / "bonn" / "study.toml"
+    site.mkdir()
+    rng = np.random.default_rng(0)
+    for label in "ZONFS":
+        for number in range(1, 5):
+            text = "\n".join(str(value) for value in rng.integers(-50, 50, 4097))
+            (site / f"{label}{number:03d}.txt").write_text(text + "\n", encoding="ascii")
+    frame = frame_of(write_archive(tmp_path / "made.npz"), study=study, positive=None)
+
+    given = read_real(site, frame, options=SiteOptions(), staging=tmp_path, progress=quiet)
+
+    assert given.windows.signal.shape == (160, 1, 512)
+    assert given.windows.n_people == 20
+    assert given.held_out is not None
+    held_out = {f"{label}{n:03d}" for label in "ZONFS" for n in range(1, 5)}
+    held_out = {name for name in held_out if group_of_person(name, held_out=0.2) == "held-out"}
+    assert len(np.unique(given.windows.people[given.held_out])) == len(held_out) > 0
+
+
+def test_recordings_without_a_study_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+
+    with pytest.raises(StudyError, match="name it with --study"):
+        evaluate(asked(tmp_path, real=tmp_path / "recordings"), progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        pytest.param({"sfreq": None}, "that can be read", id="an object that would be unpickled"),
+        pytest.param({"y": np.array(["other"] * 48)}, "1 labels of the windows are none of", id="other labels"),
+        pytest.param({"modality": "meg"}, "modality is 'meg'", id="another kind of signal"),
+    ],
+)
+def test_an_archive_that_does_not_say_enough_is_refused(
+    tmp_path: Path, archive: dict[str, object], said: str
+) -> None:
+    path = write_archive(tmp_path / "made.npz", **archive)
+    with pytest.raises(RefusedError, match=said):
+        read_synthetic(path, frame_of(path, study=None, positive=None).names)
+
+
+def test_the_call_takes_arrays_and_gives_tables(tmp_path: Path) -> None:
+    made = write_archive(tmp_path / "made.npz", seed=2)
+    with np.load(write_archive(tmp_path / "real.npz")) as archive:
+        X, y, subject = archive["X"], archive["y"], archive["subject"]
+
+    found = fedsynth.evaluate(
+        (X, y), made, subjects=subject, classifiers=("boosting",), size="quick", progress=False
+    )
+
+    assert [score.name for score in found][::2] == [
+        f"macro-F1, boosting, trained on {what}" for what in ("synthetic", "real", "both")
+    ]
+    assert NOTICE in str(found)
+    assert NOTICE in found._repr_html_()
+    with pytest.raises(RefusedError, match="need `subjects`"):
+        fedsynth.evaluate((X, y), made)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fedsynth", "evaluate", *words], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_page_and_answers_in_json(tmp_path: Path) -> None:
+    given = asked(tmp_path)
+    words = [str(given.real), str(given.synthetic), "--out", str(given.out), "--size", "quick", "--json"]
+    done = command(*words, "--tables", "matrix", "--classifiers", "boosting", "--split", "leaky")
+
+    assert done.returncode == 0, done.stderr
+    assert "not private" in done.stderr
+    body = json.loads(done.stdout)
+    assert body["leaky"] is True
+    assert len(body["scores"]) == 6
+    assert Path(body["page"]).is_file()
+
+
+@pytest.mark.slow
+def test_the_command_refuses_names_that_it_does_not_know(tmp_path: Path) -> None:
+    given = asked(tmp_path)
+    words = [str(given.real), str(given.synthetic), "--out", str(given.out)]
+
+    for more, code, said in (
+        (["--split", "random"], 2, "not one of: person"),
+        (["--classifiers", "oracle"], 1, "no classifier 'oracle'"),
+        (["--tables", "pie"], 1, "no table 'pie'"),
+    ):
+        done = command(*words, *more)
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "out").exists()
