@@ -58,7 +58,7 @@ priors: .venv/installed
 	$(BIN)/python -m fedsynth.priors.card fedsynth/priors
 
 docs: .venv/installed
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 clean:
 	rm -rf .venv demo build

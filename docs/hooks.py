@@ -1,0 +1,91 @@
+"""Hooks of MkDocs: the version in the header, the list of decisions, and a page of all commands.
+
+The page is made from the commands themselves while the site is built, and stands in no folder, so it cannot go out
+of date.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import typer.main
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+PAGE = "reference/commands.md"
+_HEAD = """\
+# All commands
+
+Made from the commands themselves. `fedsynth COMMAND --help` prints the same on your machine.
+[Commands and exit codes](../commands.md) says how they answer, how they fail and how they go on.
+"""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Name the version that the site is about, and list the decisions, in the navigation's part for contributors."""
+    project = tomllib.loads((Path(config.config_file_path).parent / "pyproject.toml").read_text(encoding="utf-8"))
+    config.site_name = f"{config.site_name} {project['project']['version']}"
+    for section in config.nav or ():
+        for entry in section.get("For contributors", ()):
+            if "Decisions" in entry:
+                entry["Decisions"] = decisions(Path(config.docs_dir))
+    return config
+
+
+def decisions(folder: Path) -> list[dict[str, str]]:
+    """Return an entry for every decision, in their order."""
+    pages = sorted((folder / "decisions").glob("[0-9]*.md"))
+    return [{page.stem.replace("-", " "): f"decisions/{page.name}"} for page in pages]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of all commands."""
+    files.append(File.generated(config, PAGE, content=page_of_commands()))
+    return files
+
+
+def page_of_commands() -> str:
+    """Return the page of every command: what it does, its arguments and its options."""
+    from fedsynth.cli.main import app
+
+    return _HEAD + "".join(_sections(typer.main.get_command(app), "fedsynth", depth=2))
+
+
+def _sections(command: click.Command, name: str, *, depth: int) -> list[str]:
+    if not isinstance(command, click.Group):
+        return [_section(command, name, depth=depth)]
+    said = []
+    for verb, one in command.commands.items():
+        if one.hidden:
+            continue
+        if isinstance(one, click.Group):
+            said.append(f"\n{'#' * depth} {name} {verb}\n\n{_words(one.help)}\n")
+            said += _sections(one, f"{name} {verb}", depth=depth + 1)
+        else:
+            said += _sections(one, f"{name} {verb}", depth=depth)
+    return said
+
+
+def _section(command: click.Command, name: str, *, depth: int) -> str:
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    rows = [row for one in command.params if (row := _row(one, context)) and not getattr(one, "hidden", False)]
+    table = "".join(f"| `{_cell(term)}` | {_cell(words)} |\n" for term, words in rows)
+    head = f"\n{'#' * depth} {name}\n\n    {name} {usage}\n\n{_words(command.help)}\n"
+    return f"{head}\n| argument or option | meaning |\n|---|---|\n{table}" if table else head
+
+
+def _row(one: click.Parameter, context: click.Context) -> tuple[str, str] | None:
+    """Return how an argument or option is written, and what its help says."""
+    found: Any = one.get_help_record(context)
+    return None if found is None else (found[0].removeprefix("* "), found[1])
+
+
+def _words(text: str | None) -> str:
+    return re.sub(r"[ \t]+", " ", (text or "").strip()).replace("\b", "")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
