@@ -24,7 +24,7 @@ Made from the commands themselves. `fedsynth COMMAND --help` prints the same on 
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Name the version that the site is about, and list the decisions, in the navigation's part for contributors."""
+    """Name the version that the site is about, and list the decisions in the part for contributors."""
     project = tomllib.loads((Path(config.config_file_path).parent / "pyproject.toml").read_text(encoding="utf-8"))
     config.site_name = f"{config.site_name} {project['project']['version']}"
     for section in config.nav or ():
