@@ -14,6 +14,7 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
 
 _LEAST_VARIANCE = 1e-3
+_OF_SIGNALS = ("coherence", "evoked", "course", "modulation")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Anchor:
     `done` counts the steps finished. Where they were asked, `coherence` (label, band, channel, channel, 2) is what
     channels have in common, real and imaginary part (`fedsynth.modalities.coherence`), and `evoked` (label,
     channel, cosine) and `course` (label, channel, band, segment) are the mean waveform and the course of power of
-    windows that begin at events (`fedsynth.modalities.event_related`).
+    windows that begin at events (`fedsynth.modalities.event_related`); `modulation` (label, number) is how rhythms
+    come and go (`fedsynth.modalities.modulation`).
     """
 
     counts: Tensor
@@ -43,10 +45,11 @@ class Anchor:
     coherence: Tensor | None = None
     evoked: Tensor | None = None
     course: Tensor | None = None
+    modulation: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""
-        last = {"coherence": self.coherence, "evoked": self.evoked, "course": self.course}
+        last = {name: getattr(self, name) for name in _OF_SIGNALS}
         asked = {f"anchor.{name}": value for name, value in last.items() if value is not None}
         return {
             **asked,
@@ -72,9 +75,7 @@ class Anchor:
             between=tensors["anchor.between"],
             component_correlation=tensors["anchor.component_correlation"],
             done=int(tensors["anchor.done"][0]),
-            coherence=tensors.get("anchor.coherence"),
-            evoked=tensors.get("anchor.evoked"),
-            course=tensors.get("anchor.course"),
+            **{name: tensors.get(f"anchor.{name}") for name in _OF_SIGNALS},
         )
 
 

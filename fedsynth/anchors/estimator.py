@@ -19,6 +19,7 @@ from fedsynth.anchors.moments.estimator import Moments, SignalStage
 from fedsynth.anchors.moments.event_related import EventRelated
 from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
+from fedsynth.anchors.moments.modulation import Modulation
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.coherence import CoherencePlan
@@ -130,6 +131,7 @@ def moments_of(study: Study) -> Moments:
         moments = next(moments for least, moments in _BY_NOISE if noise >= least)
     shape = shape_of(study)
     last: tuple[SignalStage | None, ...] = (
+        modulation_of(shape, noise=noise),
         coherence_of(shape, noise=noise),
         event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
     )
@@ -165,6 +167,13 @@ def event_related_of(shape: Shape, *, noise: float) -> EventRelated | None:
             # Without privacy there is nothing to cut.
             return stage if noise else replace(stage, radius=4.0)
     return None
+
+
+def modulation_of(shape: Shape, *, noise: float) -> Modulation | None:
+    """Return what is asked of rhythms, where noise is low: few numbers, which means of features can spare."""
+    if shape.modality != "eeg" or noise >= _BY_NOISE[1][0]:
+        return None
+    return Modulation() if noise else Modulation(radius=8.0)
 
 
 ESTIMATORS: dict[EstimatorName, Callable[[Study], Estimator]] = {

@@ -61,13 +61,16 @@ def table() -> tuple[Measured, ...]:
     return tuple(Measured(**row) for row in json.loads(text))
 
 
-def differences_of(study: Study, *, asks_coherence: bool, asks_events: bool = False) -> Differences:
+def differences_of(
+    study: Study, *, asks_coherence: bool, asks_events: bool = False, asks_modulation: bool = True
+) -> Differences:
     """Return what a study's plan can carry of the differences in the table.
 
     Args:
         study: for modality, channels, and what learns.
         asks_coherence: whether the plan asks what channels have in common; without it nothing carries that.
         asks_events: whether it asks for event-related means, of windows that begin at events.
+        asks_modulation: whether it asks how rhythms come and go.
     """
     arm = arm_of(study)
     rows = [row for row in table() if row.modality == study.signal.modality]
@@ -76,7 +79,12 @@ def differences_of(study: Study, *, asks_coherence: bool, asks_events: bool = Fa
         spots = {spot: None for spot in spots if spot not in _ACROSS}
     known = [(row.spot, row.arm, row.share) for row in rows if row.share is not None]
     shares = {spot: share for spot, by, share in known if by == arm}
-    for other, counts in (("anchor without coherence", not asks_coherence), ("anchor at events", asks_events)):
+    others = {
+        "anchor without coherence": not asks_coherence,
+        "anchor without modulation": not asks_modulation,
+        "anchor at events": asks_events,
+    }
+    for other, counts in others.items():
         if arm == "anchor" and counts:
             shares |= {spot: share for spot, by, share in known if by == other}
     found = sorted(((spot, shares[spot]) for spot in spots if spot in shares), key=lambda pair: -pair[1])

@@ -8,17 +8,16 @@ decoder draws from the label's anchor, by measuring what comes out and asking fo
 import torch
 from torch import Tensor, nn
 
-from fedsynth.anchors.anchor import Anchor, FeatureDraw
-from fedsynth.families.layers import FARTHEST_FEATURE
-from fedsynth.modalities.event_related import EventRelatedPlan, band_parts, courses, over_time
-from fedsynth.modalities.registry import codec_of, equalised, natural
+from fedsynth.anchors.anchor import Anchor
+from fedsynth.families.rendering import rendered_by
+from fedsynth.modalities.bands import band_parts
+from fedsynth.modalities.event_related import EventRelatedPlan, courses, over_time
+from fedsynth.modalities.registry import equalised
 from fedsynth.modalities.shape import Shape
-from fedsynth.rng import torch_generator
 
 _TURNS = 8
 _MOST_GAIN = 3.0  # nats of amplitude
 _ROWS = 256  # at once
-_RENDERED = 300  # windows of a label that say what has to be added
 
 
 class EventRelatedCourse(nn.Module):
@@ -33,7 +32,7 @@ class EventRelatedCourse(nn.Module):
         self.shape = shape
         for name, asked in (("evoked", anchor.evoked), ("course", anchor.course)):
             self.register_buffer(name, None if asked is None else asked.to(torch.float32))
-        self._draw = (FeatureDraw(anchor),)  # not a part of this module: the family has one
+        self._anchor = anchor
         self._known: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def forward(self, labels: Tensor, windows: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class EventRelatedCourse(nn.Module):
         shape, plan = self.shape, _plan(evoked, self.shape)
         cosines, gains, waves = plan.cosines(shape), [], []
         for label, (wanted, when) in enumerate(zip(evoked, course, strict=True)):
-            windows = self._rendered(label)
+            windows = rendered_by(self._anchor, shape, label=label)
             # The mean of so few windows of the decoder is no waveform.
             goal = wanted + plan.waveforms(windows, shape).mean(dim=0)
             gain, wave = torch.zeros_like(when), torch.zeros_like(wanted)
@@ -66,16 +65,6 @@ class EventRelatedCourse(nn.Module):
             gains.append(gain)
             waves.append(wave @ cosines)
         return torch.stack(gains), torch.stack(waves)
-
-    def _rendered(self, label: int) -> Tensor:
-        """Return windows of the public decoder with features of a label, in microvolts; always the same."""
-        codec, (draw,) = codec_of(self.shape), self._draw
-        generator = torch_generator("event-related course", label)
-        noise = torch.randn(_RENDERED, draw.width, generator=generator)
-        choices = torch.randn(_RENDERED, codec.noise_width, generator=generator)
-        drawn = draw(torch.full((_RENDERED,), label), noise).clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE)
-        windows: Tensor = codec.decoder()(natural(drawn, self.shape), choices)
-        return windows
 
 
 def _shaped(windows: Tensor, gains: Tensor, waves: Tensor, shape: Shape) -> Tensor:

@@ -13,13 +13,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from fedsynth.modalities.bands import band_parts
 from fedsynth.modalities.shape import Shape
 
 SEGMENTS = 8
 """Equal parts of a window for which power is told."""
 
-_EDGES_HZ = (4.0, 8.0, 13.0, 30.0)  # delta, theta, alpha, beta, gamma
-_CROSSOVER = 0.15  # of an edge's frequency, over which one band takes over from another
 _FLOOR_UV2 = 1e-2
 _LEAST_SHARE = 1e-2  # of the band's mean power, that a silent segment counts as
 _MOST = 2.0  # nats above or below the window's mean
@@ -54,17 +53,6 @@ class EventRelatedPlan:
         return _cosines(shape.n_times, self.n_waveform(shape))
 
 
-def n_bands(shape: Shape) -> int:
-    """Return how many bands the course of power is told for."""
-    return len(_gains(shape))
-
-
-def band_parts(signal: Tensor, shape: Shape) -> Tensor:
-    """Return what windows have in each band, shape (window, channel, band, time); bands add up to the pass band."""
-    spectrum = torch.fft.rfft(signal)[..., None, :] * _gains(shape).to(signal)
-    return torch.fft.irfft(spectrum, shape.n_times)
-
-
 def courses(signal: Tensor, shape: Shape) -> Tensor:
     """Return the course of log power, in nats from the band's mean over the window, within 2 of it.
 
@@ -94,19 +82,6 @@ def _cosines(n_times: int, count: int) -> Tensor:
     at = (torch.arange(n_times, dtype=torch.float64) + 0.5) * math.pi / n_times
     order = torch.arange(1, count + 1, dtype=torch.float64)
     return (math.sqrt(2 / n_times) * torch.cos(order[:, None] * at)).to(torch.float32)
-
-
-@lru_cache(maxsize=8)
-def _gains(shape: Shape) -> Tensor:
-    """Return the gain of every band at every rfft bin, shape (band, bin); within the pass band they sum to 1."""
-    low, high = shape.bandpass
-    edges = [edge for edge in _EDGES_HZ if 1.5 * low < edge < high / 1.25]
-    hertz = torch.arange(shape.n_times // 2 + 1, dtype=torch.float64) * shape.sfreq / shape.n_times
-    above = [torch.ones_like(hertz)]
-    above += [((hertz / edge - 1) / (2 * _CROSSOVER) + 0.5).clamp(0, 1) for edge in edges]
-    above.append(torch.zeros_like(hertz))
-    inside = ((hertz > 0) & (hertz <= high)).to(torch.float64)
-    return torch.stack([(one - next_) * inside for one, next_ in itertools.pairwise(above)]).to(torch.float32)
 
 
 @lru_cache(maxsize=8)

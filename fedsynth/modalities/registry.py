@@ -18,6 +18,7 @@ from fedsynth.modalities.event_related import courses
 from fedsynth.modalities.frame import Frame
 from fedsynth.modalities.kind import Kind
 from fedsynth.modalities.measures import band_powers, equalise
+from fedsynth.modalities.modulation import modulation
 from fedsynth.modalities.pretraining import Pool
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator
@@ -94,6 +95,12 @@ def usual_coherence(shape: Shape, plan: CoherencePlan) -> Tensor:
 def usual_courses(shape: Shape) -> Tensor:
     """Return the mean course of power of the public decoder's windows, shape (channel, band, segment)."""
     return courses(rendered_by_prior(shape), shape).mean(dim=0)
+
+
+@lru_cache(maxsize=8)
+def usual_modulation(shape: Shape) -> Tensor:
+    """Return the mean modulation of the public decoder's windows, shape (number,)."""
+    return modulation(rendered_by_prior(shape), shape).mean(dim=0)
 
 
 def equalised(signal: Tensor, *, like: Tensor, shape: Shape) -> Tensor:

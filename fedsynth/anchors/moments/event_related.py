@@ -12,7 +12,8 @@ from torch import Tensor
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.coordinates import means_by, within
 from fedsynth.anchors.moments.shrinkage import Block, shrunk_means
-from fedsynth.modalities.event_related import SEGMENTS, EventRelatedPlan, courses, n_bands
+from fedsynth.modalities.bands import n_bands
+from fedsynth.modalities.event_related import SEGMENTS, EventRelatedPlan, courses
 from fedsynth.modalities.registry import usual_courses
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw
 from fedsynth.families.adversarial.layers import LabelledNoise, band_limited, dense
-from fedsynth.families.channels import ChannelStructure
-from fedsynth.families.event_related import EventRelatedCourse
 from fedsynth.families.layers import FARTHEST_FEATURE
+from fedsynth.families.structure import LabelStructure
 from fedsynth.modalities.registry import codec_of, natural
 from fedsynth.modalities.shape import Shape
 
@@ -34,8 +33,7 @@ class AnchoredGenerator(nn.Module):
         self.shape, self.latent = shape, latent
         codec = codec_of(shape)
         size, self.choices = codec.n_features, codec.noise_width
-        self.draw, self.channels = FeatureDraw(anchor), ChannelStructure(shape, anchor)
-        self.course = EventRelatedCourse(shape, anchor)
+        self.draw, self.structure = FeatureDraw(anchor), LabelStructure(shape, anchor)
         self.decoder: nn.Module = codec.decoder()
         self.label = LabelledNoise(shape.n_labels, latent)
         self.feature_residual = dense((2 * latent + size, 256, 256, size), zero_last=True)
@@ -53,8 +51,7 @@ class AnchoredGenerator(nn.Module):
         context = self.label(latent, labels)
         drawn = drawn + self.feature_residual(torch.cat([context, drawn], dim=1))
         vector = natural(drawn.clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE), self.shape)
-        windows = self.channels(labels, self.decoder(vector, choices))
-        return vector, self.course(labels, windows), context
+        return vector, self.structure(labels, self.decoder(vector, choices)), context
 
     def with_residual(self, base: Tensor, context: Tensor) -> Tensor:
         """Return the anchor's window with what the residual adds."""

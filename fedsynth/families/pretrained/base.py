@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw, draw_width, subject_draw_width
-from fedsynth.families.channels import ChannelStructure
-from fedsynth.families.event_related import EventRelatedCourse
 from fedsynth.families.layers import FARTHEST_FEATURE, frozen
 from fedsynth.families.pretrained.layers import SINGLE, Signals
 from fedsynth.families.pretrained.weights import load
 from fedsynth.families.protocol import Phase
+from fedsynth.families.structure import LabelStructure
 from fedsynth.modalities.registry import frame_of, natural
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
@@ -219,13 +218,14 @@ class Body(nn.Module):
         super().__init__()
         self.shape, self.frame = shape, frame_of(shape)
         self.draw, self.source = FeatureDraw(anchor), source
-        self.channels, self.course = ChannelStructure(shape, anchor), EventRelatedCourse(shape, anchor)
+        self.structure = LabelStructure(shape, anchor)
 
     def forward(self, labels: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
         drawn = self.draw(labels, noise[:, : self.draw.width]).clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE)
         windows = self.decode(natural(drawn, self.shape), noise[:, self.draw.width :], shifts)
-        return self.course(labels, self.channels(labels, windows))
+        made: Tensor = self.structure(labels, windows)
+        return made
 
     def decode(self, vector: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:
         """Return windows in microvolts that have the features asked for.

@@ -11,7 +11,8 @@ from fedsynth.anchors.anchor import Anchor, FeatureDraw, draw_width, prior_ancho
 from fedsynth.anchors.estimator import NO_NOISE, event_related_of, moments_of
 from fedsynth.anchors.moments.event_related import PURPOSE, EventRelated
 from fedsynth.families.event_related import EventRelatedCourse
-from fedsynth.modalities.event_related import SEGMENTS, EventRelatedPlan, band_parts, courses, n_bands
+from fedsynth.modalities.bands import band_parts, n_bands
+from fedsynth.modalities.event_related import SEGMENTS, EventRelatedPlan, courses
 from fedsynth.modalities.measures import band_powers
 from fedsynth.modalities.registry import codec_of, natural, rendered_by_prior, usual_courses
 from fedsynth.modalities.shape import Shape
