@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import UPSTREAM
 from federation import Federation
+from founding import founded
 from trial import Trial, row
 
 from fedsynth.coordinator.control import ask
@@ -21,8 +22,9 @@ TWO_MINUTES = 120.0
 
 
 @pytest.fixture(scope="module")
-def federation(found: Callable[..., Federation]) -> Federation:
-    return found(FIRST + SECOND, small_disks=("south",))
+def federation() -> Iterator[Federation]:
+    with founded(FIRST + SECOND, small_disks=("south",)) as one:
+        yield one
 
 
 def test_a_run_that_goes_through_full_disks_outages_and_a_pause(federation: Federation) -> None:
