@@ -22,6 +22,7 @@ from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.modulation import Modulation
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.private_evolution import PrivateEvolution
+from fedsynth.modalities.affordable import expected_noise
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.event_related import EventRelatedPlan
 from fedsynth.modalities.shape import Shape, shape_of
@@ -181,19 +182,3 @@ ESTIMATORS: dict[EstimatorName, Callable[[Study], Estimator]] = {
     "mean-embedding": lambda _: MeanEmbedding(),
     "evolution": lambda _: PrivateEvolution(),
 }
-
-
-def expected_noise(study: Study) -> float:
-    """Return the noise that one sum over everybody would put on a label's mean, in units of its bound.
-
-    By the conversion of zero-concentrated differential privacy (Bun and Steinke 2016, proposition 1.3), which is a
-    little too high; a choice of constants needs no more.
-    """
-    privacy, cohort = study.privacy, study.cohort
-    if not privacy.is_private:
-        return 0.0
-    log_delta = math.log(1 / privacy.delta)
-    sigma = (math.sqrt(log_delta + privacy.epsilon) + math.sqrt(log_delta)) / (math.sqrt(2) * privacy.epsilon)
-    sites = len(cohort.sites) or cohort.least_sites
-    louder = 1 if privacy.trust == "aggregate" else math.sqrt(sites)
-    return sigma * louder * len(study.labels.names) / (cohort.expected_units * sites)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fedsynth.modalities.affordable import asks_every_lead
 from fedsynth.study import Modality, Study
 
 
@@ -9,7 +10,9 @@ from fedsynth.study import Modality, Study
 class Shape:
     """Channels by name, samples, rate in Hz, pass band in Hz, the number of labels, and what the signal is.
 
-    `centred` says that every window is centred on the R peak of a heart beat.
+    `centred` says that every window is centred on the R peak of a heart beat. `recorded_sfreq` is the rate in Hz at
+    which recordings are filtered before they come to `sfreq`, None where they are recorded at it. `every_lead` says
+    that the beat of every ECG lead is asked for, not only of the heart's dipole.
     """
 
     channels: tuple[str, ...]
@@ -19,6 +22,8 @@ class Shape:
     n_labels: int
     modality: Modality
     centred: bool = False
+    recorded_sfreq: float | None = None
+    every_lead: bool = False
 
 
 def shape_of(study: Study) -> Shape:
@@ -31,4 +36,6 @@ def shape_of(study: Study) -> Shape:
         n_labels=len(study.labels.names),
         modality=study.signal.modality,
         centred=study.labels.source == "beats",
+        recorded_sfreq=study.signal.recorded_sfreq,
+        every_lead=asks_every_lead(study),
     )

@@ -18,7 +18,6 @@ from fedsynth.anchors.estimator import (
     VERY_LOW_NOISE,
     Estimator,
     estimator_of,
-    expected_noise,
 )
 from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
 from fedsynth.anchors.moments import products
@@ -27,6 +26,7 @@ from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments
 from fedsynth.anchors.private_evolution import PrivateEvolution
+from fedsynth.modalities.affordable import expected_noise
 from fedsynth.modalities.eeg.features import N_SHAPE
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins

@@ -20,6 +20,7 @@ _SHARE = 0.38
 _QUIET_UV = 2.0
 _TAPS = 4
 _FINE_HZ = 350.0  # at least, where beats are cut
+_STEADY = 0.4  # of how QRS complexes differ in size, P and T waves do
 _FADE = 0.06  # seconds over which a beat's window begins and ends
 
 
@@ -105,7 +106,8 @@ def impulses(seconds: Tensor, gains: Tensor, *, n_times: int, sfreq: float, marg
 def draw_trains(template: Tensor, trains: Trains, *, n_times: int, sfreq: float) -> Tensor:
     """Return a signal of beats, shape (window, axis, time), differentiable in the template.
 
-    Ectopic beats are the template's QRS complex made larger and wider, with a swing of the other sign after it.
+    Beats differ in the size of their QRS complexes, P and T waves by less. Ectopic beats are the template's QRS
+    complex made larger and wider, with a swing of the other sign after it.
 
     Args:
         template: one beat in microvolts, shape (window, axis, beat time).
@@ -114,13 +116,17 @@ def draw_trains(template: Tensor, trains: Trains, *, n_times: int, sfreq: float)
         sfreq: in Hz.
     """
     _, size = beat_samples(sfreq)
-    normal = impulses(
-        trains.seconds, trains.gains * (1 - trains.ectopic), n_times=n_times, sfreq=sfreq, margin=size
+    bell = qrs_bell(sfreq).to(template)
+    wide = 1 + _STEADY * (trains.gains - 1)
+    normal, slow = (
+        impulses(trains.seconds, gains * (1 - trains.ectopic), n_times=n_times, sfreq=sfreq, margin=size)
+        for gains in (trains.gains, wide)
     )
     early = impulses(trains.seconds, trains.gains * trains.ectopic, n_times=n_times, sfreq=sfreq, margin=size)
-    return convolve(normal, template, n_times=n_times, sfreq=sfreq) + convolve(
-        early, ectopic_beat(template, trains.forms, sfreq=sfreq), n_times=n_times, sfreq=sfreq
+    usual = convolve(normal, template * bell, n_times=n_times, sfreq=sfreq) + convolve(
+        slow, template * (1 - bell), n_times=n_times, sfreq=sfreq
     )
+    return usual + convolve(early, ectopic_beat(template, trains.forms, sfreq=sfreq), n_times=n_times, sfreq=sfreq)
 
 
 def ectopic_beat(template: Tensor, forms: Tensor, *, sfreq: float) -> Tensor:

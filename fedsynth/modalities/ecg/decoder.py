@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from fedsynth.modalities.ecg.beats import beat_samples, beat_seconds, convolve, draw_trains, impulses, qrs_bell
 from fedsynth.modalities.ecg.features import (
     Parts,
-    bands,
     measure,
     noise_powers,
     split_features,
@@ -22,13 +21,16 @@ from fedsynth.modalities.ecg.features import (
     unrest,
 )
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
+from fedsynth.modalities.ecg.noise import colour_noise, lead_noise, loudness, n_own
+from fedsynth.modalities.ecg.passband import band_limit, pass_lower_edge, unlimited
 from fedsynth.modalities.ecg.rhythm import Trains
-from fedsynth.modalities.ecg.simulator import band_limit, mix_noise, noise_bank, rhythms
+from fedsynth.modalities.ecg.simulator import noise_bank, rhythms
 from fedsynth.modalities.shape import Shape
 
 _RHYTHMS, _NOISES = 4000, 2000
 _CANDIDATES = 6
 _TURNS = 2
+_SWAY = 2.0  # of what QRS complexes lack in variability, their sizes are given so much more: noise has a part in it
 _CHUNK = 128
 _SPREAD = (0.1, 0.8, 0.5, 0.3, 0.6, 0.5)  # of rhythm and variability, public: what counts as near in the bank
 _NOISE_SPREAD = (0.5, 0.15)
@@ -55,7 +57,7 @@ class EcgDecoder(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """Normal numbers used per window: a train, the shared noise, and one noise for each channel."""
+        """Normal numbers used per window: a train, the shared noise, and two for each noise of one place."""
         return noise_width(self.shape)
 
     def forward(self, vector: Tensor, noise: Tensor) -> Tensor:
@@ -72,7 +74,11 @@ class EcgDecoder(nn.Module):
         asked = split_features(vector, self.shape)
         uniform = 0.5 * (1 + torch.erf(noise / math.sqrt(2)))
         train = self._train(asked, uniform[:, 0])
-        source = self._source(asked, uniform[:, 1:])
+        source = self._source(asked, uniform[:, 1:], noise[:, -n_own(self.shape) :])
+        return self._corrected(asked, train, source)
+
+    def _corrected(self, asked: Parts, train: Trains, source: Tensor) -> Tensor:
+        """Draw, measure and draw again until the features asked for come out."""
         now = asked
         signal = self._draw(now, train, source)
         for _ in range(_TURNS):
@@ -83,6 +89,8 @@ class EcgDecoder(nn.Module):
                 shape=now.shape + _correction(asked.shape, got.shape),
                 powers=now.powers + _correction(asked.powers, got.powers),
             )
+            if not self.shape.centred:
+                train = _swaying(train, _correction(asked.variability[:, 0], got.variability[:, 0]))
             signal = self._draw(now, train, source)
         return signal
 
@@ -96,16 +104,23 @@ class EcgDecoder(nn.Module):
         bank = Trains(*(self.get_buffer(name) for name in _TRAIN))
         return bank.take(row)
 
-    def _source(self, asked: Parts, uniform: Tensor) -> Tensor:
-        """Return noise of about unit variance whose colour is near what was asked, (window, channel, time)."""
+    def _source(self, asked: Parts, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Return noise of about unit variance whose colour is near what was asked, (window, channel, time).
+
+        Args:
+            asked: the features.
+            uniform: what is looked up, shape (window, 1 + place, and more).
+            normal: how loud places are, standard normal, shape (window, place).
+        """
         # In a window of one beat or two, unrest is that beat's.
         changing = torch.full_like(asked.unrest, _CALM) if self.shape.centred else asked.unrest.detach()
         key = _colour(asked.powers.detach(), changing)
         near = torch.cdist(key, self.get_buffer("colours")).topk(64, largest=False).indices
         few = (uniform[:, :1] * _CANDIDATES).long().clamp(max=_CANDIDATES - 1)
-        many = (uniform[:, 1:] * 64).long().clamp(max=63)
+        many = (uniform[:, 1 : 1 + n_own(self.shape)] * 64).long().clamp(max=63)
         noises = self.get_buffer("noises")
-        return mix_noise(noises[near.gather(1, few)[:, 0]], noises[near.gather(1, many)])
+        own = noises[near.gather(1, many)] * loudness(normal)[..., None]
+        return lead_noise(noises[near.gather(1, few)[:, 0]], own, template_of(asked, self.shape), self.shape)
 
     def _draw(self, now: Parts, train: Trains, source: Tensor) -> Tensor:
         shape = self.shape
@@ -114,9 +129,19 @@ class EcgDecoder(nn.Module):
             axes = draw_centred(template, now.variability, train, shape)
         else:
             axes = draw_trains(template, train, n_times=shape.n_times, sfreq=shape.sfreq)
-        heart = torch.einsum("ca,wat->wct", axes_of(shape.channels).spread, axes)
-        signal = band_limit(heart + colour_noise(source, now.powers, shape), shape)
+        heart = torch.einsum("ca,wat->wct", axes_of(shape.channels, shape.every_lead).spread, axes)
+        noise = unlimited(colour_noise(source, now.powers, shape), shape)
+        # Beats that were asked for have passed the upper edge already.
+        signal = pass_lower_edge(heart, shape) + band_limit(noise, shape)
         return keep_identities(signal, shape.channels)
+
+
+def _swaying(train: Trains, more: Tensor) -> Trains:
+    """Return beats whose sizes differ from one another by a factor of the exponential of twice `more` (window,).
+
+    Noise makes QRS complexes differ as well, so what is asked for is not what beats must do alone.
+    """
+    return replace(train, gains=1 + (train.gains - 1) * torch.exp(_SWAY * more)[:, None])
 
 
 def _correction(asked: Tensor, got: Tensor) -> Tensor:
@@ -168,18 +193,7 @@ def draw_centred(template: Tensor, variability: Tensor, train: Trains, shape: Sh
 
 def noise_width(shape: Shape) -> int:
     """Return how many normal numbers the decoder takes for a window."""
-    return 2 + len(shape.channels)
-
-
-def colour_noise(source: Tensor, powers: Tensor, shape: Shape) -> Tensor:
-    """Scale the bands of a source, shape (window, channel, time), to log10 microvolts squared (window, band)."""
-    spectrum = torch.fft.rfft(source)
-    weights = _interpolation(shape)
-    # As if of 100 microvolts, far above the floor of a power.
-    own = noise_powers(100.0 * source, torch.ones_like(source[:, 0]), shape)
-    gain = 0.5 * (powers.clamp(-2, 8) - own + 4.0)
-    shaped = spectrum * torch.pow(10.0, (gain @ weights))[:, None]
-    return torch.fft.irfft(shaped, shape.n_times)
+    return 2 + 2 * n_own(shape)
 
 
 def _rhythm_keys(train: Trains, shape: Shape) -> Tensor:
@@ -209,19 +223,3 @@ def _noise_keys(noise: Tensor, shape: Shape) -> Tensor:
 def _colour(powers: Tensor, changing: Tensor) -> Tensor:
     relative = (powers - powers.mean(dim=1, keepdim=True)) / _NOISE_SPREAD[0]
     return torch.cat([relative, changing[:, None] / _NOISE_SPREAD[1]], dim=1)
-
-
-def _interpolation(shape: Shape) -> Tensor:
-    """Return linear weights from bands to rfft bins, shape (band, bin)."""
-    limits = bands(shape)
-    centres = torch.tensor([(first + last - 1) / 2 for first, last in limits])
-    at = torch.arange(shape.n_times // 2 + 1, dtype=torch.float32).clamp(float(centres[0]), float(centres[-1]))
-    if len(limits) == 1:
-        return torch.ones(1, len(at))
-    right = torch.searchsorted(centres, at).clamp(1, len(limits) - 1)
-    share = (at - centres[right - 1]) / (centres[right] - centres[right - 1])
-    weights = torch.zeros(len(limits), len(at))
-    columns = torch.arange(len(at))
-    weights[right - 1, columns] = 1 - share
-    weights[right, columns] = share
-    return weights

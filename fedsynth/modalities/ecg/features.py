@@ -79,7 +79,7 @@ def n_polarity(shape: Shape) -> int:
     An electrode of unknown place may be one of a reversed pair, which turns every wave over. Beats of either sort
     lie far apart, and what lies between is no beat, so one mean and one covariance fit them only when turned alike.
     """
-    axes = axes_of(shape.channels)
+    axes = axes_of(shape.channels, shape.every_lead)
     return 0 if axes.vectors is not None else len(axes.read)
 
 
@@ -90,7 +90,7 @@ def polarity_of(number: Tensor) -> Tensor:
 
 def n_components(shape: Shape) -> int:
     """Return how many basis functions describe a beat on one axis."""
-    return 14 if len(axes_of(shape.channels).read) == 1 else 10
+    return 14 if shape.every_lead or axes_of(shape.channels).number == 1 else 10
 
 
 def bands(shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -109,7 +109,7 @@ def split_features(vector: Tensor, shape: Shape) -> Parts:
         VARIABILITY,
         1,
         n_polarity(shape),
-        len(axes_of(shape.channels).read) * n_components(shape),
+        axes_of(shape.channels, shape.every_lead).number * n_components(shape),
         len(bands(shape)),
         1,
     ]
@@ -122,7 +122,7 @@ def split_features(vector: Tensor, shape: Shape) -> Parts:
 
 def n_features(shape: Shape) -> int:
     """Return the length of a feature vector."""
-    axes = len(axes_of(shape.channels).read)
+    axes = axes_of(shape.channels, shape.every_lead).number
     beat = 1 + n_polarity(shape) + axes * n_components(shape)
     return n_rhythm(shape) + VARIABILITY + beat + len(bands(shape)) + 1
 
@@ -134,7 +134,7 @@ def features(signal: Tensor, shape: Shape) -> Tensor:
 
 def measure(signal: Tensor, shape: Shape) -> Parts:
     """Return the features of windows by meaning; the argument is that of `features`."""
-    axes = torch.einsum("ac,wct->wat", axes_of(shape.channels).read, signal)
+    axes = torch.einsum("ac,wct->wat", axes_of(shape.channels, shape.every_lead).read, signal)
     if shape.centred:
         beats = centre_first(find_beats(axes.detach(), sfreq=shape.sfreq, share=_NEIGHBOUR_SHARE), shape)
         cut = cut_beats(axes, beats, sfreq=shape.sfreq)
@@ -147,7 +147,7 @@ def measure(signal: Tensor, shape: Shape) -> Parts:
         variety = _variability(cut, middle, shape.sfreq)
     template = middle * support_of(beat_timing, shape)[:, None]
     amplitude = template_size(template, shape.sfreq)
-    read, _ = beat_basis(shape.sfreq, size=n_components(shape))
+    read, _ = beat_basis(shape, size=n_components(shape))
     form = torch.einsum("kt,wat->wak", read, template)
     form = form / amplitude[:, None, None] / math.sqrt(shape.sfreq / 100.0)
     powers, changing = _between_beats(axes, template, beats, shape)
@@ -163,7 +163,7 @@ def measure(signal: Tensor, shape: Shape) -> Parts:
 
 def template_of(parts: Parts, shape: Shape) -> Tensor:
     """Return the beat that amplitude, shape and rhythm describe in microvolts, shape (window, axis, beat time)."""
-    _, draw = beat_basis(shape.sfreq, size=n_components(shape))
+    _, draw = beat_basis(shape, size=n_components(shape))
     size = torch.exp(parts.amplitude.clamp(0, 11))[:, None, None]
     support = support_of(parts.rhythm.detach(), shape)[:, None]
     return torch.einsum("wak,kt->wat", parts.shape, draw) * math.sqrt(shape.sfreq / 100.0) * size * support

@@ -4,7 +4,7 @@ A source draws the noise between, under and upon the beats: baseline, muscle, f 
 decoder's, on its dipole axes, and its turns of measuring and correcting hold the features asked for.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 from fedsynth.modalities.ecg.beats import beat_samples, convolve, cut_beats, find_beats, impulses
 from fedsynth.modalities.ecg.codec import EcgCodec
 from fedsynth.modalities.ecg.decoder import EcgDecoder
-from fedsynth.modalities.ecg.features import Parts, bands, features, measure, split_features
+from fedsynth.modalities.ecg.features import bands, features, split_features, template_of
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
+from fedsynth.modalities.ecg.noise import lead_noise, mixed_places, n_own
 from fedsynth.modalities.frame import (
     N_GRID,
     N_LOCAL,
-    blend,
     frame_length,
     relative_spectrum,
     resample_waves,
@@ -28,8 +28,6 @@ from fedsynth.modalities.frame import (
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
 
-_TURNS = 2
-_SHARED = 0.5**0.5  # of each channel's noise's standard deviation comes from one source, as the codec has it
 _LOUDEST = 5.0  # standard deviations at which what is left of a window is cut off: a beat that was not found
 _CHUNK = 128
 _SIMULATED = 200  # windows that say how large leads are
@@ -59,8 +57,8 @@ class EcgFrame:
 
     @property
     def mixing_width(self) -> int:
-        """Return one number that picks the rhythm, and three for each of several channels."""
-        return 1 + (0 if self.n_sources == 1 else N_LOCAL * len(self.shape.channels))
+        """Return one number that picks the rhythm, and three for each place that has noise of its own."""
+        return 1 + (0 if self.n_sources == 1 else N_LOCAL * n_own(self.shape))
 
     def condition(self, vector: Tensor) -> Tensor:
         """Return the noise's relative spectrum and its unrest."""
@@ -90,10 +88,9 @@ class EcgFrame:
     def render(self, waves: Tensor, vector: Tensor, mixing: Tensor) -> Tensor:
         """Add beats to the noise, and correct both until the features are those asked for."""
         sources = unit(resample_waves(waves, self.shape.n_times))
-        if self.n_sources > 1:
-            sources = blend(sources[:, :1], sources[:, 1:], mixing[:, 1:], share=_SHARED)
-        pick = uniform_of(mixing[:, 0])
-        rows = zip(vector.split(_CHUNK), pick.split(_CHUNK), sources.split(_CHUNK), strict=True)
+        own = mixed_places(sources[:, 1:], mixing[:, 1:]) if self.n_sources > 1 else sources
+        given = (vector, uniform_of(mixing[:, 0]), sources[:, 0], own)
+        rows = zip(*(one.split(_CHUNK) for one in given), strict=True)
         return torch.cat([_drawer(self.shape).decode(*some) for some in rows])
 
     def read_together(self, windows: Tensor) -> Tensor:
@@ -109,32 +106,18 @@ class EcgFrame:
 class Drawer(EcgDecoder):
     """The codec's decoder with the noise given instead of looked up."""
 
-    def decode(self, vector: Tensor, pick: Tensor, source: Tensor) -> Tensor:
+    def decode(self, vector: Tensor, pick: Tensor, shared: Tensor, own: Tensor) -> Tensor:
         """Return windows in microvolts.
 
         Args:
             vector: features in natural units, shape (window, feature).
             pick: uniform on [0, 1], shape (window,); chooses among near rhythms.
-            source: noise of unit variance, shape (window, channel, time).
+            shared: noise of unit variance, shape (window, time).
+            own: noise of each place, shape (window, place, time).
         """
         asked = split_features(vector, self.shape)
-        train, now = self._train(asked, pick), asked
-        signal = self._draw(now, train, source)
-        for _ in range(_TURNS):
-            got = measure(signal, self.shape)
-            now = _nearer(now, asked, got)
-            signal = self._draw(now, train, source)
-        return signal
-
-
-def _nearer(now: Parts, asked: Parts, got: Parts) -> Parts:
-    """Return what to draw next: moved by what was missed, by at most 1 in a feature."""
-    return replace(
-        now,
-        amplitude=now.amplitude + (asked.amplitude - got.amplitude).clamp(-1, 1).detach(),
-        shape=now.shape + (asked.shape - got.shape).clamp(-1, 1).detach(),
-        powers=now.powers + (asked.powers - got.powers).clamp(-1, 1).detach(),
-    )
+        source = lead_noise(shared, own, template_of(asked, self.shape), self.shape)
+        return self._corrected(asked, self._train(asked, pick), source)
 
 
 @lru_cache(maxsize=4)
@@ -150,7 +133,7 @@ def _drawer(shape: Shape) -> Drawer:
 
 def _rest(windows: Tensor, shape: Shape) -> Tensor:
     """Return what the median beat leaves, shape (window, axis, time)."""
-    axes = torch.einsum("ac,wct->wat", axes_of(shape.channels).read, windows)
+    axes = torch.einsum("ac,wct->wat", axes_of(shape.channels, shape.every_lead).read, windows)
     beats = find_beats(axes, sfreq=shape.sfreq)
     template = cut_beats(axes, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
     _, size = beat_samples(shape.sfreq)

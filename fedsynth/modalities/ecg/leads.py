@@ -21,7 +21,7 @@ _DOWER = {
     "V5": (1.125, 0.127, -0.086),
     "V6": (0.831, 0.076, 0.230),
 }
-_LIMB = {  # weights of leads I and II
+LIMB_WEIGHTS = {  # of leads I and II
     "I": (1.0, 0.0),
     "II": (0.0, 1.0),
     "III": (-1.0, 1.0),
@@ -45,6 +45,11 @@ class Axes:
     spread: Tensor
     vectors: Tensor | None
 
+    @property
+    def number(self) -> int:
+        """Return how many axes there are."""
+        return len(self.read)
+
 
 def lead_name(channel: str) -> str:
     """Return a lead's name in capitals, the monitor's "ML" and "ECG" taken off.
@@ -53,14 +58,14 @@ def lead_name(channel: str) -> str:
     ('II', 'AVR', 'V1')
     """
     name = channel.strip().upper().removeprefix("ECG").strip(" _-")
-    return name.removeprefix("ML") if name.removeprefix("ML") in _LIMB else name
+    return name.removeprefix("ML") if name.removeprefix("ML") in LIMB_WEIGHTS else name
 
 
 def lead_vector(channel: str) -> tuple[float, float, float] | None:
     """Return what a unit dipole along X, Y and Z shows in a lead, or None for an unknown lead."""
     name = lead_name(channel)
-    if name in _LIMB:
-        first, second = _LIMB[name]
+    if name in LIMB_WEIGHTS:
+        first, second = LIMB_WEIGHTS[name]
         pairs = zip(_DOWER["I"], _DOWER["II"], strict=True)
         x, y, z = (first * one + second * two for one, two in pairs)
         return (x, y, z)
@@ -68,11 +73,12 @@ def lead_vector(channel: str) -> tuple[float, float, float] | None:
 
 
 @lru_cache(maxsize=16)
-def axes_of(channels: tuple[str, ...]) -> Axes:
+def axes_of(channels: tuple[str, ...], every_lead: bool = False) -> Axes:
     """Return the axes of these channels.
 
-    Up to three channels are their own axes. More, all known, become the three dipole axes by least squares. More,
-    some unknown, share one axis, their mean.
+    Up to three channels are their own axes. More, all known, become the three dipole axes by least squares, or with
+    `every_lead` every lead that does not follow from the others: of twelve the eight that were measured. More, some
+    unknown, share one axis, their mean.
     """
     found = [lead_vector(channel) for channel in channels]
     known = [vector for vector in found if vector is not None]
@@ -83,7 +89,21 @@ def axes_of(channels: tuple[str, ...]) -> Axes:
     if vectors is None or int(torch.linalg.matrix_rank(vectors)) < _FEW:
         one = torch.ones(len(channels), 1)
         return Axes(one.T / len(channels), one, None)
+    if every_lead:
+        return _measured_leads(channels, vectors)
     return Axes(torch.linalg.pinv(vectors).float(), vectors.float(), torch.eye(_FEW))
+
+
+def _measured_leads(channels: tuple[str, ...], vectors: Tensor) -> Axes:
+    """Return axes that are leads; those that follow from them are told apart by least squares."""
+    dependent = _dependent(channels)
+    own = [place for place in range(len(channels)) if place not in {row[0] for row in dependent}]
+    spread = torch.zeros(len(channels), len(own), dtype=torch.float64)
+    for axis, place in enumerate(own):
+        spread[place, axis] = 1.0
+    for place, first, second, one, two in dependent:
+        spread[place, own.index(first)], spread[place, own.index(second)] = one, two
+    return Axes(torch.linalg.pinv(spread).float(), spread.float(), vectors[own].float())
 
 
 def keep_identities(signal: Tensor, channels: tuple[str, ...]) -> Tensor:
@@ -129,21 +149,23 @@ def within_range(signal: Tensor, channels: tuple[str, ...], range_uv: float) -> 
 @lru_cache(maxsize=16)
 def _dependent(channels: tuple[str, ...]) -> tuple[tuple[int, int, int, float, float], ...]:
     """Return for each limb lead that follows from two others: its place, theirs, and their weights."""
-    order = list(_LIMB)
+    order = list(LIMB_WEIGHTS)
     names = [lead_name(channel) for channel in channels]
-    limb = sorted((place for place, name in enumerate(names) if name in _LIMB), key=lambda p: order.index(names[p]))
+    limb = sorted(
+        (place for place, name in enumerate(names) if name in LIMB_WEIGHTS), key=lambda p: order.index(names[p])
+    )
     if not limb:
         return ()
-    first, (a, b) = limb[0], _LIMB[names[limb[0]]]
+    first, (a, b) = limb[0], LIMB_WEIGHTS[names[limb[0]]]
     for second in limb[1:]:
-        c, d = _LIMB[names[second]]
+        c, d = LIMB_WEIGHTS[names[second]]
         if determinant := a * d - b * c:
             break
     else:
         return ()
     rows = []
     for place in sorted(set(limb) - {first, second}):
-        x, y = _LIMB[names[place]]
+        x, y = LIMB_WEIGHTS[names[place]]
         # Cramer's rule for (x, y) as a sum of (a, b) and (c, d), all in units of leads I and II.
         rows.append((place, first, second, (x * d - y * c) / determinant, (a * y - b * x) / determinant))
     return tuple(rows)

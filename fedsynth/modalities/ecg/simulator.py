@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedsynth.modalities.ecg.beats import beat_samples, beat_seconds, draw_trains
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
+from fedsynth.modalities.ecg.passband import band_limit, simple_gain, upper_gain
 from fedsynth.modalities.ecg.rhythm import FIBRILLATION, NONSENSE, Trains, trains
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import numpy_generator
@@ -30,8 +31,10 @@ _WAVES = (
     (0.250, 0.030, 0.050, 0.25, (0.16, 0.13, -0.14), 0.16),
     (0.300, 0.030, 0.032, 0.25, (0.08, 0.06, -0.06), 0.08),
 )
+_ELSEWHERE = 0.2  # of a lead vector's unit, from person to person
 _WIDE = 0.25  # of the simulated people have wide QRS complexes
 _EVENNESS = 0.25  # power of a moment's spread that beats are scaled by before they are reduced
+_STEEP_HZ = 20.0  # above which a wave counts the more the steeper it is, so that QRS complexes stay sharp
 
 
 def simulate(shape: Shape, *, count: int, purpose: str) -> Tensor:
@@ -46,7 +49,7 @@ def simulate(shape: Shape, *, count: int, purpose: str) -> Tensor:
     nonsense = train.kinds == NONSENSE
     template[nonsense] = 0.0
     axes = draw_trains(template, train, n_times=shape.n_times, sfreq=shape.sfreq)
-    heart = torch.einsum("ca,wat->wct", axes_of(shape.channels).spread, axes)
+    heart = torch.einsum("ca,wat->wct", axes_of(shape.channels, shape.every_lead).spread, axes)
     level = torch.from_numpy(np.exp(rng.normal(math.log(35), 1.0, count))) * (1 + 3 * nonsense)
     others = torch.from_numpy(rng.integers(0, count, (count, len(shape.channels))))
     mixed = level.float()[:, None, None] * mix_noise(sources, sources[others])
@@ -73,13 +76,16 @@ def _generator(shape: Shape, purpose: str) -> np.random.Generator:
 
 def _templates(rng: np.random.Generator, shape: Shape, *, fibrillation: NDArray[np.bool_]) -> Tensor:
     """Return a random beat of random size for each window in microvolts, shape (window, axis, beat time)."""
-    axes, count = axes_of(shape.channels), len(fibrillation)
+    axes, count = axes_of(shape.channels, shape.every_lead), len(fibrillation)
     dipole = beats(rng, sfreq=shape.sfreq, fibrillation=fibrillation)
     if axes.vectors is None:
         sign = rng.choice([1.0, -1.0], (count, 1, 1), p=[0.8, 0.2])
         view = rng.normal((0.5, 0.6, 0.0), 0.5, (count, len(axes.read), 3)) * sign
     else:
         view = np.broadcast_to(axes.vectors.numpy(), (count, len(axes.read), 3))
+        if axes.number > 3:
+            # Electrodes sit elsewhere on every chest, so that a lead sees what its neighbours do not.
+            view = view + rng.normal(0, _ELSEWHERE, view.shape)
     size = np.exp(rng.normal(math.log(900), 0.6, (count, 1, 1)))
     return torch.from_numpy((np.einsum("wad,wdt->wat", view, dipole) * size).astype(np.float32))
 
@@ -123,7 +129,7 @@ def noises(rng: np.random.Generator, shape: Shape, *, fibrillation: NDArray[np.b
             at = (np.arange(shape.n_times) / shape.n_times)[:, None] - rng.random(int(rng.integers(1, 4)))
             jumps = np.exp(-np.abs(at) / rng.uniform(0.01, 0.08)) * np.sign(at + 1e-9)
             noise += rng.uniform(2, 8) * jumps.sum(axis=1)
-        passed = np.fft.irfft(np.fft.rfft(noise) * _band_gain(shape.n_times, shape), shape.n_times)
+        passed = np.fft.irfft(np.fft.rfft(noise) * simple_gain(shape.n_times, shape), shape.n_times)
         out[row] = passed / (passed.std() + 1e-6)
     return out
 
@@ -140,43 +146,41 @@ def mix_noise(shared: Tensor, own: Tensor) -> Tensor:
     return math.sqrt(0.5) * (shared[:, None] + own)
 
 
-def band_limit(signal: Tensor, shape: Shape) -> Tensor:
-    """Pass a signal through the study's band, over its mirror image so that its ends do not meet."""
-    mirrored = torch.cat([signal, signal.flip(-1)], dim=-1)
-    gain = _band_gain(2 * shape.n_times, shape)
-    passed = torch.fft.rfft(mirrored) * torch.from_numpy(gain.astype(np.float32))
-    return torch.fft.irfft(passed, 2 * shape.n_times)[..., : shape.n_times]
-
-
 @lru_cache(maxsize=8)
-def beat_basis(sfreq: float, *, size: int) -> tuple[Tensor, Tensor]:
+def beat_basis(shape: Shape, *, size: int) -> tuple[Tensor, Tensor]:
     """Return how a beat is read into `size` numbers and drawn from them, each of shape (size, beat time).
 
     Principal components of simulated beats, every moment scaled by the fourth root of how much beats differ there:
-    a P wave counts for more than its size, and an R wave keeps its height (docs/log.md). `read @ draw.T` is the
-    identity. Each component has a positive sum of cubes, so that its sign does not hang on the linear algebra
-    library.
+    a P wave counts for more than its size, and an R wave keeps its height (docs/log.md). The beats have passed the
+    upper edge of what recordings pass. `read @ draw.T` is the identity. Each component has a positive sum of cubes,
+    so that its sign does not hang on the linear algebra library.
     """
+    sfreq = shape.sfreq
     rng = numpy_generator("ecg beat basis", f"{sfreq:.6f}")
     sample = beats(rng, sfreq=sfreq, fibrillation=rng.random(3000) < 0.2)
     rows = sample.reshape(-1, beat_samples(sfreq)[1])
+    length = rows.shape[1]
+    mirrored = np.fft.rfft(np.concatenate([rows, rows[:, ::-1]], axis=1)) * upper_gain(2 * length, shape)
+    rows = np.fft.irfft(mirrored, 2 * length)[:, :length]
     rows = rows / (np.sqrt(np.square(rows).mean(axis=1, keepdims=True)) + 0.05)
     rows += rng.normal(0, 0.1, (len(rows), 1))
     scale = (rows.std(axis=0) + 0.02) ** _EVENNESS
-    rows = rows / scale
+    steep = _steeper(rows.shape[1], sfreq)
+    rows = rows / scale @ steep
     _, vectors = np.linalg.eigh(rows.T @ rows)
     chosen = vectors[:, ::-1][:, :size].T
-    chosen = chosen * np.sign((chosen**3).sum(axis=1, keepdims=True))
-    read, draw = (torch.from_numpy(part.astype(np.float32)) for part in (chosen / scale, chosen * scale))
+    drawn = np.linalg.solve(steep, chosen.T).T * scale
+    signs = np.sign((drawn**3).sum(axis=1, keepdims=True))
+    read, draw = (torch.from_numpy((signs * part).astype(np.float32)) for part in (chosen @ steep / scale, drawn))
     return read, draw
 
 
-def _band_gain(length: int, shape: Shape) -> NDArray[np.float64]:
-    """Return the amplitude that the study's filter leaves at each rfft bin: Butterworth, order 4, both ways."""
-    low, high = shape.bandpass
-    frequencies = np.fft.rfftfreq(length, 1 / shape.sfreq).astype(np.float64)
-    gain: NDArray[np.float64] = 1 / (1 + (low / np.maximum(frequencies, 1e-9)) ** 8)
-    return gain / (1 + (frequencies / high) ** 8)
+def _steeper(size: int, sfreq: float) -> NDArray[np.float64]:
+    """Return a symmetric matrix (time, time) that makes what is faster than `_STEEP_HZ` count for more."""
+    frequencies = np.fft.fftfreq(size, 1 / sfreq)
+    gain = np.sqrt(1 + (frequencies / _STEEP_HZ) ** 2)
+    matrix: NDArray[np.float64] = np.fft.ifft(gain[:, None] * np.fft.fft(np.eye(size), axis=0), axis=0).real
+    return (matrix + matrix.T) / 2
 
 
 def _shaped(rng: np.random.Generator, gain: NDArray[np.float64], length: int) -> NDArray[np.float64]:

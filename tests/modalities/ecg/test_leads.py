@@ -128,3 +128,23 @@ def test_what_overflowed_is_brought_into_range_as_a_number() -> None:
 
     assert torch.isfinite(found).all()
     assert found.abs().max() <= 5000.0
+
+
+def test_every_lead_survives_the_way_there_and_back() -> None:
+    """Of twelve leads eight were measured; the others follow from I and II."""
+    axes = axes_of(TWELVE, every_lead=True)
+    measured = torch.randn(4, 8, 50, generator=torch.Generator().manual_seed(0))
+
+    leads = torch.einsum("ca,wat->wct", axes.spread, measured)
+
+    assert axes.number == 8
+    assert torch.allclose(leads[:, [0, 1, *range(6, 12)]], measured, atol=1e-5)
+    assert torch.allclose(torch.einsum("ac,wct->wat", axes.read, leads), measured, atol=1e-4)
+    assert torch.allclose(keep_identities(leads, TWELVE), leads, atol=1e-5)
+    assert axes.vectors is not None
+    assert axes.vectors[0].tolist() == pytest.approx(lead_vector("I"))
+
+
+def test_few_or_unknown_leads_are_what_they_were() -> None:
+    for channels in (("I", "V1"), ("a", "b", "c", "d", "e")):
+        assert torch.equal(axes_of(channels, every_lead=True).spread, axes_of(channels).spread)
