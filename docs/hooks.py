@@ -80,7 +80,7 @@ def _section(command: click.Command, name: str, *, depth: int) -> str:
 def _row(one: click.Parameter, context: click.Context) -> tuple[str, str] | None:
     """Return how an argument or option is written, and what its help says."""
     found: Any = one.get_help_record(context)
-    return None if found is None else (found[0].removeprefix("* "), found[1])
+    return None if found is None else (found[0], found[1].replace("\\[", "["))
 
 
 def _words(text: str | None) -> str:

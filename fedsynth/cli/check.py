@@ -70,14 +70,14 @@ def check(
             f"secure aggregation: {circle.n} sites, each adds one of {circle.noise_sharers} shares of the noise; "
             f"a total needs {circle.least_survivors} sites, and bears {circle.dishonest} that tell\n"
         )
+    width = 2 + max(len(str(phase["purpose"])) for some in phases.values() for phase in some)
     for group, some in phases.items():
         write(f"\nasked of the {group} group\n")
-        write(f"  {'purpose':<34}{'sigma':>8}{'q':>7}{'steps':>7}{'C':>8}{'alone':>9}{'so far':>9}\n")
+        write(f"  {'purpose':<{width}}{'sigma':>8}{'q':>7}{'steps':>7}{'C':>8}{'alone':>9}{'so far':>9}\n")
         for phase in some:
-            write(f"  {phase['purpose']:<34}{phase['noise_multiplier']:>8.3f}{phase['sampling_probability']:>7.3f}")
-            write(
-                f"{phase['steps']:>7}{phase['clipping_norm']:>8.3f}{phase['alone']:>9.3f}{phase['so_far']:>9.3f}\n"
-            )
+            write(f"  {phase['purpose']:<{width}}{phase['noise_multiplier']:>8.3f}")
+            write(f"{phase['sampling_probability']:>7.3f}{phase['steps']:>7}{phase['clipping_norm']:>8.3f}")
+            write(f"{phase['alone']:>9.3f}{phase['so_far']:>9.3f}\n")
     write("\nalone and so far: epsilon of that line, and of all lines up to it\n")
     for group, (first, second) in costs.items():
         write(f"{group}: epsilon {first:.4f} ({PLD}), {second:.4f} ({PRV})\n")

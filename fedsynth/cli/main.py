@@ -27,6 +27,7 @@ from fedsynth.cli import (
     verify,
 )
 from fedsynth.cli.answer import answered, finish, steady_streams
+from fedsynth.cli.described import Described
 from fedsynth.cli.progress import silenced
 
 # Before torch is loaded: threads that wait actively cost a shared machine more than they win.
@@ -92,7 +93,7 @@ for _verb in (
     provision.provision,
     run.run,
 ):
-    app.command()(_quietable(_verb))
+    app.command(cls=Described)(_quietable(_verb))
 federation.app.command()(run.start)
 federation.app.command()(run.status)
 federation.app.command()(run.pause)
@@ -106,6 +107,7 @@ for _name, _group in (("site", site.app), ("federation", federation.app)):
     for _info in _group.registered_commands:
         if _info.callback is not None:
             _info.callback = _quietable(_info.callback)
+            _info.cls = Described
     app.add_typer(_group, name=_name)
 
 
