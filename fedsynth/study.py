@@ -306,7 +306,15 @@ def load_study(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: no study can be read there ({type(error).__name__})") from error
+        what = (
+            "is a folder; name the study.toml in it"
+            if path.is_dir()
+            else (
+                f"no study can be read there ({type(error).__name__}); name a study.toml, or draft one: "
+                "fedsynth init RECORDINGS"
+            )
+        )
+        raise StudyError(f"{path}: {what}") from error
     return parse_study(text, source=str(path))
 
 
@@ -319,7 +327,9 @@ def parse_study(text: str, *, source: str = "study") -> Study:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{source}: not valid TOML: {error}") from error
+        raise StudyError(
+            f"{source}: not valid TOML: {error}; correct it (docs/study.md has an example). Nothing was opened"
+        ) from error
     if choices := dict(_open_choices(raw)):
         said = "; ".join(f"{key}: {question}" for key, question in choices.items())
         many = "1 choice is" if len(choices) == 1 else f"{len(choices)} choices are"

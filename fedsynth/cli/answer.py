@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def _usage(error: click.ClickException) -> str:
     """Return what click says of a command line that it cannot read."""
     text = io.StringIO()
     error.show(file=text)
-    return text.getvalue()
+    # Typer 0.20 and click 8.5 both ask "Did you mean".
+    return re.sub(r"( Did you mean [^?]*\?)\1", r"\1", text.getvalue())
 
 
 def _document(heard: str, failure: Failure | None) -> str:

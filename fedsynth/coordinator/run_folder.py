@@ -153,8 +153,19 @@ class RunFolder:
         return tuple(load_scores(self.path / "scores.json"))
 
     def statement(self) -> PrivacyStatement:
-        """Read the privacy statement."""
-        return PrivacyStatement.load(self.path / "statement.json")
+        """Read the privacy statement.
+
+        Raises:
+            RunError: the folder is no run, or the run did not finish.
+        """
+        place = self.path / "statement.json"
+        if not place.is_file():
+            self.facts()
+            raise RunError(
+                f"{self.path} holds no privacy statement, so the run did not finish; give the command that began "
+                "it again, and it goes on"
+            )
+        return PrivacyStatement.load(place)
 
     def words(self) -> dict[str, SignedWord]:
         """Read the last word of every site that was heard; whoever reads them looks at the signatures.

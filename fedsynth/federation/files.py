@@ -71,6 +71,11 @@ def read(path: Path, *, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
+    except FileNotFoundError as error:
+        raise FederationFileError(
+            f"{what} cannot be read (No such file or directory); docs/federation.md says which command makes it, "
+            "or who sends it"
+        ) from error
     except OSError as error:
         raise FederationFileError(f"{what} cannot be read ({error.strerror or type(error).__name__})") from error
     check_size(data, what=what)

@@ -85,7 +85,7 @@ def site_names(folder: Path, study: Study) -> tuple[str, ...]:
         if missing:
             raise RecordingError(
                 f"the study names site {missing[0]!r}, but {folder} has no such folder among its "
-                f"{len(found)}. Nothing was written or charged"
+                f"{len(found)}; rename a folder, or correct cohort.sites. Nothing was written or charged"
             )
         return study.cohort.sites
     if len(found) < study.cohort.least_sites:

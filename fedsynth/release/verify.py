@@ -183,7 +183,7 @@ def _check_integrity_files(tree: Tree) -> None:
         if path in linked:
             raise VerificationError(f"{linked[path]}: {path} must be a file of its own")
         if path not in tree.files:
-            raise VerificationError(f"not a signed release: {path} is missing")
+            raise VerificationError(f"not a signed release: {path} is missing; name the folder of a release")
 
 
 def _signed_attestation(folder: Path, *, allowed: tuple[Signer, ...] | None) -> Attestation:

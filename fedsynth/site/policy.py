@@ -83,6 +83,11 @@ def load_policy(folder: Path) -> Policy:
     """
     try:
         return Policy.model_validate_json(_as_json(folder / "site.toml"))
+    except FileNotFoundError as error:
+        raise StudyError(
+            "site.toml cannot be read as a site's policy: there is none; name a site's folder, or begin one with "
+            "fedsynth site init FOLDER --name NAME"
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise StudyError(f"site.toml cannot be read as a site's policy: {_short(error)}") from error
 

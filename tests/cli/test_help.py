@@ -66,3 +66,35 @@ def test_the_version_and_every_decision_are_in_the_site() -> None:
 
     assert site.site_name.startswith("fedsynth 0.")
     assert len(listed) == len(list((HOOKS.parent / "decisions").glob("[0-9]*.md")))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["check", "nowhere.toml"], "draft one: fedsynth init RECORDINGS", id="no study"),
+        pytest.param(
+            ["check", "examples/toy"], "is a folder; name the study.toml in it", id="a folder for a study"
+        ),
+        pytest.param(["check", "README.md"], "docs/study.md has an example", id="no TOML"),
+        pytest.param(["release", "nowhere", "--out", "x"], "name one that `fedsynth rehearse` wrote", id="no run"),
+        pytest.param(["verify", "docs"], "name the folder of a release", id="no release"),
+        pytest.param(
+            ["site", "ingest", "docs", "examples/toy/study.toml", "docs"], "fedsynth site init FOLDER", id="no site"
+        ),
+        pytest.param(["federation", "start", "--federation", "x"], "which command makes it", id="no federation"),
+        pytest.param(["init", "nowhere", "-o", "x"], "name the folder that holds the recordings", id="no folder"),
+    ],
+)
+def test_the_first_mistakes_are_answered_with_what_to_do(  # type: ignore[no-untyped-def]
+    fedsynth, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(HOOKS.parents[1])
+
+    done = fedsynth(*words)
+
+    assert done.code in (1, 2, 4)
+    assert said in done.err
+
+
+def test_a_command_that_nearly_exists_is_asked_about_once(fedsynth) -> None:  # type: ignore[no-untyped-def]
+    assert fedsynth("chek", "x").err.count("Did you mean") == 1

@@ -51,7 +51,7 @@ def write_toy_cohort(
     ):
         raise StudyError(
             "the toy cohort has two labels, in EDF files or WFDB records with a participants.tsv or a "
-            "recordings.tsv; the study differs"
+            "recordings.tsv; the study differs. Use examples/toy/study.toml, or give recordings with --sites"
         )
     if study.labels.rename:
         raise StudyError("the toy cohort's labels bear the study's own names; remove labels.rename")
