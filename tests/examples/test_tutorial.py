@@ -1,7 +1,8 @@
-"""The tutorial: every command in it exists, and its commands, as they stand there, lead to a release."""
+"""Commands of the pages: every one exists, and those of the tutorial, as they stand there, lead to a release."""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,22 +18,45 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
 INSTALL, *STEPS, OWN = BLOCKS
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("fedsynth ")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands_of(text: str) -> list[str]:
+    """Return the command lines of a page: in fences and indented by four; those broken by a backslash as one."""
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    joined = re.sub(r" *\\\n +", " ", text)
+    inside = re.findall(r"^(?:\.venv/bin/)?(fedsynth .*)$", re.sub(r" *\\\n +", " ", fenced), flags=re.MULTILINE)
+    return inside + re.findall(r"^    (?:\.venv/bin/)?(fedsynth .*)$", joined, flags=re.MULTILINE)
+
+
+COMMANDS = [
+    (page.name, line)
+    for page in PAGES
+    if page.name != "log.md"  # what was true on its day keeps the words of that day
+    for line in commands_of(page.read_text(encoding="utf-8"))
+]
 
 
 def parse(words: list[str]) -> None:
     """Read a command line without carrying it out."""
     command: click.Command = typer.main.get_command(app)
-    context = command.make_context(command.name, words)
-    assert isinstance(command, click.Group)
-    name, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
-    assert found is not None
-    found.make_context(name, rest, parent=context)
+    context, rest = None, words
+    while True:
+        context = command.make_context(command.name, rest, parent=context)
+        if not isinstance(command, click.Group):
+            return
+        _, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+        assert found is not None
+        command = found
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_tutorial_exists(line: str) -> None:
-    parse(line.partition(" #")[0].split()[1:])
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_a_command_of_a_page_exists(page: str, line: str) -> None:  # noqa: ARG001
+    parse(shlex.split(re.sub(r"[][]", "", line), comments=True)[1:])
+
+
+def test_the_tutorials_commands_are_among_them() -> None:
+    assert len([line for page, line in COMMANDS if page == "tutorial.md"]) > 10
 
 
 def test_the_installation_names_what_is_there() -> None:
