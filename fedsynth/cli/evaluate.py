@@ -42,7 +42,7 @@ def evaluate(
     network: Annotated[
         str, typer.Option(help="of augmentation and transfer; cnn-bilstm for EEG and resnet for ECG, if not said")
     ] = "",
-    smote: Annotated[bool, typer.Option("--smote", help="augment by SMOTE too; needs fedsynth[smote]")] = False,
+    smote: Annotated[bool, typer.Option("--smote", help="augment by SMOTE too; needs fedsynth\\[smote]")] = False,
     size: Annotated[str, typer.Option(help="of classifiers: small, paper (hours), or quick, to try it")] = "small",
     correction: Annotated[
         str, typer.Option(help="of p-values for being many: benjamini-hochberg or holm")

@@ -110,5 +110,8 @@ def test_the_tutorial_leads_to_a_release_and_then_on_ones_own_recordings_too(tmp
     first, *rest = own.splitlines()
     shell(first, cwd=tmp_path)
     smaller(tmp_path / "mine.toml")
-    shell("\n".join(["export XDG_STATE_HOME=$PWD/mine-state", *rest]), cwd=tmp_path)
+    *rest, judged = rest
+    quick = f"{judged} --tables fidelity --size quick"
+    shell("\n".join(["export XDG_STATE_HOME=$PWD/mine-state", *rest, quick]), cwd=tmp_path)
+    assert (tmp_path / "mine-results" / "evaluation.html").is_file()
     assert (tmp_path / "mine-release" / "privacy" / "statement.json").is_file()
