@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # The suites start hundreds of processes: sources are compiled once, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-long test-engines test-federation check priors docs clean
+.PHONY: fuzz help demo test test-all test-long test-engines test-federation check priors docs clean
 
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
 	@echo "make test-federation  hospitals as hosts of their own, in network namespaces (root, nginx)"
 	@echo "make test-long     the tests that take more than a minute"
+	@echo "make fuzz          mutated recordings of every format: CASES=1000000 SEED=1 PART=1/8 (half an hour for a million)"
 	@echo "make check         format, lint, types, floors, doctests"
 	@echo "make priors        rebuild the pretrained public priors from simulated signals (about 25 minutes)"
 	@echo "make docs          build the documentation into build/site"
@@ -52,6 +53,12 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules fedsynth
+
+CASES ?= 1000000
+SEED ?= 1
+PART ?= 1/1
+fuzz: .venv/installed
+	cd tests/recordings && PYTHONPATH=../.. ../../$(BIN)/python -W ignore -m fuzzing --cases $(CASES) --seed $(SEED) --part $(PART) --keep ../../build/fuzz
 
 priors: .venv/installed
 	$(BIN)/python -m fedsynth.priors.pretrain fedsynth/priors

@@ -25,7 +25,7 @@ def signal(seed: int) -> np.ndarray:
     return np.round(np.random.default_rng(seed).normal(0, 30, (3, N_TIMES)) * 2).clip(-900, 900) / 2
 
 
-def _edf(*, three: bool = False, gap: bool = False) -> bytes:
+def _edf(seed: int = 1, *, three: bool = False, gap: bool = False) -> bytes:
     kind = b"BDF" if three else b"EDF"
     n_notes, width = 60, 3 if three else 2
     labels = (b"EEG C3-Ref", CANARY.encode(), b"C4", kind + b" Annotations")
@@ -44,7 +44,7 @@ def _edf(*, three: bool = False, gap: bool = False) -> bytes:
         )
     )  # fmt: skip
     head += b"".join(value.ljust(size) for size, values in columns for value in values)
-    steps = (signal(1) * 2).astype(np.int32)
+    steps = (signal(seed) * 2).astype(np.int32)
     body = b""
     for record in range(4):
         for row in steps[:, 100 * record : 100 * record + 100]:
@@ -78,33 +78,33 @@ def _record(name: str, form: int, steps: np.ndarray, *, comment: str = "") -> Si
     return {f"{name}.hea": text.encode(), f"{name}.dat": data.tobytes()}
 
 
-def _wfdb(form: int) -> Site:
+def _wfdb(form: int, seed: int = 1) -> Site:
     out = b""
     for step, text in ((10, b"(N"), (100, b"(T1"), (200, CANARY.encode())):
         out += struct.pack("<HH", 28 << 10 | step, 63 << 10 | len(text)) + text + b"\0" * (len(text) % 2)
-    return _record("sub-a", form, (signal(1) * 2).astype(np.int64)) | {"sub-a.atr": out + b"\0\0"}
+    return _record("sub-a", form, (signal(seed) * 2).astype(np.int64)) | {"sub-a.atr": out + b"\0\0"}
 
 
-def _flac() -> Site:
+def _flac(seed: int = 1) -> Site:
     import soundfile
 
-    steps = (signal(1) * 2).astype(np.int16)
+    steps = (signal(seed) * 2).astype(np.int16)
     file = io.BytesIO()
     soundfile.write(file, steps.T, SFREQ, format="FLAC", subtype="PCM_16")
-    site = _wfdb(16)
+    site = _wfdb(16, seed)
     header = site["sub-a.hea"].replace(b"sub-a.dat 16", b"sub-a.dat 516")
     return site | {"sub-a.hea": header, "sub-a.dat": file.getvalue()}
 
 
-def _segments() -> Site:
-    steps = (signal(1) * 2).astype(np.int64)
+def _segments(seed: int = 1) -> Site:
+    steps = (signal(seed) * 2).astype(np.int64)
     first, second = _record("s_1", 16, steps[:, :150]), _record("s_2", 16, steps[:, 150:])
     header = f"sub-a/3 3 {SFREQ} 450\ns_1 150\n~ 50\ns_2 250\n# {CANARY}\n"
     page = 'files = ["sub-*"]\nmarks = "none"\n'
     return first | second | {"sub-a.hea": header.encode(), "recordings.toml": page.encode()}
 
 
-def _brainvision() -> Site:
+def _brainvision(seed: int = 1) -> Site:
     lines = [
         "Brain Vision Data Exchange Header File Version 1.0", f"; {CANARY}", "[Common Infos]", "Codepage=UTF-8",
         "DataFile=sub-a_eeg.eeg", "MarkerFile=sub-a_eeg.vmrk", "DataFormat=BINARY", "DataOrientation=MULTIPLEXED",
@@ -120,7 +120,7 @@ def _brainvision() -> Site:
     return {
         "sub-a_eeg.vhdr": "\r\n".join(lines).encode(),
         "sub-a_eeg.vmrk": "\n".join(marks).encode(),
-        "sub-a_eeg.eeg": (signal(1) * 2).astype("<i2").T.tobytes(),
+        "sub-a_eeg.eeg": (signal(seed) * 2).astype("<i2").T.tobytes(),
     }
 
 
@@ -129,8 +129,8 @@ def _events() -> bytes:
     return f"onset\tduration\ttrial_type\tsubject\n{rows}".encode()
 
 
-def _delimited() -> Site:
-    rows = [";".join(["C3", CANARY, "C4"]), *(";".join(f"{x:.1f}" for x in row) for row in signal(1).T)]
+def _delimited(seed: int = 1) -> Site:
+    rows = [";".join(["C3", CANARY, "C4"]), *(";".join(f"{x:.1f}" for x in row) for row in signal(seed).T)]
     return {
         "sub-a_eeg.csv": "\n".join(rows).encode(),
         "sub-a_eeg.json": json.dumps({"unit": "uV", "sfreq": SFREQ, "PatientName": CANARY}).encode(),
@@ -138,43 +138,43 @@ def _delimited() -> Site:
     }
 
 
-def _npz() -> Site:
+def _npz(seed: int = 1) -> Site:
     file = io.BytesIO()
-    np.savez(file, signal=signal(1), channels=np.array(["C3", CANARY, "C4"]), sfreq=SFREQ, unit="uV", who=CANARY)
+    np.savez(file, signal=signal(seed), channels=np.array(["C3", CANARY, "C4"]), sfreq=SFREQ, unit="uV", who=CANARY)
     return {"sub-a_eeg.npz": file.getvalue(), "sub-a_events.tsv": _events()}
 
 
-def _parquet() -> Site:
+def _parquet(seed: int = 1) -> Site:
     import pyarrow
     import pyarrow.parquet as store
 
     file = io.BytesIO()
-    columns = dict(zip(("C3", CANARY, "C4"), signal(1), strict=True)) | {"who": [CANARY] * N_TIMES}
+    columns = dict(zip(("C3", CANARY, "C4"), signal(seed), strict=True)) | {"who": [CANARY] * N_TIMES}
     store.write_table(pyarrow.table(columns), file)
     beside = json.dumps({"unit": "uV", "sfreq": SFREQ}).encode()
     return {"sub-a_eeg.parquet": file.getvalue(), "sub-a_eeg.json": beside, "sub-a_events.tsv": _events()}
 
 
-def _text() -> Site:
-    lines = "\n".join(f"{x:.1f}" for x in signal(1)[0])
+def _text(seed: int = 1) -> Site:
+    lines = "\n".join(f"{x:.1f}" for x in signal(seed)[0])
     return {"sub-a.txt": lines.encode(), "sub-a_events.tsv": _events()}
 
 
-def _rows() -> Site:
+def _rows(seed: int = 1) -> Site:
     lines = ["," + ",".join(f"X{i}" for i in range(100)) + ",y"]
     for second in range(4):
-        cells = [f"{x:.1f}" for x in signal(1)[0, 100 * second : 100 * second + 100]]
+        cells = [f"{x:.1f}" for x in signal(seed)[0, 100 * second : 100 * second + 100]]
         lines.append(",".join([f"X{second + 1}.V1.1", *cells, "T1"]))
     return {"sub-a.csv": "\n".join(lines).encode()}
 
 
-def _fif() -> Site:
+def _fif(seed: int = 1) -> Site:
     import mne
 
     info = mne.create_info(["C3", "X1", "C4"], SFREQ, "eeg", verbose="ERROR")
     info["subject_info"] = {"last_name": CANARY, "his_id": CANARY}
     info["description"] = CANARY
-    raw = mne.io.RawArray(signal(1) * 1e-6, info, first_samp=30, verbose="ERROR")
+    raw = mne.io.RawArray(signal(seed) * 1e-6, info, first_samp=30, verbose="ERROR")
     raw.set_annotations(mne.Annotations(*zip(*((a / SFREQ, n / SFREQ, x) for a, n, x in EVENTS), strict=True)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x_raw.fif"
@@ -182,7 +182,7 @@ def _fif() -> Site:
         return {"sub-a_raw.fif": path.read_bytes()}
 
 
-def _eeglab() -> Site:
+def _eeglab(seed: int = 1) -> Site:
     from scipy.io import savemat
 
     kinds = [("type", object), ("latency", object), ("duration", object)]
@@ -190,7 +190,7 @@ def _eeglab() -> Site:
     body = {
         "setname": CANARY, "subject": CANARY, "comments": CANARY, "nbchan": 3.0, "trials": 1.0,
         "pnts": float(N_TIMES), "srate": float(SFREQ), "xmin": 0.0, "xmax": (N_TIMES - 1) / SFREQ,
-        "data": signal(1).astype(np.float32), "event": events, "epoch": [], "icawinv": [], "icaweights": [],
+        "data": signal(seed).astype(np.float32), "event": events, "epoch": [], "icawinv": [], "icaweights": [],
         "icasphere": [], "chanlocs": np.array([("C3",), (CANARY,), ("C4",)], dtype=[("labels", object)]),
     }  # fmt: skip
     file = io.BytesIO()
@@ -198,7 +198,7 @@ def _eeglab() -> Site:
     return {"sub-a_eeg.set": file.getvalue()}
 
 
-def _siena() -> Site:
+def _siena(seed: int = 1) -> Site:
     listed = (
         f"Data Sampling Rate: 100 Hz\n{CANARY}\nSeizure n 1\nFile name: PN00-1.edf\n"
         "Registration start time: 10.00.00\nRegistration end time: 10.00.04\n"
@@ -206,31 +206,31 @@ def _siena() -> Site:
     )
     page = 'marks = "siena"\n[labels]\n'.replace("[labels]\n", "") + "person = { path = '(PN[0-9]+)' }\n"
     return {
-        "PN00/PN00-1.edf": _edf(),
+        "PN00/PN00-1.edf": _edf(seed),
         "PN00/Seizures-list-PN00.txt": listed.encode(),
         "recordings.toml": page.encode(),
     }
 
 
-def _chb() -> Site:
+def _chb(seed: int = 1) -> Site:
     listed = (
         f"Data Sampling Rate: 100 Hz\n{CANARY}\nFile Name: chb01_01.edf\nNumber of Seizures in File: 1\n"
         "Seizure Start Time: 1 seconds\nSeizure End Time: 3 seconds\n"
     )
     page = "marks = \"chb-mit\"\nperson = { path = '(chb[0-9]+)' }\n"
     return {
-        "chb01/chb01_01.edf": _edf(),
+        "chb01/chb01_01.edf": _edf(seed),
         "chb01/chb01-summary.txt": listed.encode(),
         "recordings.toml": page.encode(),
     }
 
 
-def _bids() -> Site:
+def _bids(seed: int = 1) -> Site:
     channels = f"name\ttype\tunits\tstatus\nEEG C3-Ref\tEEG\tuV\tgood\n{CANARY}\tEEG\tuV\tbad\nC4\tEEG\tuV\tgood\n"
     table = f"recording,who,kind\nsub-a_eeg,{CANARY},T1\n"
     page = '[table]\nfile = "list.csv"\nkey = "recording"\nperson = "who"\n'
     return {
-        "sub-a_eeg.edf": _edf(),
+        "sub-a_eeg.edf": _edf(seed),
         "sub-a_events.tsv": _events(),
         "sub-a_channels.tsv": channels.encode(),
         "list.csv": table.encode(),
@@ -238,16 +238,16 @@ def _bids() -> Site:
     }
 
 
-SEEDS: dict[str, tuple[str, Callable[[], Site]]] = {
-    "edf": ("edf", lambda: {"sub-a_eeg.edf": _edf()}),
-    "edf+d": ("edf", lambda: {"sub-a_eeg.edf": _edf(gap=True)}),
-    "bdf": ("edf", lambda: {"sub-a_eeg.bdf": _edf(three=True)}),
+SEEDS: dict[str, tuple[str, Callable[..., Site]]] = {
+    "edf": ("edf", lambda seed=1: {"sub-a_eeg.edf": _edf(seed)}),
+    "edf+d": ("edf", lambda seed=1: {"sub-a_eeg.edf": _edf(seed, gap=True)}),
+    "bdf": ("edf", lambda seed=1: {"sub-a_eeg.bdf": _edf(seed, three=True)}),
     "bids": ("edf", _bids),
     "siena": ("edf", _siena),
     "chb-mit": ("edf", _chb),
-    "wfdb 16": ("wfdb", lambda: _wfdb(16)),
-    "wfdb 212": ("wfdb", lambda: _wfdb(212)),
-    "wfdb 32": ("wfdb", lambda: _wfdb(32)),
+    "wfdb 16": ("wfdb", lambda seed=1: _wfdb(16, seed)),
+    "wfdb 212": ("wfdb", lambda seed=1: _wfdb(212, seed)),
+    "wfdb 32": ("wfdb", lambda seed=1: _wfdb(32, seed)),
     "wfdb segments": ("wfdb", _segments),
     "wfdb flac": ("wfdb", _flac),
     "brainvision": ("brainvision", _brainvision),
@@ -259,4 +259,4 @@ SEEDS: dict[str, tuple[str, Callable[[], Site]]] = {
     "fif": ("fif", _fif),
     "eeglab": ("eeglab", _eeglab),
 }
-"""For each kind of site the format that a study names, and the site's files."""
+"""For each kind of site the format that a study names, and the site's files, with other signals by a seed."""
