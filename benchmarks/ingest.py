@@ -51,7 +51,7 @@ name = "cwgan"
 """
 LIMITS = {"physical_dimension": "uV", "physical_range": (-500, 500)}
 TOLERANCE = 0.02
-"""Largest difference between the two, as a share of the windows' standard deviation, away from a recording's ends."""
+"""Largest difference between the two, as a share of the windows' standard deviation, away from the ends."""
 
 
 def write(folder: Path, *, files: int, minutes: float) -> None:
