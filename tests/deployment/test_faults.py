@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import UPSTREAM
 from federation import Federation
 from founding import founded
+from network import UPSTREAM
 from trial import Trial, row
 
 from fedsynth.coordinator.control import ask
@@ -29,7 +29,7 @@ def federation() -> Iterator[Federation]:
 
 def test_a_run_that_goes_through_full_disks_outages_and_a_pause(federation: Federation) -> None:
     one = federation
-    trial, later = Trial(one, "first", FIRST, rounds=8), Trial(one, "second", SECOND, rounds=3)
+    trial, later = Trial(one, "first", FIRST, rounds=5), Trial(one, "second", SECOND, rounds=3)
     trial.ready()
     trial.begin("--round-seconds", "600")
     trial.approve()
@@ -81,7 +81,7 @@ def test_a_site_that_is_revoked_and_one_that_expires_in_mid_study_are_refused(fe
     one, trial = federation, Trial(federation, "second", SECOND, rounds=3)
     if not trial.study.exists():
         trial.ready()
-    trial.begin("--round-seconds", "120")
+    trial.begin("--round-seconds", "600")
     trial.approve()
     trial.reaches(1)
     ask(trial.folder, "pause")

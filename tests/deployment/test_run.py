@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from federation import STUDY
@@ -10,6 +11,7 @@ from fedsynth.coordinator.asking import REQUEST
 from fedsynth.deployment import run as deployment
 from fedsynth.deployment.metrics import metrics_of, served
 from fedsynth.deployment.run import StudyRun, prepare, run_study
+from fedsynth.deployment.service import Running
 from fedsynth.deployment.status import status_of
 from fedsynth.engines.processes import free_ports
 from fedsynth.errors import RefusedError, RunError
@@ -73,6 +75,41 @@ def test_a_folder_that_was_being_made_when_the_machine_stopped_is_made_anew(
 def test_without_a_service_nothing_is_asked(what: StudyRun) -> None:
     with pytest.raises(RunError, match="fedsynth federation start"):
         run_study(what, progress=lambda *_: None)
+
+
+def test_a_full_disk_is_named_where_the_program_could_leave_no_word(
+    what: StudyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment.Running, "load", lambda _: Running(what.out, {}))
+    monkeypatch.setattr(deployment, "_submit", lambda *_, **__: False)
+    monkeypatch.setattr(deployment.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+
+    with pytest.raises(RunError, match="is full"):
+        run_study(what, progress=lambda *_: None)
+
+
+def test_a_service_that_starts_again_is_waited_for(what: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, submitted = iter([True, False, False, True]), list[int]()
+
+    def load(_folder: Path) -> Running:
+        if not next(there):
+            raise RunError("no service of this federation runs")
+        return Running(what.out, {})
+
+    def submit(*_: object, **__: object) -> bool:
+        submitted.append(1)
+        if len(submitted) == 2:
+            raise RefusedError("far enough")
+        return False
+
+    monkeypatch.setattr(deployment.Running, "load", load)
+    monkeypatch.setattr(deployment, "_submit", submit)
+    monkeypatch.setattr(deployment, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(deployment, "_PATIENCE", (0.0, 0.01))
+
+    with pytest.raises(RefusedError, match="far enough"):
+        run_study(what, progress=lambda *_: None)
+    assert next(there, None) is None
 
 
 def test_epsilon_by_site_and_step_is_told_while_a_run_goes_on(what: StudyRun) -> None:
