@@ -227,7 +227,7 @@ def _chb(seed: int = 1) -> Site:
 
 def _bids(seed: int = 1) -> Site:
     channels = f"name\ttype\tunits\tstatus\nEEG C3-Ref\tEEG\tuV\tgood\n{CANARY}\tEEG\tuV\tbad\nC4\tEEG\tuV\tgood\n"
-    table = f"recording,who,kind\nsub-a_eeg,{CANARY},T1\n"
+    table = f"recording,who,kind\nsub-a_eeg,{CANARY} sub-a,T1\n"
     page = '[table]\nfile = "list.csv"\nkey = "recording"\nperson = "who"\n'
     return {
         "sub-a_eeg.edf": _edf(seed),
