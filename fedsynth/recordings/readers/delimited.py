@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
-from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.readers.arrays import read_arrays
-from fedsynth.recordings.readers.parquet import parquet_columns
-from fedsynth.recordings.readers.samples import Notes, Piece, Request, whole
+from fedsynth.recordings.readers.parquet import parquet_batches, parquet_heading
+from fedsynth.recordings.readers.samples import Notes, Piece, Request
+from fedsynth.recordings.readers.tables import TableParser, blocks_of
 from fedsynth.recordings.readers.tracks import Track, check_rate, choose_tracks
 
 LARGEST_SIDECAR = 1 << 20  # bytes
-_DELIMITERS = ("\t", ";", ",", None)
+AT_ONCE = 1 << 16  # samples of a channel
 
 
 def looks_like_delimited(path: Path, head: bytes) -> bool:
@@ -50,16 +50,23 @@ def read_delimited(path: Path, request: Request, notes: Notes) -> Iterator[Piece
         RecordingError: a line that is not as many numbers as there are columns, no names, or no unit.
         OSError: a file that cannot be opened.
     """
-    names, table = parse_table(path.read_bytes())
-    columns = request.columns or _sidecar(path, request).get("channels") or names
-    if columns is None:
-        raise RecordingError(
-            "its first line names no channels; name them (columns in the site's recordings.toml), or write them "
-            "there"
-        )
-    if len(columns) != table.shape[1]:
-        raise RecordingError(f"{len(columns)} channels are named, and a line has {table.shape[1]} cells")
-    return _given(path, request, notes, list(columns), table.T, {})
+    parser, given = TableParser(), None
+    for block in blocks_of(path):
+        table = parser.take(block)
+        if given is None and parser.width:
+            columns = request.columns or _sidecar(path, request).get("channels") or parser.names
+            if columns is None:
+                raise RecordingError(
+                    "its first line names no channels; name them (columns in the site's recordings.toml), or write "
+                    "them there"
+                )
+            if len(columns) != parser.width:
+                raise RecordingError(f"{len(columns)} channels are named, and a line has {parser.width} cells")
+            given = _Given(path, request, list(columns), {})
+        if given is not None and len(table):
+            yield given.piece(table.T, notes)
+    if given is None or not given.taken:
+        raise RecordingError("the table is empty or holds no samples; export it again")
 
 
 def read_npz(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
@@ -81,7 +88,9 @@ def read_npz(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     columns = request.columns or _sidecar(path, request).get("channels") or names
     if columns is None or len(columns) != len(signal):
         raise RecordingError("its channels are not named, or not as many as it has rows; add `channels`")
-    return _given(path, request, notes, list(columns), signal, said)
+    given = _Given(path, request, list(columns), said)
+    for start in range(0, signal.shape[1], AT_ONCE):
+        yield given.piece(signal[:, start : start + AT_ONCE], notes)
 
 
 def read_parquet(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
@@ -90,43 +99,11 @@ def read_parquet(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     Raises:
         As `read_delimited`.
     """
-    names, signal = parquet_columns(path)
-    return _given(path, request, notes, list(request.columns) or names, signal, {})
-
-
-def parse_table(data: bytes) -> tuple[list[str] | None, NDArray[np.float64]]:
-    """Read delimited text: the names of its first line, None where that holds numbers, and a row for each sample.
-
-    Raises:
-        RecordingError: empty, binary, not UTF-8, or lines that are not as many finite numbers as the first has
-        cells.
-
-    >>> parse_table(b"C3;C4\\n1,5;2\\n3;4\\n")
-    (['C3', 'C4'], array([[1.5, 2. ],
-           [3. , 4. ]]))
-    """
-    try:
-        lines = [line for line in lines_of(data.decode("utf-8-sig")) if line.strip()]
-    except UnicodeDecodeError:
-        raise RecordingError("it is not text in UTF-8; export it again") from None
-    if not lines or b"\0" in data:
-        raise RecordingError("the table is empty or binary; export it again")
-    delimiter = next((one for one in _DELIMITERS if one is None or one in lines[0]), None)
-    comma = delimiter in (";", "\t")  # a decimal comma is one only where commas do not part cells
-    head = [cell.strip().strip('"') for cell in lines[0].split(delimiter)]
-    named = any(_float(cell, comma) is None for cell in head)
-    rows = []
-    for number, line in enumerate(lines[named:], start=1 + named):
-        cells = [_float(cell, comma) for cell in line.split(delimiter)]
-        if len(cells) != len(head) or None in cells:
-            raise RecordingError(
-                f"line {number} of the table is not {len(head)} finite numbers, as the first line has cells; "
-                "export it again"
-            )
-        rows.append(cells)
-    if not rows:
-        raise RecordingError("the table holds no samples; export it again")
-    return head if named else None, np.array(rows, dtype=np.float64)
+    given = _Given(path, request, list(request.columns or parquet_heading(path)), {})
+    for batch in parquet_batches(path, rows=AT_ONCE):
+        yield given.piece(batch, notes)
+    if not given.taken:
+        raise RecordingError("it holds no samples; write it again")
 
 
 def names_of_table(path: Path) -> tuple[str, ...]:
@@ -135,11 +112,14 @@ def names_of_table(path: Path) -> tuple[str, ...]:
     Raises:
         OSError: a file that cannot be opened.
     """
+    parser = TableParser()
     with path.open("rb") as file:
-        first = file.readline(LARGEST_SIDECAR).decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    delimiter = next((one for one in _DELIMITERS if one is None or one in first), None)
-    head = tuple(cell.strip().strip('"') for cell in first.split(delimiter))
-    return head if any(_float(cell, delimiter in (";", "\t")) is None for cell in head) else ()
+        first = file.readline(LARGEST_SIDECAR).replace(b"\0", b"?")
+    try:
+        parser.take(first.decode("utf-8-sig", errors="replace").encode())
+    except RecordingError:
+        return ()
+    return tuple(parser.names or ())
 
 
 def sidecar_of(path: Path) -> dict[str, Any]:
@@ -151,26 +131,34 @@ def sidecar_of(path: Path) -> dict[str, Any]:
     return _sidecar(path, Request((), 1.0))
 
 
-def _given(
-    path: Path, request: Request, notes: Notes, names: list[str], values: NDArray[Any], said: dict[str, Any]
-) -> Iterator[Piece]:
-    """Give a table as one piece, after its rate and unit were found and checked."""
-    beside = _sidecar(path, request)
-    for key in said.keys() & beside.keys():
-        if said[key] != beside[key]:
-            raise RecordingError(f"it and its sidecar (.json) give another {key}; correct the wrong one")
-    said = said | beside
-    if "sfreq" in said:
-        check_rate(float(said["sfreq"]), request)
-    unit = request.unit or said.get("unit")
-    tracks = [Track(name, str(unit or "").encode()) for name in names]
-    chosen = choose_tracks(tracks, request)
-    notes.content.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
-    scale = tracks[chosen[0]].microvolts(request.unit)
-    with np.errstate(over="ignore"):
-        signal = (values[list(chosen)].astype(np.float64) * scale).astype(np.float32)
-    others = [values[index] for index in range(len(values)) if index not in chosen]
-    return whole(signal, (*(values[index] for index in chosen), *others))
+class _Given:
+    """What is the same for all pieces of a table; its rate and its unit are checked before the first."""
+
+    def __init__(self, path: Path, request: Request, names: list[str], said: dict[str, Any]) -> None:
+        beside = _sidecar(path, request)
+        for key in said.keys() & beside.keys():
+            if said[key] != beside[key]:
+                raise RecordingError(f"it and its sidecar (.json) give another {key}; correct the wrong one")
+        said = said | beside
+        if "sfreq" in said:
+            check_rate(float(said["sfreq"]), request)
+        unit = request.unit or said.get("unit")
+        tracks = [Track(name, str(unit or "").encode()) for name in names]
+        self._chosen = choose_tracks(tracks, request)
+        self._scale = tracks[self._chosen[0]].microvolts(request.unit)
+        self._others = [index for index in range(len(names)) if index not in self._chosen]
+        self._count = len(names)
+        self.taken = 0
+
+    def piece(self, values: NDArray[Any], notes: Notes) -> Piece:
+        """Return a stretch of all columns, shape (channel, time), as a piece."""
+        if len(values) != self._count:
+            raise RecordingError(f"{self._count} channels are named, and it has {len(values)}; correct the names")
+        self.taken += values.shape[1]
+        notes.content.update(np.ascontiguousarray(values.T, dtype="<f8").tobytes())
+        with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
+            signal = (values[list(self._chosen)].astype(np.float64) * self._scale).astype(np.float32)
+        return Piece(signal, tuple(values[index] for index in (*self._chosen, *self._others)))
 
 
 def _sidecar(path: Path, request: Request) -> dict[str, Any]:
@@ -194,14 +182,3 @@ def _sidecar(path: Path, request: Request) -> dict[str, Any]:
     if bad:
         raise RecordingError("its sidecar (.json) has a channels, sfreq or unit of another type; write it again")
     return {key: body[key] for key in ("channels", "sfreq", "unit") if body.get(key) is not None}
-
-
-def _float(cell: str, comma: bool) -> float | None:
-    text = cell.strip().strip('"')
-    if "_" in text or len(text) > 40:
-        return None
-    try:
-        value = float(text.replace(",", ".") if comma else text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -1,6 +1,5 @@
 """BIDS events beside a recording, to marks (Brain Imaging Data Structure)."""
 
-import math
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.recording import Mark
 
 LARGEST_TABLE = 1 << 26  # bytes
+_LONGEST = 1e9  # seconds
 _NAMES = ("trial_type", "value", "event", "eventType")
 
 
@@ -62,4 +62,4 @@ def _seconds(cell: str) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < _LONGEST else None

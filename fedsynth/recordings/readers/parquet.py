@@ -1,5 +1,6 @@
 """Parquet files to columns of numbers; recordings' only door to pyarrow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from fedsynth.errors import RecordingError
 from fedsynth.extras import explained
 
 
-def parquet_columns(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the names and values of all columns of numbers, shape (column, row).
+def parquet_batches(path: Path, *, rows: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the values of all columns of numbers, shape (column, row), some rows at a time.
 
     Raises:
         MissingPackageError: pyarrow is not installed.
@@ -23,21 +24,24 @@ def parquet_columns(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         import pyarrow
         import pyarrow.parquet
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            kept = [i for i, f in enumerate(file.schema_arrow) if _is_number(f.type, pyarrow.types)]
+            if not kept:
+                raise RecordingError("it has no column of numbers; write a column for each channel")
+            for batch in file.iter_batches(batch_size=rows):
+                columns = [batch.column(index).to_numpy(zero_copy_only=False) for index in kept]
+                yield np.stack([np.asarray(column, dtype=np.float64) for column in columns])
+    except MemoryError:
+        raise RecordingError("it needs more memory than there is, so it is damaged; write it again") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise RecordingError(f"it cannot be read as Parquet ({type(error).__name__}); write it again") from None
-    kept = [(str(f.name), i) for i, f in enumerate(table.schema) if _is_number(f.type, pyarrow.types)]
-    if not kept:
-        raise RecordingError("it has no column of numbers; write a column for each channel")
-    columns = [np.asarray(table.column(index).to_numpy(), dtype=np.float64) for _, index in kept]
-    return [name for name, _ in kept], np.stack(columns)
 
 
 def parquet_heading(path: Path) -> tuple[str, ...]:
     """Return the names of all columns of numbers, without reading any.
 
     Raises:
-        As `parquet_columns`.
+        As `parquet_batches`.
     """
     with path.open("rb"):
         pass

@@ -4,7 +4,6 @@ A list that contradicts itself is typing errors of people: where an end cannot b
 labelled, and no end is guessed.
 """
 
-import math
 import re
 from pathlib import Path
 
@@ -85,7 +84,9 @@ def seizeit_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark]:
             continue
         unknown = cells[1].strip().lower() in ("none", "n/a", "nan", "")
         try:
-            start, end = float(cells[0]), -math.inf if unknown else float(cells[1])
+            start, end = float(cells[0]), -1e9 if unknown else float(cells[1])
+            if not (abs(start) <= 1e9 and abs(end) <= 1e9):
+                raise ValueError
         except ValueError:
             if marks or not re.match(r"[A-Za-z]", cells[0]):
                 raise RecordingError("a line of the list of seizures has no usable times; correct it") from None

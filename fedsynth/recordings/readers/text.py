@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.readers.samples import Notes, Piece, Request, whole
+from fedsynth.recordings.readers.samples import Notes, Piece, Request
+from fedsynth.recordings.readers.tables import blocks_of
 from fedsynth.recordings.units import MICROVOLTS
 
 _LONGEST_NUMBER = 40  # characters
+_MARK = b"\xef\xbb\xbf"
+"""What may stand before UTF-8."""
 
 
 def looks_like_text(path: Path, head: bytes) -> bool:  # noqa: ARG001
@@ -29,10 +32,17 @@ def read_text(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
         RecordingError: as `samples_of_text`.
         OSError: a file that cannot be opened.
     """
-    samples = samples_of_text(path.read_bytes())[None]
-    notes.content.update(samples.tobytes())
-    scaled = (samples.astype(np.float64) * MICROVOLTS[request.unit or "uV"]).astype(np.float32)
-    return whole(scaled, tuple(samples))
+    empty = True
+    for block in blocks_of(path):
+        if not block.removeprefix(_MARK).strip():
+            continue
+        samples = samples_of_text(block)[None]
+        empty = False
+        notes.content.update(samples.tobytes())
+        scaled = (samples.astype(np.float64) * MICROVOLTS[request.unit or "uV"]).astype(np.float32)
+        yield Piece(scaled, tuple(samples))
+    if empty:
+        samples_of_text(b"")
 
 
 def samples_of_text(data: bytes) -> NDArray[np.float32]:
@@ -44,7 +54,7 @@ def samples_of_text(data: bytes) -> NDArray[np.float32]:
     >>> samples_of_text(b"12\\r\\n-3.5\\r\\n").tolist()
     [12.0, -3.5]
     """
-    tokens = data.removeprefix(b"\xef\xbb\xbf").split()
+    tokens = data.removeprefix(_MARK).split()
     if not tokens:
         raise RecordingError("the text file is empty; export it again")
     if b"\0" in data:

@@ -237,6 +237,9 @@ WRONG: dict[str, tuple[str, Callable[[], Site], str]] = {
         lambda: SEEDS["wfdb 16"][1]() | {"sub-a.atr": RHYTHM_FAR_AWAY},
         "belong to another one",
     ),
+    "annotations: beyond all time": (
+        "edf", lambda: beside("sub-a_events.tsv", f"{EVENT_HEAD}1e308\t5\tT1\n"), "no usable onset",
+    ),
     "annotations: nan": ("edf", lambda: beside("sub-a_events.tsv", f"{EVENT_HEAD}nan\t5\tT1\n"), "no usable onset"),
     "encoding: UTF-16": (
         "text", lambda: {"sub-a.txt": SEEDS["text"][1]()["sub-a.txt"].decode().encode("utf-16")}, "binary",
@@ -338,7 +341,7 @@ def test_one_recording_with_its_gain_turned_round_is_one_person(tmp_path: Path) 
 
 
 def test_annotations_outside_label_nothing_and_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rows = f"{EVENT_HEAD}1e300\t5\tT1\n-90\t5\tT1\n400\t5\tT1\n"
+    rows = f"{EVENT_HEAD}90000000\t5\tT1\n-90\t5\tT1\n400\t5\tT1\n"
 
     [one] = read(put(tmp_path / "north", beside("sub-a_events.tsv", rows)))
 
