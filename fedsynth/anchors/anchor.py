@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
@@ -24,8 +25,9 @@ class Anchor:
     `counts` (label,) units, noisy; `noise_variance` (label,) is that of a coordinate of the mean after the last
     step.
     Each label is a mixture with `weights` (label, component), `means` (label, component, feature) and
-    `covariances` within components (label, component, feature, feature), of which the share `between` (label,
-    feature) is what subjects differ by and the rest what windows of one subject differ by.
+    `covariances` within components (label, component, feature, feature), of which subjects differ by the share
+    `between` (label, axis, axis), along the axes of the public frame, and windows of one subject by the rest: with
+    R the root of a covariance and S the share, whose eigenvalues lie from 0 to 1, R S R and R (1 - S) R.
     `component_correlation` (label,) is how much of the choice of a component a subject's windows share, 0 to 1.
     `done` counts the steps finished. Where they were asked, `coherence` (label, band, channel, channel, 2) is what
     channels have in common, real and imaginary part (`fedsynth.modalities.coherence`), and `evoked` (label,
@@ -88,10 +90,15 @@ def prior_anchor(shape: Shape, *, components: int = 1) -> Anchor:
         weights=torch.full((labels, components), 1 / components, dtype=torch.float64),
         means=torch.zeros(labels, components, size, dtype=torch.float64),
         covariances=torch.eye(size, dtype=torch.float64).repeat(labels, components, 1, 1),
-        between=torch.full((labels, size), 0.5, dtype=torch.float64),
+        between=uniform_shares(torch.full((labels,), 0.5, dtype=torch.float64), size),
         component_correlation=torch.ones(labels, dtype=torch.float64),
         done=0,
     )
+
+
+def uniform_shares(shares: Tensor, size: int) -> Tensor:
+    """Return share matrices (label, size, size) of labels that have one share (label,) along all axes."""
+    return shares[:, None, None] * torch.eye(size, dtype=torch.float64)
 
 
 def draw_width(shape: Shape) -> int:
@@ -112,19 +119,20 @@ class FeatureDraw(nn.Module):
     normal number; those of two windows of a subject correlate by `component_correlation` (a Gaussian copula).
     """
 
-    def __init__(self, anchor: Anchor) -> None:
+    def __init__(self, anchor: Anchor, shape: Shape) -> None:
         """Take what is needed of an anchor; buffers, so that it travels with the parts."""
         super().__init__()
         size = anchor.means.shape[2]
         self.width = 2 * (1 + size)
-        share = anchor.between.clamp(0, 1)[:, None]
-        # Schur's product theorem: both parts stay positive, and their diagonals add up to the whole.
-        subject = anchor.covariances * (share[..., None] * share[..., None, :]).sqrt()
-        window = anchor.covariances * ((1 - share)[..., None] * (1 - share)[..., None, :]).sqrt()
+        frame = coordinates_of(shape)
+        share, vectors = (part[:, None] for part in torch.linalg.eigh(anchor.between))
+        share = share.clamp(0, 1)[..., None, :]
+        along = frame.there @ frame.axes
+        root = (frame.axes.T @ frame.back).T @ _root(along.T @ anchor.covariances @ along) @ vectors
         self.register_buffer("cumulative", anchor.weights.cumsum(dim=1).to(torch.float32))
         self.register_buffer("means", anchor.means.to(torch.float32))
-        self.register_buffer("between", _root(subject).to(torch.float32))
-        self.register_buffer("within", _root(window).to(torch.float32))
+        self.register_buffer("between", (root * share.sqrt()).to(torch.float32))
+        self.register_buffer("within", (root * (1 - share).sqrt()).to(torch.float32))
         self.register_buffer("component_correlation", anchor.component_correlation.clamp(0, 1).to(torch.float32))
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.modulation import Modulation
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
+from fedsynth.anchors.moments.subjects import OwnProducts, Ratios
 from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.affordable import expected_noise
 from fedsynth.modalities.coherence import CoherencePlan
@@ -40,13 +41,15 @@ HIGH_NOISE = Moments(
 MEDIUM_NOISE = Moments(
     (
         CountsAndMeans(radius=0.9, budget_share=0.4),
-        SecondMomentsByPart(radius=0.5, product_weight=2.0, core_weight=0.3, budget_share=0.6),
+        SecondMomentsByPart(
+            radius=0.5, product_weight=2.0, core_weight=0.3, own=Ratios(), reach=True, budget_share=0.6
+        ),
     )
 )
 LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, _COMPONENTS))
 VERY_LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, replace(_COMPONENTS, axes=2)))
 LEAST_NOISE = Moments((_MEANS, replace(_SECOND_MOMENTS, radius=0.75), replace(_COMPONENTS, axes=2, radius=0.75)))
-NO_NOISE = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0)))
+NO_NOISE = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0, own=OwnProducts())))
 """Without privacy there is nothing to hide: no vector is longer than these bounds."""
 
 # From how much noise on a label's mean, in units of its bound, which of them is best (docs/log.md).

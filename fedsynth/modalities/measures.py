@@ -47,6 +47,28 @@ def asymmetry(signal: Tensor) -> Tensor:
     return (centred * centred.abs()).mean(dim=-1) / (centred.square().mean(dim=-1) + 1e-2)
 
 
+def beyond_taper(signal: Tensor, powers: Tensor) -> Tensor:
+    """Return log10 of a channel's variance over the sum of its band powers, shape (window, channel).
+
+    Powers are measured under a taper, which sees the middle of a window.
+
+    Args:
+        signal: microvolts, shape (window, channel, time).
+        powers: log10 microvolts squared, shape (window, channel, band).
+    """
+    variance = signal.var(dim=-1, correction=0) + _FLOOR_UV2
+    return torch.log10(variance / torch.pow(10.0, powers).sum(dim=-1))
+
+
+def loud_as(signal: Tensor, powers: Tensor, *, usual: Tensor) -> Tensor:
+    """Scale each channel half the way to the variance that its band powers usually stand for.
+
+    The whole way, powers would be off by what the taper sees by chance; not at all, and the variance would be.
+    Arguments are those of `beyond_taper`; `usual` is the mean of what it returns.
+    """
+    return signal * torch.pow(10.0, 0.25 * (usual - beyond_taper(signal, powers)))[..., None]
+
+
 def equalise(source: Tensor, powers: Tensor, shape: Shape, *, turns: int = 3) -> Tensor:
     """Scale the spectrum of `source` smoothly until its band powers are `powers`.
 

@@ -79,7 +79,7 @@ def test_under_overwhelming_noise_the_prior_remains() -> None:
 
 
 def test_covariances_have_factors_even_under_noise() -> None:
-    drawn = FeatureDraw(learned(EIGHT, count=60, noise=50.0))
+    drawn = FeatureDraw(learned(EIGHT, count=60, noise=50.0), EIGHT)
 
     assert bool(torch.isfinite(drawn(torch.tensor([0, 1]), torch.randn(2, drawn.width))).all())
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.anchor import Anchor, positive, prior_anchor
+from fedsynth.anchors.anchor import Anchor, positive, prior_anchor, uniform_shares
 from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.anchors.mean_embedding.mixture import (
     FIRST_SCALE,
@@ -114,7 +114,7 @@ class MeanEmbedding:
             fitted.weights,
             (fitted.means @ frame.back).clamp(-BOUND, BOUND),
             positive(frame.back.T @ fitted.covariances @ frame.back)[:, None].expand_as(anchor.covariances).clone(),
-            share[:, None].expand(-1, anchor.between.shape[1]).clone(),
+            uniform_shares(share, anchor.between.shape[1]),
             anchor.component_correlation,
             1,
         )

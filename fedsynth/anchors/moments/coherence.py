@@ -4,8 +4,10 @@ Features say how loud every channel is and nothing of what channels have in comm
 public facts promise that noise leaves something of it.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from fedsynth.anchors.moments.shrinkage import Block, shrunk_means
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.registry import usual_coherence
 from fedsynth.modalities.shape import Shape
+from fedsynth.montage import scalp_position
 from fedsynth.privacy.budget import SumRequest
 
 PURPOSE = "anchor: coherence of channels"
@@ -57,9 +60,25 @@ class Coherence:
         return within(means_by(away, onehot), self._bound(shape)) * share
 
     def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
-        """Return the anchor with each label's coherence, shrunk towards the labels' mean and the decoder's own."""
-        whole = Block(slice(None), _LARGEST_VARIANCE)
-        shrunk = shrunk_means(rows, anchor.counts, noise_std=noise_std, blocks=[whole])
+        """Return the anchor with each label's coherence, shrunk towards the labels' mean and the decoder's own.
+
+        What all pairs have in common, what is smooth over the scalp and the rest are shrunk each by itself: the
+        first two are few numbers and hold most of what there is.
+        """
+        basis, smooth = pair_basis(shape.channels)
+        pairs = len(basis)
+        # Coefficients first, so that those of a block stand together.
+        turned = (rows.unflatten(1, (-1, pairs)) @ basis.T).mT
+        kinds = turned.shape[2]
+        edges = [0, kinds, smooth * kinds, pairs * kinds]
+        largest = (_LARGEST_VARIANCE * pairs, _LARGEST_VARIANCE * pairs, _LARGEST_VARIANCE)
+        blocks = [
+            Block(slice(first, last), most)
+            for first, last, most in zip(edges, edges[1:], largest, strict=False)
+            if last > first
+        ]
+        shrunk = shrunk_means(turned.flatten(1), anchor.counts, noise_std=noise_std, blocks=blocks)
+        shrunk = (shrunk.unflatten(1, (pairs, kinds)).mT @ basis).flatten(1)
         matrices = self.plan.from_numbers(shrunk + self._usual(shape), shape)
         return replace(anchor, coherence=torch.view_as_real(matrices))
 
@@ -68,3 +87,30 @@ class Coherence:
 
     def _bound(self, shape: Shape) -> float:
         return self.radius * math.sqrt(self.size(shape))
+
+
+@lru_cache(maxsize=8)
+def pair_basis(channels: tuple[str, ...]) -> tuple[Tensor, int]:
+    """Return orthonormal functions of pairs of channels, (function, pair), and how many vary slowly over the scalp.
+
+    The constant comes first; then how far apart the two are, and products of their places; then what is left. Where
+    a place is unknown, the constant is all that is smooth.
+    """
+    first, second = torch.triu_indices(len(channels), len(channels), 1)
+    columns = [torch.ones(len(first), dtype=torch.float64)]
+    places = [scalp_position(channel) for channel in channels]
+    if all(place is not None for place in places):
+        at = torch.tensor([place for place in places if place is not None], dtype=torch.float64)
+        one, other = at[first], at[second]
+        near = (one - other).norm(dim=1)
+        columns += [near, near.square(), *(one + other).T, *(one * other).T]
+        for left, right in itertools.combinations(range(at.shape[1]), 2):
+            columns.append(one[:, left] * other[:, right] + one[:, right] * other[:, left])
+    out: list[Tensor] = []
+    for column in columns:
+        rest = column - sum(((column @ known) * known for known in out), torch.zeros_like(column))
+        if float(rest.norm()) > 0.05 * float(column.norm()):
+            out.append(rest / rest.norm())
+    smooth = torch.stack(out)
+    left_over = torch.linalg.svd(smooth, full_matrices=True).Vh[len(smooth) :]
+    return torch.cat([smooth, left_over]), len(smooth)

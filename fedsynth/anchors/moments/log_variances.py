@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.anchor import Anchor
+from fedsynth.anchors.anchor import Anchor, uniform_shares
 from fedsynth.anchors.coordinates import Coordinates, coordinates_of, means_by, within
 from fedsynth.anchors.moments.means import posterior_moves, recentred, residuals, unexplained_covariance
 from fedsynth.modalities.registry import codec_of
@@ -75,7 +75,7 @@ class LogVariances:
         moves = posterior_moves(rows[:, :size], unexplained_covariance(anchor, frame.covariance), noise.square())
         errors = groups.sums((moves @ frame.axes).square())
         covariances = variances_of(rows[:, size:-1] / log_size, errors, noise / log_size, frame, groups)
-        between = shares_of(rows[:, -1] / share_size, noise / share_size)[:, None].expand(-1, size).clone()
+        between = uniform_shares(shares_of(rows[:, -1] / share_size, noise / share_size), size)
         return recentred(
             anchor, shape, moves=moves, covariances=covariances, between=between, noise_variance=noise.square()
         )

@@ -170,7 +170,7 @@ def recentred(
         shape: of the windows.
         moves: of the centres, in the frame, shape (label, feature).
         covariances: in the frame, shape (label, feature, feature).
-        between: share between subjects, shape (label, feature).
+        between: what subjects differ by, share matrices along the frame's axes, shape (label, axis, axis).
         noise_variance: of a coordinate of the moves, shape (label,).
     """
     frame = coordinates_of(shape)
@@ -181,5 +181,18 @@ def recentred(
         means=(anchor.means + (moves @ frame.back)[:, None]).clamp(-BOUND, BOUND),
         covariances=whole[:, None].expand_as(anchor.covariances).clone(),
         between=between,
-        component_correlation=between.mean(dim=1),
+        component_correlation=torch.sin(0.5 * math.pi * _share_of_widest(covariances, frame.axes, between)),
     )
+
+
+def _share_of_widest(covariances: Tensor, axes: Tensor, between: Tensor) -> Tensor:
+    """Return the share between subjects along each covariance's widest axis, where components are parted.
+
+    Which half two windows are in correlates by the share s if the normal numbers behind correlate by sin(pi s / 2)
+    (Sheppard 1899).
+    """
+    turned = axes.T @ covariances @ axes
+    vectors = torch.linalg.eigh(turned).eigenvectors
+    # Of R S R along v, an eigenvector of the root R with the value r: r v' S v r, of r^2.
+    widest = vectors[..., -1]
+    return torch.einsum("li,lij,lj->l", widest, between, widest).clamp(0, 1)

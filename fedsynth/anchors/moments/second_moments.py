@@ -5,82 +5,111 @@ across (`SecondMomentsByPart`). How noisy moments become covariances: `covarianc
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, positive
 from fedsynth.anchors.coordinates import coordinates_of, means_by, within
+from fedsynth.anchors.moments import reach
 from fedsynth.anchors.moments.covariance_posterior import covariances_given
-from fedsynth.anchors.moments.covariances import between_of, covariances_of, with_core
+from fedsynth.anchors.moments.covariances import covariances_of, with_core
 from fedsynth.anchors.moments.means import posterior_moves, recentred, residuals, unexplained_covariance
 from fedsynth.anchors.moments.products import Products, matrices_of, n_products
+from fedsynth.anchors.moments.subjects import OwnProducts, Ratios, Squares
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest
 
-_BETWEEN_WEIGHT = 0.25  # of the squares of a unit's own mean beside a centred mean
-
 
 @dataclass(frozen=True)
 class SecondMoments:
-    """The second sum: for each label the mean residual, its products, and the squares of the unit's own mean.
+    """The second sum: for each label the mean residual, its products, and what of them is the unit's own.
 
     `radius` bounds a residual, in units of the square root of the number of features; `product_weight` is the size
     of second moments beside it. Where the codec has a core, its second moments are asked for besides:
     `core_radius` bounds its residuals, in units of the square root of its number of features, and `core_weight` is
-    for them what `product_weight` is for all. `budget_share` is the sum's weight among those over everybody.
+    for them what `product_weight` is for all. `own` says how it is asked what units differ by, and
+    with `reach` it is asked how far beyond their bound residuals lie, where the codec has no core. `budget_share`
+    is the sum's weight among those over everybody.
     """
 
     radius: float = 0.5
     product_weight: float = 1.0
     core_radius: float = 0.75
     core_weight: float = 1.0
+    own: Squares | OwnProducts | Ratios = field(default_factory=Squares)
+    reach: bool = False
     budget_share: float = 0.6
 
     def request(self, shape: Shape) -> SumRequest:
-        """Return the sum; the squares of a unit's own mean are not counted: a thirtieth, which the sum cuts off."""
-        bound = math.hypot(self._bound(shape), *(products.length for products in self.asked(shape)))
+        """Return the sum; squares of a unit's own mean are not counted: a thirtieth, which the sum cuts off."""
+        lengths = [products.length for products in self.asked(shape)]
+        lengths += [reach.length(self._bound(shape))] * self._reaches(shape)
+        bound = math.hypot(self._bound(shape), *lengths, self.own.length(shape, self._bound(shape)))
         return SumRequest("anchor: centred means and second moments", bound, self.budget_share)
 
     def size(self, shape: Shape) -> int:
-        """Return how many numbers a row has: a mean, products, and the squares of the mean."""
-        return 2 * codec_of(shape).n_features + sum(products.number for products in self.asked(shape))
+        """Return how many numbers a row has: a mean, products, and what is the unit's own."""
+        products = sum(products.number for products in self.asked(shape))
+        reached = reach.NUMBERS if self._reaches(shape) else 0
+        return codec_of(shape).n_features + reached + products + self.own.size(shape)
 
     def contribution(self, anchor: Anchor, shape: Shape, *, vector: Tensor, labels: Tensor) -> Tensor:
-        """Return by label the mean residual, products and squares, times its share of the unit's windows."""
+        """Return by label the mean residual, products and its own, times its share of the unit's windows."""
         bound = self._bound(shape)
         onehot = torch.nn.functional.one_hot(labels, shape.n_labels).to(vector)
         share = onehot.mean(dim=0)[:, None]
         residual = residuals(anchor, shape, vector=vector, labels=labels)
         mean = within(means_by(residual, onehot), bound)
         products = [means_by(asked.of(residual), onehot) for asked in self.asked(shape)]
-        # The square of the unit's own mean: what subjects differ by.
-        own = (mean @ coordinates_of(shape).axes).square()
-        return torch.cat([mean, *products, own * (_BETWEEN_WEIGHT / bound)], dim=1) * share
+        along = within(residual, bound) @ coordinates_of(shape).axes
+        own = self.own.contribution(along, onehot, shape, bound)
+        far = [reach.contribution(residual, onehot, bound)] if self._reaches(shape) else []
+        return torch.cat([mean, *far, *products, own], dim=1) * share
 
     def advance(self, anchor: Anchor, shape: Shape, *, rows: Tensor, noise_std: float) -> Anchor:
         """Return the anchor with means moved, covariances, and what of them lies between subjects."""
         frame, size = coordinates_of(shape), codec_of(shape).n_features
         rows, noise = rows / anchor.counts[:, None], noise_std / anchor.counts
+        rows, far = self._parted(rows, shape)
         moves = posterior_moves(rows[:, :size], unexplained_covariance(anchor, frame.covariance), noise.square())
         asked, covariances = self.asked(shape), []
-        by_products = rows[:, size:-size].split([products.number for products in asked], dim=1)
+        own_size, bound = self.own.size(shape), self._bound(shape)
+        by_products = rows[:, size:-own_size].split([products.number for products in asked], dim=1)
         for products, row in zip(asked, by_products, strict=True):
             around = self._covariances(products, row, anchor, shape, noise=noise)
             move = moves[:, products.span]
             # Second moments were taken around the first answer.
             covariances.append(positive(around - move[:, :, None] * move[:, None]))
         whole = self._joined(covariances, shape)
-        turned = (frame.axes.T @ whole @ frame.axes).diagonal(dim1=1, dim2=2)
-        weight = _BETWEEN_WEIGHT / self._bound(shape)
-        own = rows[:, -size:] / weight - (moves @ frame.axes).square()
-        loads = (frame.back.T @ frame.axes).square()
-        between = (between_of(own, turned, noise / weight) * turned) @ loads.T / (turned @ loads.T)
+        between = self.own.shares(
+            rows[:, -own_size:],
+            moves @ frame.axes,
+            frame.axes.T @ whole @ frame.axes,
+            noise=noise,
+            shape=shape,
+            bound=bound,
+        )
+        if far is not None:
+            cut = (moves @ frame.axes, frame.axes.T @ whole @ frame.axes, between)
+            moved, turned = reach.farther(far, *cut, noise=noise, bound=bound)
+            moves, whole = moved @ frame.axes.T, frame.axes @ turned @ frame.axes.T
         return recentred(
             anchor, shape, moves=moves, covariances=whole, between=between, noise_variance=noise.square()
         )
+
+    def _reaches(self, shape: Shape) -> bool:
+        return self.reach and not codec_of(shape).core
+
+    def _parted(self, rows: Tensor, shape: Shape) -> tuple[Tensor, Tensor | None]:
+        """Return rows without what is asked of reach, and that; None where nothing is."""
+        if not self._reaches(shape):
+            return rows, None
+        size = codec_of(shape).n_features
+        mean, far, rest = rows.tensor_split([size, size + reach.NUMBERS], dim=1)
+        return torch.cat([mean, rest], dim=1), far
 
     def asked(self, shape: Shape) -> tuple[Products, ...]:
         """Return what second moments are asked for: of the core, if there is one, then of everything."""

@@ -33,7 +33,7 @@ class AnchoredGenerator(nn.Module):
         self.shape, self.latent = shape, latent
         codec = codec_of(shape)
         size, self.choices = codec.n_features, codec.noise_width
-        self.draw, self.structure = FeatureDraw(anchor), LabelStructure(shape, anchor)
+        self.draw, self.structure = FeatureDraw(anchor, shape), LabelStructure(shape, anchor)
         self.decoder: nn.Module = codec.decoder()
         self.label = LabelledNoise(shape.n_labels, latent)
         self.feature_residual = dense((2 * latent + size, 256, 256, size), zero_last=True)

@@ -180,7 +180,7 @@ class JointBody(nn.Module):
         """Take the source whose layers stand in the parts of the phases."""
         super().__init__()
         self.shape, self.frame = shape, frame_of(shape)
-        self.draw = FeatureDraw(anchor)
+        self.draw = FeatureDraw(anchor, shape)
         self._around = (source, tuple(stages))
 
     @property

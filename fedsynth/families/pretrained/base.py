@@ -217,7 +217,7 @@ class Body(nn.Module):
         """Take a source that is frozen already."""
         super().__init__()
         self.shape, self.frame = shape, frame_of(shape)
-        self.draw, self.source = FeatureDraw(anchor), source
+        self.draw, self.source = FeatureDraw(anchor, shape), source
         self.structure = LabelStructure(shape, anchor)
 
     def forward(self, labels: Tensor, noise: Tensor, shifts: Mapping[str, Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedsynth.modalities.eeg.anew import Parameters, margin, noise_size, parameters, simulate
 from fedsynth.modalities.eeg.features import shape_by_channel, split_features
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
-from fedsynth.modalities.measures import band_powers, equalise
+from fedsynth.modalities.measures import band_powers, beyond_taper, equalise, loud_as
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator, uniform_of
 
@@ -25,6 +25,7 @@ _CANDIDATES = 12  # simulated, then compared after equalising
 _LOCAL = 64
 _SHAPE_WEIGHT = 0.6
 _MICROVOLTS = 30.0  # at which features of waves are taken
+_UNTAPERED_STD = 0.1  # decades by which a window's power may differ from what the taper sees
 _MIRRORED = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, 1.0])  # of a waveform's shape, turned upside down
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
 
@@ -36,11 +37,12 @@ class SimulatingDecoder(nn.Module):
         """Take what the simulator's parameters give for windows of this shape."""
         super().__init__()
         self.shape = shape
-        known, keys, spread = _known(shape)
+        known, keys, spread, untapered = _known(shape)
         for field in fields(known):
             self.register_buffer(field.name, getattr(known, field.name), persistent=False)
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("spread", spread, persistent=False)
+        self.register_buffer("untapered", untapered, persistent=False)
 
     @property
     def noise_width(self) -> int:
@@ -61,7 +63,7 @@ class SimulatingDecoder(nn.Module):
         with torch.no_grad():
             parts = (part.split(_ROWS) for part in (powers, waveform, waves, mixing))
             source = torch.cat([self._excitation(*some) for some in zip(*parts, strict=True)])
-        return equalise(source, powers, self.shape)
+        return loud_as(equalise(source, powers, self.shape), powers, usual=self.get_buffer("untapered"))
 
     def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor, mixing: Tensor) -> Tensor:
         """Return waves of unit variance, longer than a window on both sides."""
@@ -81,7 +83,13 @@ class SimulatingDecoder(nn.Module):
         # Every wave stands for its mirror image too, in which asymmetries alone have the other sign.
         got = torch.cat([got, got * _MIRRORED], dim=1)
         miss = (got - waveform[:, None]) / spread
-        best = miss.square().sum(dim=-1).topk(SOURCES if channels > 1 else 1, largest=False).indices
+        # A wave that is loud where the taper is not would not be as loud as its features.
+        ends = (beyond_taper(loud, mean[:, None]) - self.get_buffer("untapered")) / _UNTAPERED_STD
+        best = (
+            (miss.square().sum(dim=-1) + ends.square().repeat(1, 2))
+            .topk(SOURCES if channels > 1 else 1, largest=False)
+            .indices
+        )
         shared = torch.cat([tried, -tried], dim=1).gather(1, best[..., None].expand(-1, -1, tried.shape[-1]))
         if channels == 1:
             return shared
@@ -104,22 +112,26 @@ def noise_width(shape: Shape) -> int:
 
 
 @lru_cache(maxsize=4)
-def _known(shape: Shape) -> tuple[Parameters, Tensor, Tensor]:
-    """Return parameters, what their waves are found by (parameters, key), and the spread of shapes."""
+def _known(shape: Shape) -> tuple[Parameters, Tensor, Tensor, Tensor]:
+    """Return parameters, what their waves are found by (parameters, key), the spread of shapes, and what a wave's
+    power usually is beyond the taper."""
     known = parameters(_COUNT, shape)
     single = Shape(("any",), shape.n_times, shape.sfreq, shape.bandpass, 1, shape.modality)
     first = margin(shape)
     generator = torch_generator("looks at waves", shape.n_times, f"{shape.sfreq:.6f}", f"{shape.bandpass}")
-    powers, shapes = [], []
+    powers, shapes, ends = [], [], []
     for rows in torch.arange(_COUNT).split(1000):
         again = rows.repeat_interleave(_LOOKS)
         noise = torch.randn(len(again), noise_size(shape), generator=generator)
         waves = _MICROVOLTS * simulate(known.take(again), noise, shape)[:, None, first : first + shape.n_times]
-        powers.append(band_powers(waves, single)[:, 0].unflatten(0, (-1, _LOOKS)))
+        found = band_powers(waves, single)
+        ends.append(beyond_taper(waves, found).mean())
+        powers.append(found[:, 0].unflatten(0, (-1, _LOOKS)))
         shapes.append(shape_by_channel(waves, single)[:, 0].unflatten(0, (-1, _LOOKS)))
     seen = torch.cat(shapes)
     spread = seen.flatten(0, 1).std(dim=0).clamp_min(0.02)
-    return known, _key(torch.cat(powers).mean(dim=1), seen.mean(dim=1), spread), spread
+    keys = _key(torch.cat(powers).mean(dim=1), seen.mean(dim=1), spread)
+    return known, keys, spread, torch.stack(ends).mean()
 
 
 def _key(powers: Tensor, waveform: Tensor, spread: Tensor) -> Tensor:

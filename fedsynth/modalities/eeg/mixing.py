@@ -18,7 +18,8 @@ from fedsynth.rng import uniform_of
 SOURCES = 3
 _SHARED = (0.3, 0.95)  # of a channel's standard deviation comes from the sources, uniform over windows
 _TURN = 0.8  # of the maps by which sources reach channels, beside the first source's constant one
-_GAIN, _BAND = 0.2, 0.1  # decades of power by which electrodes differ, in all bands and by band
+_GAIN, _BAND = 0.19, 0.16  # decades of power by which electrodes differ, in all bands and by band
+_MOVED_HZ = 0.7  # below, an electrode that moves adds to what bands differ by
 
 
 def mixing_width(shape: Shape) -> int:
@@ -58,5 +59,7 @@ def uneven(powers: Tensor, noise: Tensor, shape: Shape) -> Tensor:
     """
     basis, channels = spatial_basis(shape).to(powers), len(shape.channels)
     gain, band = noise[:, 1 + SOURCES * len(basis) :].split([channels, channels * powers.shape[2]], dim=1)
-    off = _GAIN * gain[:, :, None] + _BAND * band.unflatten(1, (channels, -1))
+    hertz = [(first + last - 1) / 2 * shape.sfreq / shape.n_times for first, last in band_bins(shape)]
+    by_band = _BAND * (1 + _MOVED_HZ / torch.tensor(hertz).to(powers))
+    off = _GAIN * gain[:, :, None] + by_band * band.unflatten(1, (channels, -1))
     return powers + off - torch.einsum("mc,md,wdb->wcb", basis, basis, off) / channels

@@ -1,7 +1,7 @@
 """Covariances given noisy second moments: nearer than shrunk entries, and exact where noise is nothing."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -177,7 +177,9 @@ def test_parts_tell_more_of_the_beat_and_nothing_across(learn: Learn) -> None:
     there = coordinates_of(RHYTHMS).there
     inside = there.T @ by_part[0] @ there
     means, second = MEDIUM_NOISE.stages
-    of_all = Moments((means, SecondMoments(**asdict(second))))
+    of_all = Moments(
+        (means, SecondMoments(**{field.name: getattr(second, field.name) for field in fields(second)}))
+    )
     at_once = learn(units, RHYTHMS, of_all, noise_multiplier=1.0, seed=0).covariances[:, 0]
 
     assert error(by_part) < 0.9 * error(at_once)

@@ -130,7 +130,7 @@ def test_windows_have_the_means_of_their_label_and_its_powers() -> None:
     for label, signal in enumerate(signals):
         labels = torch.full((300,), label)
         generator = torch.Generator().manual_seed(label)
-        drawn = FeatureDraw(anchor)(labels, torch.randn(300, draw_width(PAIR), generator=generator))
+        drawn = FeatureDraw(anchor, PAIR)(labels, torch.randn(300, draw_width(PAIR), generator=generator))
         choices = torch.randn(300, codec.noise_width, generator=generator)
         windows = codec.decoder()(natural(drawn, PAIR), choices)
         made = course(labels, windows)

@@ -111,7 +111,7 @@ def test_windows_have_the_modulation_of_their_label_and_its_powers() -> None:
     for label, signal in enumerate(signals):
         labels = torch.full((200,), label)
         generator = torch.Generator().manual_seed(label)
-        drawn = FeatureDraw(anchor)(labels, torch.randn(200, draw_width(PAIR), generator=generator))
+        drawn = FeatureDraw(anchor, PAIR)(labels, torch.randn(200, draw_width(PAIR), generator=generator))
         windows = codec.decoder()(natural(drawn, PAIR), torch.randn(200, codec.noise_width, generator=generator))
         made = rhythms(labels, windows)
 

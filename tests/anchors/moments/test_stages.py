@@ -20,6 +20,7 @@ from fedsynth.anchors.moments.estimator import Moments, Stage
 from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
+from fedsynth.anchors.moments.subjects import OwnProducts, Ratios
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
 
@@ -30,6 +31,10 @@ STAGES = [
     pytest.param(CountsAndMeans(), id="counts and means"),
     pytest.param(SecondMoments(product_weight=2.0), id="second moments"),
     pytest.param(SecondMomentsByPart(core_weight=0.3), id="second moments by part"),
+    pytest.param(SecondMoments(own=OwnProducts()), id="second moments, own products"),
+    pytest.param(
+        SecondMomentsByPart(product_weight=2.0, core_weight=0.3, own=Ratios(), reach=True), id="ratios and reach"
+    ),
     pytest.param(LogVariances(radius=0.4), id="log variances"),
     pytest.param(Components(axes=1), id="two components"),
     pytest.param(Components(axes=2, radius=0.75), id="four components"),
@@ -39,7 +44,8 @@ PRESETS = {name: value for name, value in vars(presets).items() if isinstance(va
 
 def room(stage: Stage) -> float:
     """Return how far beyond its bound a contribution may go: by the squares of a unit's own mean, a thirtieth."""
-    return 1.04 if isinstance(stage, SecondMoments) else 1 + 1e-9
+    counted = not isinstance(stage, SecondMoments) or isinstance(stage.own, Ratios)
+    return 1 + 1e-9 if counted else 1.04
 
 
 def any_anchor(shape: Shape, seed: int) -> Anchor:
@@ -52,7 +58,7 @@ def any_anchor(shape: Shape, seed: int) -> Anchor:
         weights=torch.full((shape.n_labels, 4), 0.25, dtype=torch.float64),
         means=4 * torch.randn(shape.n_labels, 4, size, generator=generator, dtype=torch.float64),
         covariances=root @ root.mT / size,
-        between=torch.full((shape.n_labels, size), 0.5, dtype=torch.float64),
+        between=0.5 * torch.eye(size, dtype=torch.float64).expand(shape.n_labels, -1, -1),
         component_correlation=torch.ones(shape.n_labels, dtype=torch.float64),
         done=1,
     )
