@@ -84,6 +84,7 @@ def check(
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
     write(_about_delta(plan.study))
     write(f"{_expected(plan).sentence(privacy.unit)}\n")
+    write(_about_family(plan.study))
     write(differences(plan).sentences())
     if not privacy.is_private:
         write("Without privacy it can be rehearsed, and never be released.\n")
@@ -99,6 +100,19 @@ def _expected(plan: "Plan") -> "Expectation":
         noise_multiplier=asked.noise_multiplier,
         sites=len(cohort.sites) or cohort.least_sites,
         noise_shares=asked.noise_shares,
+    )
+
+
+def _about_family(study: "Study") -> str:
+    """Return a sentence where the family's name decides nothing: adversarial ones share the anchor's decoder."""
+    from fedsynth.families.registry import FAMILIES
+
+    alike = [name for name, place in FAMILIES.items() if place.startswith("adversarial.")]
+    if study.n_rounds or study.family.train != "adapters" or study.family.name not in alike:
+        return ""
+    return (
+        "No round of training is planned: windows come from the private sums and the public decoder alone, and "
+        f"{', '.join(sorted(alike))} draw the very same ones.\n"
     )
 
 

@@ -140,6 +140,7 @@ def test_check_prints_the_plan_and_opens_nothing(fedsynth, study_file: Path) -> 
     assert "Opacus PRV" in done.out
     assert "Delta alone would allow to publish 0.0002 of the 20 units declared.\n" in done.out
     assert "the private score can say nothing" in done.out
+    assert "the very same ones" not in done.out
 
 
 def test_check_says_so_where_delta_gives_people_away(fedsynth, tiny_text: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -147,7 +148,9 @@ def test_check_says_so_where_delta_gives_people_away(fedsynth, tiny_text: str, t
     many = tiny_text.replace("delta = 1e-5", "delta = 1e-3").replace("expected_units = 10", "expected_units = 1000")
     study.write_text(many.replace("rounds = 1", "rounds = 0"))
 
-    assert "publish 2 of the 2000 units declared. That is much" in fedsynth("check", study).out
+    done = fedsynth("check", study)
+    assert "publish 2 of the 2000 units declared. That is much" in done.out
+    assert "cwgan, dense-gan, wavegan draw the very same ones" in done.out
 
 
 def test_a_site_reads_its_own_ledger(fedsynth, finished: Path) -> None:  # type: ignore[no-untyped-def]

@@ -46,7 +46,14 @@ class Squares:
         return own * (_SQUARES_WEIGHT / bound)
 
     def shares(
-        self, rows: Tensor, moves: Tensor, covariances: Tensor, *, noise: Tensor, shape: Shape, bound: float  # noqa: ARG002
+        self,
+        rows: Tensor,
+        moves: Tensor,
+        covariances: Tensor,
+        *,
+        noise: Tensor,
+        shape: Shape,
+        bound: float,  # noqa: ARG002
     ) -> Tensor:
         """Return share matrices, shape (label, axis, axis).
 
@@ -90,7 +97,14 @@ class OwnProducts:
         return own[:, rows, columns] * scale * (_SQUARES_WEIGHT / bound)
 
     def shares(
-        self, rows: Tensor, moves: Tensor, covariances: Tensor, *, noise: Tensor, shape: Shape, bound: float  # noqa: ARG002
+        self,
+        rows: Tensor,
+        moves: Tensor,
+        covariances: Tensor,
+        *,
+        noise: Tensor,
+        shape: Shape,
+        bound: float,  # noqa: ARG002
     ) -> Tensor:
         """Return share matrices; arguments as of `Squares`."""
         own = matrices_of(rows / (_SQUARES_WEIGHT / bound), covariances.shape[1])
@@ -119,7 +133,14 @@ class Ratios:
         return torch.stack(shares, dim=1) * (_RATIO_WEIGHT * bound)
 
     def shares(
-        self, rows: Tensor, moves: Tensor, covariances: Tensor, *, noise: Tensor, shape: Shape, bound: float  # noqa: ARG002
+        self,
+        rows: Tensor,
+        moves: Tensor,
+        covariances: Tensor,
+        *,
+        noise: Tensor,
+        shape: Shape,
+        bound: float,  # noqa: ARG002
     ) -> Tensor:
         """Return share matrices; arguments as of `Squares`."""
         weight = _RATIO_WEIGHT * bound
