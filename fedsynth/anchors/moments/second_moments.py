@@ -17,7 +17,7 @@ from fedsynth.anchors.moments.covariance_posterior import covariances_given
 from fedsynth.anchors.moments.covariances import covariances_of, with_core
 from fedsynth.anchors.moments.means import posterior_moves, recentred, residuals, unexplained_covariance
 from fedsynth.anchors.moments.products import Products, matrices_of, n_products
-from fedsynth.anchors.moments.subjects import OwnProducts, Ratios, Squares
+from fedsynth.anchors.moments.subjects import Answer, OwnProducts, Ratios, Squares
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.budget import SumRequest
@@ -84,17 +84,11 @@ class SecondMoments:
             # Second moments were taken around the first answer.
             covariances.append(positive(around - move[:, :, None] * move[:, None]))
         whole = self._joined(covariances, shape)
-        between = self.own.shares(
-            rows[:, -own_size:],
-            moves @ frame.axes,
-            frame.axes.T @ whole @ frame.axes,
-            noise=noise,
-            shape=shape,
-            bound=bound,
-        )
+        turned = frame.axes.T @ whole @ frame.axes
+        answer = Answer(rows[:, -own_size:], moves @ frame.axes, turned, noise, shape, bound)
+        between = self.own.shares(answer)
         if far is not None:
-            cut = (moves @ frame.axes, frame.axes.T @ whole @ frame.axes, between)
-            moved, turned = reach.farther(far, *cut, noise=noise, bound=bound)
+            moved, turned = reach.farther(far, answer.moves, turned, between, noise=noise, bound=bound)
             moves, whole = moved @ frame.axes.T, frame.axes @ turned @ frame.axes.T
         return recentred(
             anchor, shape, moves=moves, covariances=whole, between=between, noise_variance=noise.square()

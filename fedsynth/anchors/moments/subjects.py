@@ -27,6 +27,23 @@ _WINDOWS, _UNITS = 8, 4000  # of a made-up unit, and made-up units, that say wha
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What came of a second sum.
+
+    `rows` (label, size) are noisy means of contributions, with a standard deviation of `noise` (label,) on every
+    number; `moves` (label, axis) of the centres that residuals were taken around; `covariances` (label, axis, axis)
+    of windows; `bound` as of the contributions.
+    """
+
+    rows: Tensor
+    moves: Tensor
+    covariances: Tensor
+    noise: Tensor
+    shape: Shape
+    bound: float
+
+
+@dataclass(frozen=True)
 class Squares:
     """For each axis the square of what a unit's windows share; where noise is low."""
 
@@ -45,29 +62,11 @@ class Squares:
         own = torch.where(paired, (number * mean - square) / (number - 1).clamp_min(1), _ALONE * mean)
         return own * (_SQUARES_WEIGHT / bound)
 
-    def shares(
-        self,
-        rows: Tensor,
-        moves: Tensor,
-        covariances: Tensor,
-        *,
-        noise: Tensor,
-        shape: Shape,
-        bound: float,  # noqa: ARG002
-    ) -> Tensor:
-        """Return share matrices, shape (label, axis, axis).
-
-        Args:
-            rows: noisy means of contributions, shape (label, size).
-            moves: of the centres that residuals were taken around, shape (label, axis).
-            covariances: of windows, shape (label, axis, axis).
-            noise: standard deviation of a number of a label's row, shape (label,).
-            shape: of the windows.
-            bound: as of the contributions.
-        """
-        weight = _SQUARES_WEIGHT / bound
+    def shares(self, answer: Answer) -> Tensor:
+        """Return share matrices, shape (label, axis, axis)."""
+        weight, covariances = _SQUARES_WEIGHT / answer.bound, answer.covariances
         variances = covariances.diagonal(dim1=1, dim2=2)
-        found = between_of(rows / weight - moves.square(), variances, noise / weight)
+        found = between_of(answer.rows / weight - answer.moves.square(), variances, answer.noise / weight)
         return share_matrices(covariances, _scaled(covariances, found))
 
 
@@ -96,19 +95,11 @@ class OwnProducts:
         scale = torch.where(rows == columns, 1.0, math.sqrt(2)).to(own)
         return own[:, rows, columns] * scale * (_SQUARES_WEIGHT / bound)
 
-    def shares(
-        self,
-        rows: Tensor,
-        moves: Tensor,
-        covariances: Tensor,
-        *,
-        noise: Tensor,
-        shape: Shape,
-        bound: float,  # noqa: ARG002
-    ) -> Tensor:
-        """Return share matrices; arguments as of `Squares`."""
-        own = matrices_of(rows / (_SQUARES_WEIGHT / bound), covariances.shape[1])
-        return share_matrices(covariances, own - moves[:, :, None] * moves[:, None])
+    def shares(self, answer: Answer) -> Tensor:
+        """Return share matrices, shape (label, axis, axis)."""
+        moves = answer.moves
+        own = matrices_of(answer.rows * (answer.bound / _SQUARES_WEIGHT), moves.shape[1])
+        return share_matrices(answer.covariances, own - moves[:, :, None] * moves[:, None])
 
 
 @dataclass(frozen=True)
@@ -132,23 +123,14 @@ class Ratios:
         shares = [share_between(residual[:, group], onehot) for group in _groups(shape)]
         return torch.stack(shares, dim=1) * (_RATIO_WEIGHT * bound)
 
-    def shares(
-        self,
-        rows: Tensor,
-        moves: Tensor,
-        covariances: Tensor,
-        *,
-        noise: Tensor,
-        shape: Shape,
-        bound: float,  # noqa: ARG002
-    ) -> Tensor:
-        """Return share matrices; arguments as of `Squares`."""
-        weight = _RATIO_WEIGHT * bound
-        found = torch.zeros(covariances.shape[:2], dtype=torch.float64)
-        for number, group in enumerate(_groups(shape)):
-            ratios = shares_of(rows[:, number] / weight, noise / weight)
-            found[:, group] = _stands_for(ratios, shape, number)[:, None]
-        return share_matrices(covariances, _scaled(covariances, found))
+    def shares(self, answer: Answer) -> Tensor:
+        """Return share matrices, shape (label, axis, axis)."""
+        weight = _RATIO_WEIGHT * answer.bound
+        found = torch.zeros_like(answer.moves)
+        for number, group in enumerate(_groups(answer.shape)):
+            ratios = shares_of(answer.rows[:, number] / weight, answer.noise / weight)
+            found[:, group] = _stands_for(ratios, answer.shape, number)[:, None]
+        return share_matrices(answer.covariances, _scaled(answer.covariances, found))
 
 
 def share_matrices(covariances: Tensor, own: Tensor) -> Tensor:
