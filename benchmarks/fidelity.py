@@ -125,7 +125,10 @@ def measured_of(generator: Generator, dealt: Dealt, options: argparse.Namespace,
         (some(dealt.train, options.referee, rng).signal, like(first, dealt.train, options.referee, rng).signal),
         (some(dealt.test, options.referee, rng).signal, like(second, dealt.test, options.referee, rng).signal),
     )
-    return {"told_apart": apart, **compared(fake, real, dealt), **alone(fake, dealt, options, rng)}
+    # Every window another made-up person, so that few people decide no median.
+    wide = generator.draw(per_label=options.per_label, seed=f"fidelity {seed}", windows_per_subject=1)
+    others = Half(wide.signal, wide.labels, wide.subjects, wide.subjects, np.zeros_like(wide.labels))
+    return {"told_apart": apart, **compared(others, real, dealt), **alone(fake, dealt, options, rng)}
 
 
 def real_floor(dealt: Dealt, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:

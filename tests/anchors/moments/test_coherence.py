@@ -1,6 +1,7 @@
 """Coherence of channels: what is measured, what a unit may say of it, and what windows have of it in the end."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, prior_anchor
 from fedsynth.anchors.estimator import coherence_of
-from fedsynth.anchors.moments.coherence import Coherence
+from fedsynth.anchors.moments.coherence import Coherence, pair_basis
 from fedsynth.families.channels import ChannelStructure
 from fedsynth.modalities.coherence import CoherencePlan, nearest_coherence
 from fedsynth.modalities.measures import band_powers
@@ -137,3 +138,31 @@ def test_what_is_asked_follows_from_public_facts(shape: Shape, noise: float, ask
     found = coherence_of(shape, noise=noise)
 
     assert (found.plan if found else None) == asked
+
+
+def test_pairs_have_a_basis_of_which_the_first_are_smooth() -> None:
+    names = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+    basis, smooth = pair_basis(names)
+
+    assert torch.allclose(basis @ basis.T, torch.eye(91, dtype=torch.float64), atol=1e-9)
+    assert float(basis[0].std()) < 1e-9
+    assert 5 < smooth < 15
+    assert pair_basis(("one", "other"))[0].shape == (1, 1)
+    assert pair_basis(("one", "other", "third"))[1] == 1
+
+
+def test_what_is_smooth_over_the_scalp_is_found_in_noise_that_hides_single_pairs() -> None:
+    names = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+    shape = Shape(names, 256, 128.0, (0.5, 40.0), 2, "eeg")
+    stage = Coherence(CoherencePlan(by_band=False, lags=False))
+    usual = stage.plan.numbers(usual_coherence(shape, stage.plan)).to(torch.float64)
+    away = 0.25 * pair_basis(names)[0][0] * 91**0.5
+    anchor = replace(stage.prior(prior_anchor(shape), shape), counts=torch.full((2,), 25.0, dtype=torch.float64))
+    noise = 0.15 * torch.randn(2, 91, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    answer = stage.advance(anchor, shape, rows=25 * (away + noise), noise_std=0.15 * 25)
+
+    assert answer.coherence is not None
+    found = stage.plan.numbers(torch.view_as_complex(answer.coherence)) - usual
+    wanted = stage.plan.numbers(stage.plan.from_numbers(away + usual, shape)) - usual
+    assert float((found - wanted).square().mean().sqrt()) < 0.06
