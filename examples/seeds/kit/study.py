@@ -1,0 +1,72 @@
+"""A study: jobs that are done once and kept, progress with the time left, and a page with its numbers beside it."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedsynth.cli.progress import progress
+from fedsynth.evaluation.protocol.cells import Cells
+from fedsynth.report.experiment import ExperimentPage, write_page
+from kit.bench import Job
+
+SIMULATED = (
+    "The recordings of this page are simulated, unless a table says otherwise. What it was computed from was used "
+    "exactly, without noise: run on recordings of patients, such a page is not private and must not leave "
+    "the house."
+)
+ROOT = Path(__file__).parents[3]
+SECONDS = "seconds of computing"
+"""Where the time of all jobs is added up: seconds of one processor, over all calls."""
+
+
+def arguments(name: str, about: str, *, more: Callable[[argparse.ArgumentParser], None] | None = None) -> Any:
+    """Read the command line that every study has.
+
+    Args:
+        name: of the study.
+        about: what it is, for --help.
+        more: adds options of its own.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "seeds" / name, metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it runs; numbers mean nothing")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated cohort")
+    if more is not None:
+        more(parser)
+    return parser
+
+
+def open_cells(options: argparse.Namespace, **question: Any) -> Cells:
+    """Open the study's numbers: what is there is not done again.
+
+    Raises:
+        RunError: they are of another question, such as another size.
+    """
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    told = {"quick": options.quick, "seed": options.seed, **question}
+    return Cells.at(options.out / "study.json", told)
+
+
+def carry_out(cells: Cells, jobs: Sequence[Job]) -> None:
+    """Do every job that is not there, and say how much is left."""
+    with progress() as tell:
+        tell("study", 0, len(jobs))
+        for number, (key, job) in enumerate(jobs):
+            if key not in cells.more:
+                began = time.process_time()
+                found = job()
+                cells.more[SECONDS] = round(cells.more.get(SECONDS, 0) + time.process_time() - began, 1)
+                cells.other(key, lambda found=found: found)
+            tell("study", number + 1, len(jobs))
+
+
+def write(options: argparse.Namespace, cells: Cells, page: ExperimentPage) -> Path:
+    """Write the page beside the numbers and return where it is."""
+    cells.keep()
+    path: Path = options.out / "index.html"
+    write_page(path, page)
+    return path

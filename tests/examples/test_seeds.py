@@ -1,0 +1,152 @@
+"""The seeds' studies: families are trained in them, originals are as flawed as they were, and pages come out."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
+from fedsynth.evaluation.protocol.material import Material
+from fedsynth.evaluation.protocol.splits import LEAKY
+from fedsynth.modalities.shape import Shape
+from fedsynth.synthesis.windows import SyntheticWindows
+
+FOLDER = Path(__file__).parents[2] / "examples" / "seeds"
+SHAPE = Shape(("EEG",), 178, 173.61, (0.5, 40.0), 2, "eeg")
+
+
+@pytest.fixture(scope="module")
+def seeds() -> Iterator[SimpleNamespace]:
+    """Import the studies as their command lines do, from their own folder."""
+    sys.path.insert(0, str(FOLDER))
+    names = ("arms", "bench", "cohorts", "originals")
+    try:
+        found = SimpleNamespace(**{name: importlib.import_module(f"kit.{name}") for name in names})
+        found.studies = {name: importlib.import_module(name) for name in ("als", "bonn", "geneeg")}
+        yield found
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def real(seeds: SimpleNamespace) -> Material:
+    """Return thirty recordings with two windows each."""
+    material: Material = seeds.cohorts.oscillators(per_label=6, each=2, n_times=178, sfreq=173.61, seed=1)
+    return material
+
+
+def windows_of(
+    seeds: SimpleNamespace, real: Material, family: str, layers: str, *, untrained: bool
+) -> NDArray[np.float32]:
+    arm = seeds.arms.Arm("test", family=family, layers=layers, steps=12)
+    generator = seeds.arms.trained(arm, real, seeds.arms.Frame(SHAPE, ("rest", "seizure"), "seizure"))
+    signal: NDArray[np.float32] = generator.draw(per_label=6, seed="test", untrained=untrained).signal
+    return signal
+
+
+@pytest.mark.slow
+def test_families_are_trained_and_differ_from_the_anchor_and_from_one_another(
+    seeds: SimpleNamespace, real: Material
+) -> None:
+    """Without layers that learn two GANs are bit-identical, which is what this test is there to see."""
+    trained = {name: windows_of(seeds, real, name, "all", untrained=False) for name in ("dense-gan", "wavegan")}
+    anchor = windows_of(seeds, real, "wavegan", "all", untrained=True)
+    alike = [windows_of(seeds, real, name, "adapters", untrained=False) for name in trained]
+
+    def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+        return float(np.abs(one - other).mean() / np.abs(other).mean())
+
+    assert np.array_equal(*alike)
+    assert apart(trained["wavegan"], anchor) > 0.01
+    assert apart(trained["dense-gan"], anchor) > 0.01
+    assert apart(trained["dense-gan"], trained["wavegan"]) > 0.01
+
+
+def test_patients_differ_and_channels_are_differences_where_the_layout_says_so(seeds: SimpleNamespace) -> None:
+    cohorts = seeds.cohorts
+    first = cohorts.seizures(cohorts.CHB_MIT, patients=3, seed=1, n_times=128, each=0.2)
+    again = cohorts.seizures(cohorts.CHB_MIT, patients=3, seed=1, n_times=128, each=0.2)
+
+    assert np.array_equal(first.signal, again.signal)
+    assert set(first.labels) == {0, 1, 2}
+    # Both chains lead from Fp1 to O1: their sums see the same, but for the montage's own noise and its scaling.
+    chains = [[cohorts.CHB_MIT.index(name) for name in names] for names in (
+        ("FP1-F7", "F7-T7", "T7-P7", "P7-O1"), ("FP1-F3", "F3-C3", "C3-P3", "P3-O1")
+    )]  # fmt: skip
+    one, other = (first.signal[:, chain].sum(axis=1).ravel() for chain in chains)
+    assert np.corrcoef(one, other)[0, 1] > 0.5
+
+
+def test_the_collapsed_original_is_refused_and_the_described_one_is_not(seeds: SimpleNamespace) -> None:
+    cohorts = seeds.cohorts
+    people = cohorts.als(people=8, share=0.25, windows=2, seed=1, sfreq=64.0, n_times=64)
+    frame = seeds.arms.Frame(
+        Shape(cohorts.ALS_CHANNELS, 64, 64.0, (0.5, 30.0), 2, "eeg"), ("control", "ALS"), "ALS"
+    )
+    scores = {}
+    for is_collapsed in (True, False):
+        made = seeds.originals.als_gan(people, frame, steps=10, per_label=8, seed=1, is_collapsed=is_collapsed)
+        windows = SyntheticWindows(made.signal, made.labels, made.people, frame.names, cohorts.ALS_CHANNELS, 64.0)
+        scores[is_collapsed] = diversity_score(windows).value
+
+    assert scores[True] < LEAST_DIVERSITY < scores[False]
+
+
+def test_windows_of_the_originals_stay_in_the_range_of_those_who_trained(
+    seeds: SimpleNamespace, real: Material
+) -> None:
+    frame = seeds.arms.Frame(SHAPE, ("rest", "seizure"), "seizure")
+    for train in (seeds.originals.dense_gan, seeds.originals.wavegan):
+        made = seeds.originals.one_network_a_label(real, frame, train=train, steps=3, per_label=5, seed=1)
+
+        assert made.signal.shape == (10, 1, 178)
+        assert np.bincount(made.labels).tolist() == [5, 5]
+        assert real.signal.min() <= made.signal.min() <= made.signal.max() <= real.signal.max()
+
+
+def test_the_seeds_scaler_sees_who_is_tested(seeds: SimpleNamespace, real: Material) -> None:
+    """Change one recording that is tested, and what trains changes with it: that is the leak."""
+    scaled_by_all = seeds.studies["bonn"].scaled_by_all
+    louder = Material(real.signal.copy(), real.labels, real.people)
+    louder.signal[-2:] *= 10
+
+    assert not np.allclose(scaled_by_all(real).signal[:2], scaled_by_all(louder).signal[:2])
+
+
+def test_folds_keep_people_whole_but_for_the_leaky_one(seeds: SimpleNamespace, real: Material) -> None:
+    bench = seeds.bench
+    for folds in (bench.leave_one_out(real), bench.groups(real, count=3)):
+        assert all(not set(real.people[train]) & set(real.people[test]) for train, test in folds)
+        assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(len(real)))
+    assert any(
+        set(real.people[train]) & set(real.people[test]) for train, test in bench.random_windows(real, count=3)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["als", "bonn", "geneeg"])
+def test_a_study_ends_in_a_page_and_a_second_call_computes_nothing(
+    seeds: SimpleNamespace, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = seeds.studies[name]
+    words = ["--quick", "--out", str(tmp_path)]
+    assert study.main(words) == 0
+    numbers = (tmp_path / "study.json").read_text(encoding="utf-8")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    study.main(words)
+
+    assert (tmp_path / "study.json").read_text(encoding="utf-8") == numbers
+    assert json.loads(numbers)["question"]["study"] == name
+    assert "The published figures beside ours" in page
+    assert "ε = 8, secure sums" in page
+    assert "each hospital" in page
+    assert not any(word in page for word in ("<script", "src=", "http://", "https://"))
+    if name != "als":
+        assert LEAKY.partition(":")[0] in page
+    assert "Page:" in capsys.readouterr().out
