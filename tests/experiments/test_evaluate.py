@@ -139,14 +139,66 @@ def test_a_link_into_a_release_is_seen_through(tmp_path: Path) -> None:
         place_inside(tmp_path / "link" / "results", apart_from=())
 
 
+STUDY = ROOT / "examples" / "bonn" / "study.toml"
+
+
+def write_site(folder: Path, *, numbers: range) -> Path:
+    """Write recordings of the five Bonn sets, each set louder than the one before."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(numbers.start)
+    for loudness, label in enumerate("ZONFS", start=1):
+        for number in numbers:
+            text = "\n".join(str(value) for value in rng.integers(-20 * loudness**2, 20 * loudness**2, 4097))
+            (folder / f"{label}{number:03d}.txt").write_text(text + "\n", encoding="ascii")
+    return folder
+
+
+def write_release(folder: Path) -> Path:
+    """Write what an evaluation reads of a release; its signatures are `fedsynth verify`'s."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(5), 12)
+    signal = 12 * ((1 + labels) ** 2)[:, None, None] * rng.uniform(-1, 1, (60, 1, 512))
+    for name in ("data/ml", "privacy", "provenance"):
+        (folder / name).mkdir(parents=True)
+    np.savez(
+        folder / "data" / "ml" / "windows.npz",
+        X=signal.astype(np.float32),
+        y=labels,
+        subject=np.arange(60) // 2,
+        label_names=list("ZONFS"),
+        channels=["EEG"],
+        sfreq=173.61,
+    )
+    (folder / "privacy" / "statement.json").write_text("{}", encoding="utf-8")
+    (folder / "provenance" / "study.toml").write_text(STUDY.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+def test_a_release_is_held_against_hospitals_by_its_own_study(tmp_path: Path) -> None:
+    text = STUDY.read_text(encoding="utf-8")
+    release = write_release(tmp_path / "release")
+    sites = tmp_path / "sites"
+    for name, numbers in (("north", range(1, 5)), ("south", range(5, 9))):
+        write_site(sites / name, numbers=numbers)
+    named = text.replace("[cohort]", '[cohort]\nsites = ["north", "south"]')
+    (release / "provenance" / "study.toml").write_text(named, encoding="utf-8")
+
+    found = evaluate(asked(tmp_path, real=sites, synthetic=release), progress=quiet)
+
+    fold = found.question.split.folds[0]
+    assert found.question.split.name == "given"
+    assert fold.train.n_people + fold.test.n_people == 40
+    assert not set(fold.train.people) & set(fold.test.people)
+    assert found.question.names == tuple("ZONFS")
+    assert min(score.value for score in found if "AUROC" in score.name) > 0.9
+    with pytest.raises(RefusedError, match="is in a release"):
+        evaluate(asked(tmp_path, real=sites, synthetic=release, out=release / "results"), progress=quiet)
+    with pytest.raises(RunError, match="among the recordings"):
+        evaluate(asked(tmp_path, real=sites, synthetic=release, out=sites / "results"), progress=quiet)
+
+
 def test_recordings_are_read_as_the_study_says_and_split_as_it_held_people_out(tmp_path: Path) -> None:
-    site, study = tmp_path / "hospital", ROOT / "examples" / "bonn" / "study.toml"
-    site.mkdir()
-    rng = np.random.default_rng(0)
-    for label in "ZONFS":
-        for number in range(1, 5):
-            text = "\n".join(str(value) for value in rng.integers(-50, 50, 4097))
-            (site / f"{label}{number:03d}.txt").write_text(text + "\n", encoding="ascii")
+    site, study = write_site(tmp_path / "hospital", numbers=range(1, 5)), STUDY
     frame = frame_of(write_archive(tmp_path / "made.npz"), study=study, positive=None)
 
     given = read_real(site, frame, options=SiteOptions(), staging=tmp_path, progress=quiet)
