@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.registry import usual_network
@@ -104,6 +104,7 @@ def dots_svg(name: str, rows: Sequence[Dot], *, axis: str) -> str:
         axes.set(xlim=(left, right), ylim=(len(rows) - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.yaxis.set_major_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(axis)
 
     said = "; ".join(

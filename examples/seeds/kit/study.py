@@ -3,6 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SIMULATED = (
     "exactly, without noise: run on recordings of patients, such a page is not private and must not leave "
     "the house."
 )
+QUICK = "QUICK SIZE: this page shows that the study runs. Its numbers mean nothing."
 ROOT = Path(__file__).parents[3]
 SECONDS = "seconds of computing"
 """Where the time of all jobs is added up: seconds of one processor, over all calls."""
@@ -67,6 +69,8 @@ def carry_out(cells: Cells, jobs: Sequence[Job]) -> None:
 def write(options: argparse.Namespace, cells: Cells, page: ExperimentPage) -> Path:
     """Write the page beside the numbers and return where it is."""
     cells.keep()
+    if options.quick:
+        page = replace(page, lead=(QUICK, *page.lead))
     path: Path = options.out / "index.html"
     write_page(path, page)
     return path
