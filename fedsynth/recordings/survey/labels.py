@@ -185,7 +185,11 @@ def _by_events(places: Sequence[Place], sfreq: float | None) -> tuple[Told, dict
         for path in place.files:
             if sfreq is None or not events_file(path).is_file():
                 continue
-            for mark in bids_marks(path, sfreq=sfreq, root=None) or ():
+            try:
+                marks = bids_marks(path, sfreq=sfreq, root=None) or ()
+            except RecordingError:
+                return [], {}  # no label is drafted from tables of which one is damaged; a rehearsal says which
+            for mark in marks:
                 people.setdefault(place.person(path), []).append(mark.text)
                 lengths.append((mark.n_times or 0) / sfreq)
         told.append(people)

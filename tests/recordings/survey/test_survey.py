@@ -149,6 +149,8 @@ def test_events_of_bids_are_labels_where_no_table_tells_any(tmp_path: Path) -> N
     study = parse_study(draft(survey(tmp_path)))
 
     assert (study.labels.source, study.labels.names) == ("events", ("go", "stop"))
+    Path(f"{stem}_events.tsv").write_text("onset\tduration\ttrial_type\n1\t0\n")
+    assert survey(tmp_path).labels.table == {}
 
 
 def test_a_layout_of_the_site_tells_labels(tmp_path: Path) -> None:
