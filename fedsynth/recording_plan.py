@@ -15,6 +15,9 @@ RecordingFormat = (
 """What a site's files are; one more is a file in `fedsynth/recordings/readers` and a row of the table there."""
 Modality = Literal["eeg", "ecg"]
 """What kind of signal; one more is a folder in `fedsynth/modalities` and its rows in the registry there."""
+Reference = Literal["as recorded", "average", "bipolar", "linked ears"]
+"""What the second of the two places is between which an EEG channel is a voltage."""
+EARS = ("A1", "A2")
 _LARGEST_RATIO = 100_000
 
 
@@ -30,7 +33,9 @@ class SignalPlan(Page):
     `sfreq` is the rate of the windows and `recorded_sfreq` that of the recordings, both in Hz; they are equal
     unless the study says otherwise. `bandpass` is in Hz. `range_uv` is the largest absolute amplitude kept, in
     microvolts: a public constant, which also becomes the physical range of the files of a release. `missing` says
-    what becomes of a recording without one of the channels.
+    what becomes of a recording without one of the channels. `reference` is taken after reading: "average" of the
+    study's channels, "linked ears" (the mean of A1 and A2, which files must hold), or "bipolar", where each channel
+    names two places, as in "Fp1-F7". `notch` is the frequency of the mains in Hz, where it is to be taken out.
     """
 
     modality: Modality
@@ -39,6 +44,8 @@ class SignalPlan(Page):
     sfreq: float = Field(ge=50, le=1024)
     recorded_sfreq: float | None = Field(default=None, ge=50, le=32_768)
     missing: Literal["refuse", "leave out"] = "refuse"
+    reference: Reference = "as recorded"
+    notch: float | None = Field(default=None, gt=0)
     bandpass: tuple[float, float] = (0.5, 40.0)
     range_uv: float = Field(default=1000.0, gt=0, le=100_000)
 
@@ -50,6 +57,19 @@ class SignalPlan(Page):
             raise ValueError(f"bandpass {low:g} to {high:g} Hz must lie inside 0 to {half:g} Hz")
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("a channel is listed twice")
+        if self.notch is not None and self.notch >= self.rate_as_recorded / 2:
+            raise ValueError(f"notch {self.notch:g} Hz must lie below half of {self.rate_as_recorded:g} Hz")
+        if self.reference != "as recorded" and self.modality != "eeg":
+            raise ValueError(f'reference = "{self.reference}" is for EEG')
+        if self.reference == "average" and len(self.channels) < 2:
+            raise ValueError('reference = "average" takes at least two channels')
+        places = [channel.split("-") for channel in self.channels]
+        if self.reference == "bipolar" and not all(
+            len(two) == 2 and all(two) and two[0] != two[1] for two in places
+        ):
+            raise ValueError('with reference = "bipolar" a channel names two places, as in "Fp1-F7"')
+        if self.reference == "linked ears" and set(self.channels) & set(EARS):
+            raise ValueError('with reference = "linked ears" A1 and A2 are no channels of the study')
         if max(self.resampling) > _LARGEST_RATIO:
             raise ValueError(
                 f"recorded_sfreq {self.rate_as_recorded!r} and sfreq {self.sfreq!r} have no ratio of whole numbers "

@@ -22,6 +22,7 @@ LEAST_DIFFERENT = 12
 """A stretch has at least this many different steps, other than 0."""
 
 _CANDIDATES = 64
+_AT_ONCE = 1 << 19  # samples
 _FLOAT_NOISE = 4e-7
 """Steps below this share of the largest value are 0: float32 has 24 bits."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -44,43 +45,107 @@ def fingerprints(values: NDArray[np.generic]) -> tuple[str, ...]:
     >>> fingerprints(np.arange(4000) % 128)
     ()
     """
-    steps = _steps(values)
-    if len(steps) < RUN:
-        return ()
-    hashes = _rolling(np.abs(steps))
-    count = min(_CANDIDATES, len(hashes))
-    nearest = np.argpartition(hashes, count - 1)[:count]
-    found: list[str] = []
-    for start in nearest[np.lexsort((nearest, hashes[nearest]))]:
-        run = steps[start : start + RUN]
-        if len(np.unique(run[run != 0])) >= LEAST_DIFFERENT:
-            upright = run * np.sign(run[np.flatnonzero(run)[0]])
-            digest = hashlib.sha256(upright.astype("<i8").tobytes()).hexdigest()
-            if digest not in found:
-                found.append(digest)
-        if len(found) == KEPT:
-            break
-    return tuple(sorted(found))
+    whole = Fingerprinter()
+    while whole.wanting:
+        whole.take(values)
+        whole.end_pass()
+    return whole.found()
 
 
-def _steps(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the steps between neighbouring samples in units of the finest one, shape (time - 1,)."""
-    if np.issubdtype(values.dtype, np.integer):
-        whole = np.diff(values.astype(np.int64))
-        factor = int(np.gcd.reduce(whole)) if len(whole) else 0
-        return np.asarray(whole // factor if factor else whole, dtype=np.int64)
+class Fingerprinter:
+    """The fingerprints of one channel that comes in stretches; the same as those of the whole, wherever it is cut.
+
+    The channel is gone through twice, or three times where its samples are no whole numbers: steps are counted in
+    units of the finest, and which that is shows in the end. While `wanting`, give all stretches in the order of
+    time to `take`, then call `end_pass`.
+    """
+
+    def __init__(self) -> None:
+        self.wanting = True
+        self._passes = 0
+        self._whole = True
+        self._last: NDArray[np.generic] | None = None
+        self._factor = 0
+        self._largest = 0.0
+        self._finest, self._coarsest = math.inf, 0.0
+        self._tail = np.empty(0, dtype=np.int64)
+        self._nearest: list[tuple[int, bytes]] = []
+
+    def take(self, values: NDArray[np.generic]) -> None:
+        """Take in a stretch, shape (time,)."""
+        for start in range(0, len(values), _AT_ONCE):
+            part = values[start : start + _AT_ONCE]
+            joined = part if self._last is None else np.concatenate([self._last, part])
+            self._last = part[-1:]
+            if self._passes == 0:
+                self._scale(joined)
+            elif self._passes == 1 and not self._whole:
+                self._size(joined)
+            else:
+                self._hash(joined)
+
+    def end_pass(self) -> None:
+        """Note that all stretches were given once more."""
+        self._passes += 1
+        self._last = None
+        self.wanting = self._passes < (2 if self._whole else 3)
+
+    def found(self) -> tuple[str, ...]:
+        """Return the fingerprints, when nothing more is wanted."""
+        found: list[str] = []
+        for _, run in self._nearest:
+            steps = np.frombuffer(run, dtype="<i8")
+            if len(np.unique(steps[steps != 0])) >= LEAST_DIFFERENT:
+                upright = steps * np.sign(steps[np.flatnonzero(steps)[0]])
+                digest = hashlib.sha256(upright.astype("<i8").tobytes()).hexdigest()
+                if digest not in found:
+                    found.append(digest)
+            if len(found) == KEPT:
+                break
+        return tuple(sorted(found))
+
+    def _scale(self, values: NDArray[np.generic]) -> None:
+        if np.issubdtype(values.dtype, np.integer):
+            if self._factor != 1 and len(values) > 1:
+                self._factor = math.gcd(self._factor, int(np.gcd.reduce(np.diff(values.astype(np.int64)))))
+            return
+        self._whole = False
+        self._largest = max(self._largest, float(np.abs(_finite(values)).max(initial=0.0)))
+
+    def _size(self, values: NDArray[np.generic]) -> None:
+        sizes = np.abs(np.diff(_finite(values)))
+        seen = sizes[sizes > _FLOAT_NOISE * self._largest]
+        if len(seen):
+            self._finest = min(self._finest, float(seen.min()))
+            self._coarsest = max(self._coarsest, float(seen.max()))
+
+    def _steps(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
+        """Return the steps between neighbouring samples in units of the finest one, shape (time - 1,)."""
+        if self._whole:
+            whole = np.diff(values.astype(np.int64))
+            return np.asarray(whole // self._factor if self._factor > 1 else whole, dtype=np.int64)
+        steps = np.diff(_finite(values))
+        if not math.isfinite(self._finest) or self._coarsest / self._finest > 2**52:
+            return np.zeros(len(steps), dtype=np.int64)
+        kept = np.abs(steps) > _FLOAT_NOISE * self._largest
+        return np.rint(np.where(kept, steps, 0.0) / self._finest).astype(np.int64)
+
+    def _hash(self, values: NDArray[np.generic]) -> None:
+        steps = np.concatenate([self._tail, self._steps(values)])
+        self._tail = steps[max(0, len(steps) - RUN + 1) :]
+        if len(steps) < RUN:
+            return
+        hashes = _rolling(np.abs(steps))
+        count = min(_CANDIDATES, len(hashes))
+        nearest = np.argpartition(hashes, count - 1)[:count]
+        runs = [(int(hashes[at]), steps[at : at + RUN].astype("<i8").tobytes()) for at in nearest]
+        # By hash and then by what they hold, so that where a channel was cut does not matter.
+        self._nearest = sorted([*self._nearest, *runs])[:_CANDIDATES]
+
+
+def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
     numbers = values.astype(np.float64)
-    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
-    steps = np.diff(numbers)
-    sizes = np.abs(steps)
-    noise = _FLOAT_NOISE * float(np.abs(numbers).max(initial=0.0))
-    seen = sizes[sizes > noise]
-    if not len(seen):
-        return np.zeros(len(steps), dtype=np.int64)
-    finest = float(seen.min())
-    if not math.isfinite(finest) or float(seen.max()) / finest > 2**52:
-        return np.zeros(len(steps), dtype=np.int64)
-    return np.rint(np.where(sizes > noise, steps, 0.0) / finest).astype(np.int64)
+    return np.where(np.isfinite(numbers), numbers, 0.0)
 
 
 def _rolling(steps: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -4,12 +4,14 @@ Nothing here opens a file. Bounds are public constants, chosen wide: they catch 
 exports, not unusual brains (`fedsynth.recordings.plausible`).
 """
 
-import numpy as np
+from collections.abc import Sequence
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.facts import ChannelFacts, facts_of
 from fedsynth.recordings.gaps import parts
-from fedsynth.recordings.plausible import amplitude, doubt
-from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.people import Known
+from fedsynth.recordings.plausible import doubt
+from fedsynth.recordings.recording import Gap, Recording
 from fedsynth.study import Modality
 
 
@@ -28,30 +30,61 @@ def check_recording(recording: Recording, *, n_times: int, modality: Modality) -
     Raises:
         RecordingError: not finite, shorter than one window, a flat channel, or no plausible amplitude.
     """
-    signal = recording.signal
-    longest = max((stop - start for start, stop in parts(signal.shape[1], recording.gaps)), default=0)
+    check_facts(
+        facts_of(recording.signal, sfreq=recording.sfreq),
+        channels=recording.channels,
+        total=recording.signal.shape[1],
+        gaps=recording.gaps,
+        n_times=n_times,
+        modality=modality,
+    )
+
+
+def check_facts(
+    facts: Sequence[ChannelFacts],
+    *,
+    channels: Sequence[str],
+    total: int,
+    gaps: Sequence[Gap] = (),
+    n_times: int,
+    modality: Modality,
+) -> None:
+    """Refuse a recording by what a survey found.
+
+    Args:
+        facts: of each channel.
+        channels: their names.
+        total: samples of the recording.
+        gaps: where it was interrupted.
+        n_times: length of a window in samples.
+        modality: what kind of signal.
+
+    Raises:
+        RecordingError: as `check_recording`.
+    """
+    longest = max((stop - start for start, stop in parts(total, gaps)), default=0)
     if longest < n_times:
-        between = f" of {signal.shape[1]} between gaps" * bool(recording.gaps)
+        between = f" of {total} between gaps" * bool(gaps)
         raise RecordingError(
             f"the recording is too short: {longest} samples{between}, and one window takes {n_times}; leave it out "
             "or lower windows.n_times"
         )
-    for channel, row in zip(recording.channels, signal, strict=True):
-        if not np.isfinite(row).all():
+    for channel, fact in zip(channels, facts, strict=True):
+        if not fact.finite:
             raise RecordingError(f"channel {channel!r} is not finite (nan or inf); repair or remove that recording")
-        if (row == row[0]).all():
+        if fact.flat:
             raise RecordingError(
                 f"channel {channel!r} is flat: every sample is the same, as with a loose or unconnected electrode; "
                 "remove that recording"
             )
-        if (wrong := doubt(amplitude(row, sfreq=recording.sfreq), modality=modality)) is not None:
+        if (wrong := doubt(fact.amplitude, modality=modality)) is not None:
             raise RecordingError(
                 f"the amplitude of channel {channel!r} is not plausible: {wrong}; correct the unit, or name the "
                 "right one (--unit, or unit in the site's recordings.toml)"
             )
 
 
-def check_site(recordings: list[Recording], *, site: str, least_subjects: int) -> None:
+def check_site(recordings: Sequence[Known], *, site: str, least_subjects: int) -> None:
     """Refuse a site with too few people for the study.
 
     Raises:

@@ -1,9 +1,34 @@
 """People: who is one person among recordings, whatever names they stand under and however they were saved."""
 
-from fedsynth.recordings.recording import Recording
+from collections.abc import Sequence
+from typing import Protocol
 
 
-def people_of(recordings: list[Recording]) -> list[int]:
+class Known(Protocol):
+    """What a recording is known by: whose it is, all digests, and those of what the study uses."""
+
+    @property
+    def subject(self) -> str:
+        """The name of the person, or a token of it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of all data."""
+        ...
+
+    @property
+    def known_by(self) -> frozenset[str]:
+        """All digests."""
+        ...
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Fingerprints of the study's channels."""
+        ...
+
+
+def people_of(recordings: Sequence[Known]) -> list[int]:
     """Number the person of each recording from 0, in the order in which people come.
 
     Recordings of one name are one person's, and so are names that stand over the same samples: whoever is held
@@ -11,6 +36,7 @@ def people_of(recordings: list[Recording]) -> list[int]:
     channel has them (`Recording.known_by`).
 
     >>> import numpy as np
+    >>> from fedsynth.recordings.recording import Recording
     >>> one = np.zeros((1, 2), np.float32)
     >>> held = [("a", "x"), ("b", "y"), ("c", "x"), ("b", "z")]
     >>> people_of([Recording(one, 1.0, ("C3",), subject, "", digest) for subject, digest in held])
@@ -30,13 +56,14 @@ def people_of(recordings: list[Recording]) -> list[int]:
     return [numbers.setdefault(root(("subject", item.subject)), len(numbers)) for item in recordings]
 
 
-def is_copy(recordings: list[Recording]) -> list[bool]:
+def is_copy(recordings: Sequence[Known]) -> list[bool]:
     """Tell of each recording whether an earlier one holds its samples; such a one counts once.
 
     It does where the data are exactly the same, and where at least half of the fingerprints of what the study uses
     stand in one earlier recording: saved again with other channels, with other data records, or cut a little.
 
     >>> import numpy as np
+    >>> from fedsynth.recordings.recording import Recording
     >>> one = np.zeros((1, 2), np.float32)
     >>> is_copy([Recording(one, 1.0, ("C3",), "a", "", digest) for digest in "xyx"])
     [False, False, True]
@@ -57,10 +84,11 @@ def is_copy(recordings: list[Recording]) -> list[bool]:
     return told
 
 
-def copies(recordings: list[Recording]) -> tuple[int, int]:
+def copies(recordings: Sequence[Known]) -> tuple[int, int]:
     """Return how many recordings hold samples of an earlier one: of the same name, and of another one.
 
     >>> import numpy as np
+    >>> from fedsynth.recordings.recording import Recording
     >>> one = np.zeros((1, 2), np.float32)
     >>> held = [("a", "x"), ("a", "x"), ("b", "x"), ("c", "y")]
     >>> copies([Recording(one, 1.0, ("C3",), subject, "", digest) for subject, digest in held])

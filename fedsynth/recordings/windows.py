@@ -3,19 +3,17 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.artefacts import artefacts
-from fedsynth.recordings.filters import band_pass, resample
-from fedsynth.recordings.gaps import inside_one_part, parts, split
-from fedsynth.recordings.intervals import windows_in
+from fedsynth.recordings.excerpt import Excerpt, excerpt, filtering_of
+from fedsynth.recordings.gaps import parts
 from fedsynth.recordings.people import is_copy, people_of
-from fedsynth.recordings.recording import Beats, Recording, Stretch, Windows
-from fedsynth.study import Study, rate_ratio
+from fedsynth.recordings.placement import Bearer, beside_beats, evenly
+from fedsynth.recordings.recording import Beats, Recording, Windows
+from fedsynth.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +41,6 @@ def cut(recording: Recording, *, n_times: int, at_most: int) -> NDArray[np.float
     """
     starts = evenly(recording.signal.shape[1], n_times=n_times, at_most=at_most)
     return _at(recording, starts, n_times=n_times)
-
-
-def evenly(total: int, *, n_times: int, at_most: int) -> NDArray[np.int64]:
-    """Return where windows begin that are spread evenly over a stretch of `total` samples, shape (window,).
-
-    Raises:
-        RecordingError: the stretch is shorter than one window.
-    """
-    n_windows = min(at_most, total // n_times)
-    if n_windows == 0:
-        raise RecordingError(f"the recording is too short: {total} samples, and one window takes {n_times}")
-    starts = [((2 * index + 1) * total - n_windows * n_times) // (2 * n_windows) for index in range(n_windows)]
-    return np.array(starts, dtype=np.int64)
 
 
 def around_beats(
@@ -87,52 +72,6 @@ def around_beats(
     return _at(recording, starts, n_times=n_times), labels
 
 
-def beside_beats(
-    beats: Beats, *, bounds: Sequence[tuple[int, int]], n_times: int, at_most: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the windows of `around_beats` begin, and their labels, shape (window,).
-
-    `bounds` are the stretches between gaps; a window that would leave its own is none.
-    """
-    starts = beats.samples - n_times // 2
-    inside = inside_one_part(starts, n_times, bounds)
-    chosen: list[int] = []
-    for label in np.unique(beats.labels):
-        mine = np.flatnonzero(inside & (beats.labels == label))
-        count = min(at_most, len(mine))
-        chosen += [int(mine[(2 * index + 1) * len(mine) // (2 * count)]) for index in range(count)]
-    kept = np.array(sorted(chosen), dtype=np.int64)
-    return starts[kept], beats.labels[kept]
-
-
-def clean(
-    recording: Recording, starts: NDArray[np.int64], *, ratio: tuple[int, int], n_times: int, study: Study
-) -> tuple[NDArray[np.bool_], Counter[tuple[str, str]]]:
-    """Tell which windows are free of artefacts in the samples as recorded.
-
-    Args:
-        recording: as read, before any filter.
-        starts: of windows at the study's rate, shape (window,).
-        ratio: (up, down) from the recording's rate to the study's.
-        n_times: of a window at the study's rate.
-        study: for the kind of signal.
-
-    Returns:
-        Flags, shape (window,), and how many windows broke each rule on each channel.
-    """
-    up, down = ratio
-    counts: Counter[tuple[str, str]] = Counter()
-    flags = np.ones(len(starts), dtype=bool)
-    for place, start in enumerate(starts.tolist()):
-        first, last = start * down // up, -((-(start + n_times) * down) // up)
-        window = recording.signal[:, first : min(last, recording.signal.shape[1])]
-        found = artefacts(window, sfreq=recording.sfreq, modality=study.signal.modality)
-        for rule, broken in found.items():
-            counts.update((rule, recording.channels[index]) for index in np.flatnonzero(broken))
-            flags[place] &= not broken.any()
-    return flags, counts
-
-
 def windows_of(
     recordings: list[Recording],
     *,
@@ -156,85 +95,60 @@ def windows_of(
     Raises:
         RecordingError: a recording shorter than one window, or with a label that the study does not have.
     """
-    signals, labels, subjects, numbers = list[NDArray[np.float32]](), list[int](), list[int](), list[int]()
-    limit, n_times, band = study.signal.range_uv, study.windows.n_times, study.signal.bandpass
-    broken, left_out, in_all = Counter[tuple[str, str]](), 0, 0
-    for number, (recording, person, copy) in enumerate(
-        zip(recordings, people_of(recordings), is_copy(recordings), strict=True)
-    ):
+    cuts = []
+    for number, (recording, copy) in enumerate(zip(recordings, is_copy(recordings), strict=True)):
         unmarked = recording.beats is None and recording.stretches is None
         if unmarked and recording.label not in study.labels.names:
             raise RecordingError(f"a recording's label is not one of the study's names {list(study.labels.names)}")
-        if copy:
-            continue
-        up, down = rate_ratio(recording.sfreq, study.signal.sfreq)
-        # No filter reaches over a gap, and no window does: each stretch between gaps goes its way alone.
-        between = split(recording, at_least=(n_times - 1) * down // up + 1)
-        filtered = [resample(band_pass(x, bandpass=band), sfreq=study.signal.sfreq) for x in between]
-        starts, found = _placed(filtered, study)
-        first = 0
-        for part, done in zip(between, filtered, strict=True):
-            last = first + done.signal.shape[1]
-            mine = (starts >= first) & (starts < last)
-            inside, named = starts[mine] - first, found[mine]
-            first = last
-            if study.windows.artefacts == "leave out":
-                kept, counts = clean(part, inside, ratio=(up, down), n_times=n_times, study=study)
-                broken.update(counts)
-                left_out, in_all = left_out + int((~kept).sum()), in_all + len(kept)
-                inside, named = inside[kept], named[kept]
-            windows = _at(done, inside, n_times=n_times)
-            labels += named.tolist()
-            signals.append(np.clip(windows, -limit, limit))
-            subjects += [person] * len(windows)
-            numbers += [number] * len(windows)
-        if progress:
-            progress(number + 1, len(recordings))
-    if left_out:
-        said = ", ".join(f"{rule} on {channel} {count}" for (rule, channel), count in sorted(broken.items()))
-        log.warning("site %r: %d of %d windows are left out for artefacts: %s", site, left_out, in_all, said)
+        if not copy:
+            cuts.append((number, *_cut(recording, study)))
+            if progress:
+                progress(number + 1, len(recordings))
+    say_artefacts([found for _, found, _ in cuts], site=site)
+    people = people_of(recordings)
     empty = np.empty((0, len(study.signal.channels), study.windows.n_times), dtype=np.float32)
+    counts = [len(windows) for _, _, windows in cuts]
+    numbers = np.repeat(np.array([number for number, _, _ in cuts], dtype=np.int64), counts)
     return Windows(
-        signal=np.concatenate([empty, *signals]),
-        labels=np.array(labels, dtype=np.int64),
-        subjects=np.array(subjects, dtype=np.int64),
-        recordings=np.array(numbers, dtype=np.int64),
+        signal=np.concatenate([empty, *(windows for _, _, windows in cuts)]),
+        labels=np.concatenate([np.empty(0, dtype=np.int64), *(found.labels for _, found, _ in cuts)]),
+        subjects=np.array(people, dtype=np.int64)[numbers] if people else numbers,
+        recordings=numbers,
         label_names=study.labels.names,
         channels=study.signal.channels,
         sfreq=study.signal.sfreq,
     )
 
 
-def _placed(between: list[Recording], study: Study) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Place the windows of a recording in the stretches between its gaps.
+def say_artefacts(excerpts: Sequence[Excerpt], *, site: str) -> None:
+    """Log how many windows are left out, by rule and channel, for the site's own eyes."""
+    broken = Counter[tuple[str, str]]()
+    for found in excerpts:
+        broken.update(found.told.broken)
+    in_all = sum(found.told.placed for found in excerpts)
+    left_out = in_all - sum(len(found.labels) for found in excerpts)
+    if left_out:
+        said = ", ".join(f"{rule} on {channel} {count}" for (rule, channel), count in sorted(broken.items()))
+        log.warning("site %r: %d of %d windows are left out for artefacts: %s", site, left_out, in_all, said)
 
-    Args:
-        between: the stretches, filtered, at the study's rate.
-        study: for the windows and the labels.
 
-    Returns:
-        Where windows begin, counted as if the stretches stood one after another, and their labels, shape (window,).
-    """
-    n_times, at_most = study.windows.n_times, study.windows.per_recording
-    edges = np.cumsum([0, *(part.signal.shape[1] for part in between)]).tolist()
-    bounds = list(pairwise(edges))
-    if between and between[0].beats is not None:
-        places = [part.beats.samples + edge for part, edge in zip(between, edges[:-1], strict=True) if part.beats]
-        named = [part.beats.labels for part in between if part.beats]
-        beats = Beats(np.concatenate(places), np.concatenate(named))
-        return beside_beats(beats, bounds=bounds, n_times=n_times, at_most=at_most)
-    if between and between[0].stretches is not None:
-        stretches = [
-            Stretch(one.start + edge, one.stop + edge, one.label)
-            for part, edge in zip(between, edges[:-1], strict=True)
-            for one in part.stretches or ()
-        ]
-        return windows_in(stretches, n_times=n_times, at_most=at_most)
-    label = study.labels.names.index(between[0].label) if between else 0
-    if len(between) != 1:
-        return windows_in([Stretch(*bound, label) for bound in bounds], n_times=n_times, at_most=at_most)
-    starts = evenly(edges[-1], n_times=n_times, at_most=at_most)
-    return starts, np.full(len(starts), label, dtype=np.int64)
+def _cut(recording: Recording, study: Study) -> tuple[Excerpt, NDArray[np.float32]]:
+    """Cut the windows of a recording in memory, shape (window, channel, time)."""
+    filtering = filtering_of(study.signal, sfreq=recording.sfreq, recorded=recording.channels)
+    kept = [np.empty((0, len(study.signal.channels), study.windows.n_times), dtype=np.float32)]
+    n_ends = min(filtering.margin, recording.signal.shape[1])
+    found = excerpt(
+        lambda: iter([recording.signal]),
+        total=recording.signal.shape[1],
+        ends=(recording.signal[:, :n_ends], recording.signal[:, -n_ends:]),
+        gaps=recording.gaps,
+        bearer=Bearer(recording.label, recording.beats, recording.stretches),
+        filtering=filtering,
+        names=recording.channels,
+        study=study,
+        keep=lambda window: kept.append(window[None]),
+    )
+    return found, np.concatenate(kept)
 
 
 def _at(recording: Recording, starts: NDArray[np.int64], *, n_times: int) -> NDArray[np.float32]:

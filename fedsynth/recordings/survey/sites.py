@@ -16,8 +16,8 @@ from fedsynth.recording_plan import RecordingFormat
 from fedsynth.recordings.folder import BINS, find_recordings
 from fedsynth.recordings.layout import PAGE, Layout, layout_for
 from fedsynth.recordings.participants import PARTICIPANTS, RECORDINGS
+from fedsynth.recordings.readers.arrangement import site_files
 from fedsynth.recordings.readers.registry import READERS
-from fedsynth.recordings.readers.site import site_files
 from fedsynth.recordings.survey.known import Known, recognise
 from fedsynth.recordings.survey.labels import Place, letters_of, people_of_table
 

@@ -1,0 +1,56 @@
+"""Facts and fingerprints of a recording that comes in pieces are those of the whole."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsynth.recordings.facts import FactsGatherer, facts_of
+from fedsynth.recordings.fingerprints import Fingerprinter, fingerprints
+from fedsynth.recordings.plausible import amplitude
+
+cuts = st.lists(st.integers(0, 3000), max_size=6).map(lambda at: [0, *sorted(at), 3000])
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=cuts, seed=st.integers(0, 5), kind=st.sampled_from(["int16", "int32", "float32", "float64"]))
+def test_fingerprints_do_not_depend_on_how_a_channel_is_cut(cuts: list[int], seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    wave = (3 * np.rint(np.cumsum(rng.normal(0, 6, 3000)))).astype(kind)
+    pieces = Fingerprinter()
+
+    while pieces.wanting:
+        for first, last in pairwise(cuts):
+            if last > first:
+                pieces.take(wave[first:last])
+        pieces.end_pass()
+
+    assert pieces.found() == fingerprints(wave)
+    assert len(pieces.found()) == 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=cuts, seed=st.integers(0, 5), sfreq=st.sampled_from([1.0, 7.3, 250.0, 5000.0]))
+def test_facts_do_not_depend_on_how_a_recording_is_cut(cuts: list[int], seed: int, sfreq: float) -> None:
+    signal = np.random.default_rng(seed).normal(0, 30, (2, 3000)).astype(np.float32)
+    signal[1] = 5.0
+    pieces = FactsGatherer(sfreq, n_ends=50)
+
+    for first, last in pairwise(cuts):
+        pieces.take(signal[:, first:last])
+
+    assert pieces.found() == facts_of(signal, sfreq=sfreq)
+    assert pieces.found()[0].amplitude == amplitude(signal[0], sfreq=sfreq)
+    assert [one.flat for one in pieces.found()] == [False, True]
+    np.testing.assert_array_equal(pieces.ends()[0], signal[:, :50])
+    np.testing.assert_array_equal(pieces.ends()[1], signal[:, -50:])
+
+
+@pytest.mark.parametrize("at", [0, 700, 2999])
+def test_one_sample_that_is_no_number_is_seen(at: int) -> None:
+    signal = np.ones((1, 3000), dtype=np.float32)
+    signal[0, at] = np.nan
+
+    assert not facts_of(signal, sfreq=250.0)[0].finite
