@@ -85,6 +85,7 @@ def _fedsynth(
 for _verb in (
     init.init,
     check.check,
+    ingest.ingest,
     rehearse.rehearse,
     release.release,
     verify.verify,
@@ -99,7 +100,7 @@ federation.app.command()(run.status)
 federation.app.command()(run.pause)
 federation.app.command()(run.resume)
 federation.app.command()(run.stop)
-site.app.command()(ingest.ingest)
+site.app.command("ingest")(ingest.site_ingest)
 site.app.command()(site_node.start)
 site.app.command()(site_node.stop)
 site.app.command()(site_node.status)

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fedsynth.progress import NOTE
+
 Tell = Callable[[str, int, int], None]
 
 _NOW_AND_THEN = 10.0  # seconds between two lines about one stretch
@@ -71,17 +73,18 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Tell:
     begun: dict[str, float] = {}
     told: dict[str, float] = {}
 
-    def tell(what: str, done: int, total: int) -> None:
+    def tell(said: str, done: int, total: int) -> None:
         now = clock()
+        what = said.partition(NOTE)[0]
         if what not in begun or done == 0:
             begun[what] = told[what] = now
         if done >= total:
-            say(f"{what}: {done} of {total}\n")
+            say(f"{said}: {done} of {total}\n")
             begun.pop(what)
         elif now - told[what] >= _NOW_AND_THEN:
             told[what] = now
             left = f", about {duration((now - begun[what]) * (total - done) / done)} left" if done else ""
-            say(f"{what}: {done} of {total}{left}\n")
+            say(f"{said}: {done} of {total}{left}\n")
 
     return tell
 
@@ -100,9 +103,10 @@ def duration(seconds: float) -> str:
 def _bars(bars: Progress) -> Tell:
     tasks: dict[str, TaskID] = {}
 
-    def tell(what: str, done: int, total: int) -> None:
+    def tell(said: str, done: int, total: int) -> None:
+        what = said.partition(NOTE)[0]
         if what not in tasks or done == 0:
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done, total=total)
+            tasks[what] = bars.add_task(said, total=total)
+        bars.update(tasks[what], description=said, completed=done, total=total)
 
     return tell

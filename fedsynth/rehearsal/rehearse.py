@@ -5,6 +5,7 @@ gate and every ledger can afford the plan.
 """
 
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from fedsynth.rehearsal.asked import asked_about, difference
 from fedsynth.rehearsal.labels import refuse_labels_of_nobody
 from fedsynth.rehearsal.ledgers import places_of_ledgers, registered
 from fedsynth.rehearsal.places import alone_at_its_place, check_room
-from fedsynth.rehearsal.sites import Held, cut_windows, make_site, policy_for, read_sites, site_names
+from fedsynth.rehearsal.sites import PARTS, Held, make_site, policy_for, site_names, take_sites
 from fedsynth.release.releasable import check_releasable
 from fedsynth.site.approval import afford, approve, check_told
 from fedsynth.site.holdings import holdings_of, load_holdings
@@ -126,7 +127,7 @@ def dry_rehearse(what: Rehearsal, *, progress: Progress) -> Plan:
     _check_ahead(what, study)
     plan = _plan(study, progress)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as staging:
-        held = _hold(what, study, Path(staging), progress)
+        held = _hold(what, study, Path(staging), progress, dry=True)
         places = places_of_ledgers(held, sites=what.sites, ledgers=what.ledgers)
         for name, one in held.items():
             head, place = _head(what, name), places.get(name)
@@ -227,6 +228,7 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
     with registered(held, sites=what.sites, ledgers=what.ledgers) as places:
         for name, one in held.items():
             make_site(run.site(name), _policy(name, what, study, places.get(name)), one, study=study)
+        shutil.rmtree(run.path / PARTS)
         roster = {name: make_identity(run.site(name)) for name in held}
         for index, name in enumerate(held):
             there = RunFolder(what.out).site(name)
@@ -245,12 +247,19 @@ def _prepare(what: Rehearsal, plan: Plan, run: RunFolder, progress: Progress) ->
     run.begin(facts=facts, plan=plan, study_text=what.study_text)
 
 
-def _hold(what: Rehearsal, study: Study, staging: Path, progress: Progress) -> dict[str, Held]:
+def _hold(
+    what: Rehearsal, study: Study, staging: Path, progress: Progress, *, dry: bool = False
+) -> dict[str, Held]:
     """Read, check and window every site's recordings; each label has to be somebody's."""
-    sites = read_sites(
-        what.sites, study=study, people=what.people, staging=staging, progress=progress, options=what.options
+    held = take_sites(
+        what.sites,
+        study=study,
+        people=what.people,
+        staging=staging,
+        progress=progress,
+        options=what.options,
+        dry=dry,
     )
-    held = cut_windows(sites, study=study, progress=progress)
     refuse_labels_of_nobody(held, study)
     return held
 

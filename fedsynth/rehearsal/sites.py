@@ -2,32 +2,41 @@
 
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.progress import Progress
+from fedsynth.recordings.intake import Keeping, hours_told, take_in
 from fedsynth.recordings.options import SiteOptions
+from fedsynth.recordings.people import Known
 from fedsynth.recordings.readers.site import read_site
-from fedsynth.recordings.recording import Recording, Windows
+from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.recordings.windows import windows_of
 from fedsynth.site.approval import open_ledger
 from fedsynth.site.holdings import keep
 from fedsynth.site.policy import Policy
+from fedsynth.site.shelves import Labelled, Rows, rows_of
 from fedsynth.study import Study
+
+PARTS = "parts"
+"""Below a staging folder: what was read and is not joined yet."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What one site holds: its recordings and the windows cut from them."""
+    """What one site holds: its recordings, the labels of their windows, and what gives the windows of each."""
 
-    recordings: list[Recording]
-    windows: Windows
+    recordings: Sequence[Known]
+    windows: Labelled
+    rows: Rows
 
 
-def read_sites(
+def take_sites(
     folder: Path | None,
     *,
     study: Study,
@@ -35,34 +44,71 @@ def read_sites(
     staging: Path,
     progress: Progress,
     options: SiteOptions | None = None,
-) -> dict[str, list[Recording]]:
-    """Read and check every site's recordings.
+    dry: bool = False,
+) -> dict[str, Held]:
+    """Read, check and window every site's recordings; their windows stand in parts below `staging` meanwhile.
 
     Args:
         folder: one folder of recordings for each site, or None for the toy cohort.
         study: what they must look like.
         people: how many made-up people, as a share of the usual number.
-        staging: where the toy cohort's files stand until they are read; removed afterwards.
+        staging: where parts go, and the toy cohort's files until they are read.
         progress: called with (what, done, all).
         options: what is said about the folders, beside the study.
+        dry: keep no window.
 
     Raises:
         RecordingError: a site's recordings, or a site without a folder.
         StudyError: the toy cohort cannot serve the study.
     """
-    place = folder
-    if place is None:
-        place = staging / "toy"
-        write_toy_cohort(place, study=study, people=people, progress=partial(progress, "simulating people"))
-    sites = {
-        name: read_site(
-            place / name, site=name, study=study, options=options, progress=partial(progress, f"reading {name}")
-        )
-        for name in site_names(place, study)
-    }
-    if folder is None:
-        shutil.rmtree(place)
-    return sites
+    held = {}
+    with _cohort(folder, study=study, people=people, staging=staging, progress=progress) as place:
+        for name in site_names(place, study):
+            parts = None if dry else staging / PARTS / name
+            if parts is not None:
+                parts.mkdir(parents=True)
+            tell = hours_told(progress, f"reading {name}")
+            taken = take_in(
+                place / name, site=name, study=study, options=options, keeping=Keeping(parts), progress=tell
+            )
+            held[name] = Held(taken.recordings, taken.labelled, taken.rows)
+    return held
+
+
+def read_sites(
+    folder: Path | None, *, study: Study, people: float, staging: Path, progress: Progress
+) -> dict[str, list[Recording]]:
+    """Read and check every site's recordings as a whole, for who adds made-up ones to them.
+
+    Args:
+        folder: as of `take_sites`.
+        study: likewise.
+        people: likewise.
+        staging: where the toy cohort's files stand until they are read.
+        progress: likewise.
+
+    Raises:
+        As `take_sites`.
+    """
+    with _cohort(folder, study=study, people=people, staging=staging, progress=progress) as place:
+        return {
+            name: read_site(place / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
+            for name in site_names(place, study)
+        }
+
+
+@contextmanager
+def _cohort(
+    folder: Path | None, *, study: Study, people: float, staging: Path, progress: Progress
+) -> Iterator[Path]:
+    """Yield the folder of sites: the one given, or one of made-up people, which is removed afterwards."""
+    if folder is not None:
+        yield folder
+        return
+    place = staging / "toy"
+    write_toy_cohort(place, study=study, people=people, progress=partial(progress, "simulating people"))
+    yield place
+    shutil.rmtree(place)
 
 
 def site_names(folder: Path, study: Study) -> tuple[str, ...]:
@@ -115,13 +161,11 @@ def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Pr
     Raises:
         RecordingError: a recording that gives no window.
     """
-    return {
-        name: Held(
-            recordings,
-            windows_of(recordings, study=study, site=name, progress=partial(progress, f"windows of {name}")),
-        )
-        for name, recordings in sites.items()
-    }
+    held = {}
+    for name, recordings in sites.items():
+        windows = windows_of(recordings, study=study, site=name, progress=partial(progress, f"windows of {name}"))
+        held[name] = Held(recordings, windows, rows_of(windows))
+    return held
 
 
 def make_site(folder: Path, policy: Policy, held: Held, *, study: Study) -> None:
@@ -129,7 +173,14 @@ def make_site(folder: Path, policy: Policy, held: Held, *, study: Study) -> None
     folder.mkdir(parents=True)
     (folder / "site.toml").write_text(policy.to_toml(), encoding="utf-8")
     with open_ledger(folder, policy) as ledger:
-        keep(folder / "holdings", recordings=held.recordings, windows=held.windows, study=study, key=ledger.key)
+        keep(
+            folder / "holdings",
+            recordings=held.recordings,
+            windows=held.windows,
+            rows=held.rows,
+            study=study,
+            key=ledger.key,
+        )
 
 
 def policy_for(name: str, study: Study) -> Policy:

@@ -18,7 +18,18 @@ from fedsynth.errors import PrivacyError, VerificationError
 from fedsynth.release.manifest import open_regular, read_bounded, scan, shown
 from fedsynth.release.verify import STATEMENT
 
-INTERNAL = ("internal", "sites", "holdings", "checkpoints", "ledger.sqlite*", "*.sqlite*", "*.key", "id_ed25519*")
+INTERNAL = (
+    "internal",
+    "sites",
+    "holdings",
+    "quality",
+    "checkpoints",
+    "*.windows",
+    "ledger.sqlite*",
+    "*.sqlite*",
+    "*.key",
+    "id_ed25519*",
+)
 """Names, of a file or of any folder above it, that belong to the inside of a run."""
 
 _OF_SIGNALS = frozenset({".edf", ".npz", ".parquet", ".dat", ".hea", ".atr"})

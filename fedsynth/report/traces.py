@@ -23,6 +23,7 @@ EXAMPLES = 3
 
 _GRID_SECONDS, _GRID_UV = 0.2, 500.0
 _GRID = "#f0d4d4"
+_MARKED = "#b3261e"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class _Look:
     paper: Paper
     width: int
     most_points: int
+    marked: frozenset[int] = frozenset()
 
 
 def example_svgs(windows: SyntheticWindows, label: int, *, name: str, color: str, paper: Paper) -> tuple[str, ...]:
@@ -121,6 +123,44 @@ def example_svgs(windows: SyntheticWindows, label: int, *, name: str, color: str
     )
 
 
+def window_svg(
+    name: str,
+    window: NDArray[np.float32],
+    *,
+    channels: tuple[str, ...],
+    sfreq: float,
+    paper: Paper,
+    title: str,
+    marked: frozenset[int] = frozenset(),
+) -> str:
+    """Draw one window as recorded, wide and with every channel, on a scale that shows most of it.
+
+    Args:
+        name: begins the ids of the drawing.
+        window: in microvolts, shape (channel, time).
+        channels: their names.
+        sfreq: in Hz.
+        paper: how such a signal is drawn.
+        title: for readers who cannot see it.
+        marked: numbers of channels to be drawn in red.
+    """
+    shown = window.astype(np.float64)
+    shown = shown - np.median(shown, axis=-1, keepdims=True)
+    spans = np.percentile(np.abs(shown), paper.reach, axis=-1)
+    reach = max(float(np.median(spans)), float(spans.max()) / 6, 1e-9)
+    look = _Look(
+        names=channels,
+        sfreq=sfreq,
+        step=reach * (1.7 if len(channels) > 1 else 1.5),
+        color=INK,
+        paper=paper,
+        width=740,
+        most_points=MOST_STRIP_POINTS,
+        marked=marked,
+    )
+    return _example(name, shown, look=look, title=title)
+
+
 def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str) -> str:
     """Draw one window, shape (channel, time), as stacked traces."""
     n_channels, n_times = window.shape
@@ -143,7 +183,8 @@ def _example(name: str, window: NDArray[np.float64], *, look: _Look, title: str)
             _draw_grid(axes, seconds=seconds, low=low, high=high)
         for k, trace in enumerate(window):
             times, values = thin(trace, look.sfreq, most=look.most_points)
-            axes.plot(times, np.clip(values, -2.2 * step, 2.2 * step) - k * step, color=look.color, lw=0.9)
+            color = _MARKED if k in look.marked else look.color
+            axes.plot(times, np.clip(values, -2.2 * step, 2.2 * step) - k * step, color=color, lw=0.9)
             if look.names:
                 at = -0.012 * seconds / wide
                 axes.text(at, -k * step, short(look.names[k], 5), ha="right", va="center", fontsize=10)

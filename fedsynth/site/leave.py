@@ -17,6 +17,7 @@ _REMAINS = (
         "they cannot be taken back; a generator that was trained on them keeps what it learned, within the promise",
     ),
     ("holdings/", "delete the folder once the last study on it is over; nothing needs it any more"),
+    ("quality/", "shows people's signals and exact counts; delete it with the holdings"),
     (
         "identity.key and federation/",
         "tell the authority, so that it revokes this site; delete them once every run that names them is over",

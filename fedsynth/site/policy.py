@@ -30,6 +30,8 @@ class Policy(BaseModel):
     trusted with the parameters. `kill_switch` names a file; while it exists nothing is answered. With
     `signed_approvals` an approval counts only under the site's signature, and with `approvers`, names and Ed25519
     public keys of people in 64 hexadecimal digits, only under theirs too.
+    `windows_key` names a file of 32 random bytes, best kept apart from backups: with it windows lie sealed on the
+    disk. `recordings` is the hospital's folder, relative to the site's or absolute.
     `memory_gigabytes` and `step_minutes` bound what one step may use where a process of its own computes it.
     """
 
@@ -49,6 +51,8 @@ class Policy(BaseModel):
     largest_studies: int = Field(default=100, ge=1)
     families: tuple[str, ...] = ("cwgan",)
     kill_switch: str = "STOP"
+    windows_key: str = ""
+    recordings: str = ""
     memory_gigabytes: float = Field(default=8.0, gt=0)
     step_minutes: float = Field(default=240.0, gt=0)
     signed_approvals: bool = False

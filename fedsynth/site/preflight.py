@@ -202,7 +202,7 @@ def _permissions(machine: Machine, policy: Policy) -> str:
     """Refuse private files that others may read, and places that this user may not write to."""
     folder = machine.folder
     private = [folder / IDENTITY, *(folder / FEDERATION / name for name in (NODE_KEY, TLS_KEY))]
-    private += [*(folder / policy.ledger).glob("ledger.key"), *(folder / "holdings").glob("*.npz")]
+    private += [*(folder / policy.ledger).glob("ledger.key"), *(folder / "holdings").glob("*.windows")]
     for path in private:
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise _FindingError(f"{path.name} can be read by others; chmod 600 {path.name}, and ask who read it")

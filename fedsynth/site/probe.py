@@ -88,7 +88,7 @@ def check_memory(holdings: Holdings) -> None:
     Raises:
         MachineError: with both figures, for the site's own eyes.
     """
-    sizes = [(holdings.folder / f"{group}.npz").stat().st_size for group in holdings.tokens]
+    sizes = [holdings.size(group) for group in holdings.tokens]
     needed, there = _COPIES * max(sizes), memory_available()
     if there is not None and needed > there:
         raise MachineError(

@@ -305,7 +305,7 @@ def test_a_rehearsal_terminated_while_it_prepares_leaves_nothing(
     there: list[Path] = []
 
     def terminated(*_: object, **__: object) -> None:
-        there.extend(tmp_path.glob(".fedsynth-*/sites/*/holdings/*.npz"))
+        there.extend(tmp_path.glob(".fedsynth-*/sites/*/holdings/*.windows"))
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr("fedsynth.rehearsal.rehearse.approve", terminated)

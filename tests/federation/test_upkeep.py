@@ -193,7 +193,7 @@ def test_a_copy_is_the_owners_alone_and_complete(running: Path, tmp_path: Path) 
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert {"site.toml", "identity.key", "ledger.sqlite", "ledger.key"} <= {path.name for path in files}
-    assert {"run.state", "ledger.head", "train.npz"} & {path.name for path in files} == set()
+    assert {"run.state", "ledger.head", "train.windows"} & {path.name for path in files} == set()
 
 
 def test_a_damaged_copy_is_not_restored(running: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fedsynth.node.confine import Limits
 from fedsynth.node.remote_worker import RemoteWorker
 from fedsynth.node.supervise import Places
 from fedsynth.plan import Plan
+from fedsynth.site.shelves import Shelved, shape_of_windows, write_shelf
 from fedsynth.site.worker import Task
 from fedsynth.wire.order import Order, PackedOrder
 
@@ -33,7 +34,7 @@ Children = Callable[[int], set[int]]
 def shared(tmp_path_factory: pytest.TempPathFactory, make_node: Callable[..., Node], plan: Plan) -> Iterator[Node]:
     """Return a train process for all tests that leave it as it was; the "site" has windows and nothing else."""
     run, site = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("site")
-    write_windows(site / "train.npz", plan)
+    write_windows(site / "train.windows", plan)
     one = make_node(site, Places(run=run, logs=run / "logs", gate=run / "gate.sock", train=run / "train.sock"))
     yield one.started("train")
     one.end()
@@ -53,15 +54,10 @@ def write_windows(path: Path, plan: Plan) -> None:
     """Write windows of noise as a site keeps them, two of each of ten people."""
     owner = np.repeat(np.arange(10), 2)
     shape = (20, len(plan.shape.channels), plan.shape.n_times)
-    np.savez(
-        path,
-        signal=np.random.default_rng(0).normal(0, 20, shape).astype(np.float32),
-        labels=owner % plan.shape.n_labels,
-        subjects=owner,
-        recordings=owner,
-        label_names=np.array(plan.study.labels.names),
-        channels=np.array(plan.shape.channels),
-        sfreq=np.array(plan.shape.sfreq),
+    signal = np.random.default_rng(0).normal(0, 20, shape).astype(np.float32)
+    people = [Shelved(number, number, owner[owner == number] % plan.shape.n_labels) for number in range(10)]
+    write_shelf(
+        path, people, shape=shape_of_windows(plan.study), rows=lambda number: signal[owner == number], seal=None
     )
 
 
@@ -134,7 +130,7 @@ def test_a_step_of_more_memory_than_it_may_have_is_refused_before_anything_is_ha
 
 
 def test_windows_that_could_be_written_to_are_not_read(shared: Node, plan: Plan) -> None:
-    windows = (shared.site / "train.npz").open("r+b")
+    windows = (shared.site / "train.windows").open("r+b")
     with windows, worker(shared).prepare(task(plan)) as work, pytest.raises(PrivacyError, match="written to"):
         work.run(windows)
 
@@ -185,7 +181,7 @@ def test_torch_is_let_go_after_a_while(own: Node, plan: Plan, children: Children
 def test_two_steps_share_no_random_number(shared: Node, plan: Plan) -> None:
     sums = []
     for _ in range(2):
-        with worker(shared).prepare(task(plan)) as work, (shared.site / "train.npz").open("rb") as windows:
+        with worker(shared).prepare(task(plan)) as work, (shared.site / "train.windows").open("rb") as windows:
             sums.append(work.run(windows)["sum"])
 
     assert not (sums[0] == sums[1]).any()

@@ -126,8 +126,8 @@ def test_the_links_order_is_answered_and_a_strangers_is_not_heard(
 
 
 REFUSED_TO = {
-    TRAIN: {"node.key", "ledger.sqlite", "ledger.key", "train.npz", "identity.key"},
-    LINK: {"ledger.sqlite", "ledger.key", "train.npz", "identity.key"},
+    TRAIN: {"node.key", "ledger.sqlite", "ledger.key", "train.windows", "identity.key"},
+    LINK: {"ledger.sqlite", "ledger.key", "train.windows", "identity.key"},
     GATE: {"node.key"},
 }
 
@@ -140,7 +140,7 @@ def test_the_kernel_refuses_each_user_what_is_the_others(
         mine / "federation" / "node.key",
         mine / "ledger" / "ledger.sqlite",
         mine / "ledger" / "ledger.key",
-        mine / "holdings" / "train.npz",
+        mine / "holdings" / "train.windows",
         mine / "identity.key",
     ]
     for uid, refused in REFUSED_TO.items():

@@ -23,6 +23,7 @@ from fedsynth.federation.roster import load_roster
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.recordings.store.index import StoreShape
 from fedsynth.release.countersignature import (
     SUFFIX,
     Countersignature,
@@ -32,6 +33,7 @@ from fedsynth.release.countersignature import (
     read_countersignature,
 )
 from fedsynth.site.folder import make_site, request_membership
+from fedsynth.site.shelves import Shelved, write_shelf
 from fedsynth.synthesis.windows import SyntheticWindows
 
 SITES = {"east": 3, "north": 5}
@@ -62,22 +64,18 @@ def hold(folder: Path, windows: SyntheticWindows, *, copied: bool) -> None:
     rng = np.random.default_rng(3)
     holdings = folder / "holdings"
     holdings.mkdir()
-    (holdings / "people.json").write_text(
-        json.dumps({"subjects": 2, "tokens": {"train": ["a"], "held-out": ["b"]}})
-    )
+    shape, ends = StoreShape(("C3", "C4"), windows.signal.shape[2], 173.61, ("healthy", "epilepsy")), {}
     for group in ("train", "held-out"):
         own = rng.normal(0, 50, size=windows.signal.shape).astype(np.float32)
-        count = len(own)
-        np.savez(
-            holdings / f"{group}.npz",
-            signal=windows.signal if copied and group == "train" else own,
-            labels=np.zeros(count, np.int64),
-            subjects=np.arange(count),
-            recordings=np.arange(count),
-            label_names=np.array(["healthy", "epilepsy"]),
-            channels=np.array(["C3", "C4"]),
-            sfreq=np.array(173.61),
+        signal = windows.signal if copied and group == "train" else own
+        everybody = [Shelved(number, number, np.zeros(1, np.int64)) for number in range(len(own))]
+        path = holdings / f"{group}.windows"
+        ends[group] = write_shelf(
+            path, everybody, shape=shape, rows=lambda number, held=signal: held[[number]], seal=None
         )
+    (holdings / "people.json").write_text(
+        json.dumps({"subjects": 2, "tokens": {"train": ["a"], "held-out": ["b"]}, "sealed": False, "ends": ends})
+    )
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Seen:
 
     @property
     def windows_opened(self) -> list[str]:
-        return [text for call, text in self.calls if call.startswith(("open", "creat")) and ".npz" in text]
+        return [text for call, text in self.calls if call.startswith(("open", "creat")) and ".windows" in text]
 
 
 def study_of(text: str, *, together: bool) -> Study:
@@ -314,7 +314,8 @@ def test_a_good_order_opens_its_group_and_no_other(seen: dict[str, Seen]) -> Non
     opened = {name: [Path(text.split('"')[1]).name for text in seen[name].windows_opened] for name in GOOD}
 
     assert [seen[name].word for name in GOOD] == [""] * len(GOOD)
-    assert opened == {"statement": [], "keys": [], "anchor": ["train.npz"], "scores": ["held-out.npz"], "retry": []}
+    train, held_out = ["train.windows"], ["held-out.windows"]
+    assert opened == {"statement": [], "keys": [], "anchor": train, "scores": held_out, "retry": []}
 
 
 @pytest.mark.parametrize("name", ["anchor", "scores"])
@@ -336,7 +337,7 @@ def chapter(call: str, text: str) -> str:
         return "head written"
     if call.startswith("rename") and "ledger.head.partial" in text:
         return "head in place"
-    return "windows" if call.startswith("open") and ".npz" in text else ""
+    return "windows" if call.startswith("open") and ".windows" in text else ""
 
 
 def subsequence(wanted: list[str], found: list[str]) -> bool:
