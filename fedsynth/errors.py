@@ -40,6 +40,12 @@ class RecordingError(FedsynthError):
     exit_code: ClassVar[int] = 2
 
 
+class FetchError(FedsynthError):
+    """A public set of recordings cannot be fetched, or is not what was published. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class RunError(FedsynthError):
     """A run folder is missing, incomplete or not the one asked for. Exit code 2."""
 

@@ -18,6 +18,7 @@ EXTRA_OF = {
     "matplotlib": "train",
     "mne": "recordings",
     "opacus": "train",
+    "pooch": "recordings",
     "pyarrow": "train",
     "pydantic": "train",
     "ray": "flower",

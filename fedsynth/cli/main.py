@@ -16,6 +16,7 @@ from fedsynth.cli import (
     check,
     evaluate,
     federation,
+    fetch,
     ingest,
     init,
     provision,
@@ -85,6 +86,7 @@ def _fedsynth(
 for _verb in (
     init.init,
     check.check,
+    fetch.fetch,
     ingest.ingest,
     rehearse.rehearse,
     release.release,
