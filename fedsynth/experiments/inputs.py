@@ -17,7 +17,8 @@ from fedsynth.evaluation.protocol.material import Material
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.progress import Progress
 from fedsynth.recordings.options import SiteOptions
-from fedsynth.rehearsal.sites import Held, cut_windows, read_sites
+from fedsynth.recordings.people import people_of
+from fedsynth.rehearsal.sites import Held, take_sites
 from fedsynth.release.load import Release, load_release
 from fedsynth.site.holdings import groups_of
 from fedsynth.study import Study, load_study, parse_study
@@ -86,8 +87,8 @@ def read_real(path: Path, frame: Frame, *, options: SiteOptions, staging: Path, 
         # One hospital's folder: it is read as the only site beside no other.
         update = {"cohort": study.cohort.model_copy(update={"sites": (path.name,), "least_sites": 1})}
         study, folder = study.model_copy(update=update), path.parent
-    sites = read_sites(folder, study=study, people=1.0, staging=staging, progress=progress, options=options)
-    return _joined(list(cut_windows(sites, study=study, progress=progress).values()), study)
+    sites = take_sites(folder, study=study, people=1.0, staging=staging, progress=progress, options=options)
+    return _joined(list(sites.values()), study)
 
 
 def read_synthetic(source: Path | Release, names: tuple[str, ...]) -> Given:
@@ -124,13 +125,18 @@ def _joined(held: list[Held], study: Study) -> Given:
     """Put sites together: people of different sites are different people."""
     people: list[NDArray[np.int64]] = []
     flags: list[NDArray[np.bool_]] = []
+    shape = (0, len(study.signal.channels), study.windows.n_times)
+    signals = [np.empty(shape, dtype=np.float32)]
     first = 0
     for one in held:
-        people.append(one.windows.subjects + first)
-        first += int(one.windows.subjects.max(initial=-1)) + 1
+        numbers = one.windows.recordings
+        mine = np.array(people_of(one.recordings), dtype=np.int64)[numbers]
+        people.append(mine + first)
+        first += int(mine.max(initial=-1)) + 1
+        signals += [one.rows(number) for number in dict.fromkeys(numbers.tolist())]
         groups = np.array(groups_of(one.recordings, held_out=study.training.held_out), dtype=object)
-        flags.append((groups == "held-out")[one.windows.recordings])
-    signal = np.concatenate([one.windows.signal for one in held])
+        flags.append((groups == "held-out")[numbers])
+    signal = np.concatenate(signals)
     labels = np.concatenate([one.windows.labels for one in held])
     return Given(Material(signal, labels, np.concatenate(people)), np.concatenate(flags).astype(bool))
 
