@@ -30,8 +30,8 @@ _Rows = NDArray[np.float32]
 class FirstPass:
     """What is known of a whole recording.
 
-    `ends` are its first and last samples, shape (channel, time), as many as were asked for. Digests and notes are as
-    of `fedsynth.recordings.readers.samples`. `read` goes through it once more.
+    `ends` are its first and last samples, shape (channel, time), as many as were asked for. Digests and notes are
+    as of `fedsynth.recordings.readers.samples`. `read` goes through it once more.
     """
 
     n_times: int

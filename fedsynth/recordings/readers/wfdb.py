@@ -5,9 +5,11 @@ Nothing is opened but the header, the signal files that it names in its own fold
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside, leads_out
@@ -22,10 +24,18 @@ from fedsynth.recordings.readers.wfdb_header import (
     choose_leads,
     parse_wfdb_header,
 )
-from fedsynth.recordings.readers.wfdb_signal import digital, microvolts, samples_per_signal
+from fedsynth.recordings.readers.wfdb_signal import (
+    check_sums,
+    decoded,
+    frames_together,
+    microvolts,
+    samples_per_signal,
+)
 from fedsynth.recordings.recording import Beats, Gap, Mark
 from fedsynth.recordings.units import VOLTS
 from fedsynth.study import LabelPlan
+
+_HASHED_BYTES = 1 << 23
 
 
 def looks_like_wfdb(path: Path, head: bytes) -> bool:
@@ -48,7 +58,7 @@ def read_wfdb(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     """
     header = _header(path)
     if not header.segments:
-        yield _piece(path, header, request, notes)
+        yield from _pieces(path, header, request, notes)
         return
     yield from _segments(path, header, request, notes)
 
@@ -75,21 +85,22 @@ def _segments(path: Path, header: WfdbHeader, request: Request, notes: Notes) ->
                 "another rate or length; export it again"
             )
         try:
-            piece = _piece(path, segment, request, notes)
+            begun = stored
+            for piece in _pieces(path, segment, request, notes):
+                if missing:
+                    notes.gaps.append(Gap(stored, missing * per_frame))
+                stored, missing = stored + piece.signal.shape[1], 0
+                yield piece
         except MissingChannelError as error:
             if not varies:
                 raise
             absent, missing = error, missing + length
             continue
-        if piece.signal.shape[1] != length * per_frame:
+        if stored - begun != length * per_frame:
             raise RecordingError(
                 f"segment {number} of {len(header.segments)} holds another number of samples than announced; "
                 "export the record again"
             )
-        if missing:
-            notes.gaps.append(Gap(stored, missing * per_frame))
-        stored, missing = stored + piece.signal.shape[1], 0
-        yield piece
     if stored == 0:
         raise absent or RecordingError("its segments hold no samples; copy or export the record again")
     if missing:
@@ -103,7 +114,8 @@ def _header(path: Path) -> WfdbHeader:
         return parse_wfdb_header(file.read(LARGEST_HEADER + 1))
 
 
-def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Piece:
+def _pieces(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Iterator[Piece]:
+    """Read a record without segments, some frames at a time where its format lets them be told apart."""
     chosen = choose_leads(
         header,
         channels=request.channels,
@@ -118,20 +130,30 @@ def _piece(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> Pi
     sizes = tuple(file_path.stat().st_size for file_path in files)
     n_times = samples_per_signal(header, sizes=sizes)
     offsets = [header.signals[indices[0]].offset for indices in header.files.values()]
-    data = tuple(_read(*place) for place in zip(files, offsets, sizes, strict=True))
-    for content in data:
-        notes.content.update(content)
+    for file_path, offset, size in zip(files, offsets, sizes, strict=True):
+        for start in range(offset, size, _HASHED_BYTES):
+            notes.content.update(_read(file_path, start, min(_HASHED_BYTES, size - start)))
     notes.sfreq = header.sfreq * header.signals[chosen[0]].per_frame
-    steps, remarks = digital(
-        header,
-        n_times=n_times,
-        data=data,
-        unpack=lambda place: unpack_flac(header, n_times=n_times, place=place, content=data[place]),
-    )
-    notes.remarks += [remark for remark in remarks if remark not in notes.remarks]
-    signal = microvolts(header, steps, chosen=chosen, channels=request.channels, unit=request.unit)
-    others = [steps[i] for i, lead in enumerate(header.signals) if i not in chosen and lead.unit in VOLTS]
-    return Piece(signal, (*(steps[index] for index in chosen), *others))
+    sums = dict.fromkeys(range(len(header.signals)), 0)
+    for first, count, places in frames_together(header, n_times=n_times, sizes=sizes):
+        data = tuple(_read(file_path, *place) for file_path, place in zip(files, places, strict=True))
+        steps = decoded(
+            header,
+            n_times=count,
+            data=data,
+            unpack=partial(_unpack, header, n_times=n_times, data=data),
+        )
+        for index, values in steps.items():
+            sums[index] += int(values.sum(dtype=np.int64))
+        if first + count == n_times:
+            notes.remarks += [one for one in check_sums(header, sums) if one not in notes.remarks]
+        signal = microvolts(header, steps, chosen=chosen, channels=request.channels, unit=request.unit)
+        others = [steps[i] for i, lead in enumerate(header.signals) if i not in chosen and lead.unit in VOLTS]
+        yield Piece(signal, (*(steps[index] for index in chosen), *others))
+
+
+def _unpack(header: WfdbHeader, place: int, *, n_times: int, data: tuple[bytes, ...]) -> NDArray[np.int32]:
+    return unpack_flac(header, n_times=n_times, place=place, content=data[place])
 
 
 def read_beats(path: Path, plan: LabelPlan, *, n_times: int, sfreq: float, root: Path | None) -> Beats:
@@ -182,10 +204,10 @@ def _annotations(path: Path, *, n_times: int, sfreq: float, root: Path | None) -
     return Annotations(found.samples * per_frame, found.symbols, rhythms)
 
 
-def _read(path: Path, offset: int, size: int) -> bytes:
+def _read(path: Path, start: int, count: int) -> bytes:
     with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read(size - offset)
-    if len(data) != size - offset:
+        file.seek(start)
+        data = file.read(count)
+    if len(data) != count:
         raise RecordingError("the signal file changed while it was read; try again when nobody writes to it")
     return data

@@ -4,7 +4,7 @@ The formats are those of signal(5) of the WFDB Applications Guide. Signals of on
 stand all samples of the first, then those of the second, and so on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fedsynth.recordings.units import Unit
 
 NO_CHECKSUM = "a checksum of 0, as written where none was computed; their samples were not held against one"
 NO_LENGTH = "no number of samples in their header; it was taken from the size of the signal file"
+_PIECE_SAMPLES = 1 << 20  # in all signals together
 _BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12, 310: 10, 311: 10}
 _PACKED = {212: (2, 3), 310: (3, 4), 311: (3, 4)}
 """Formats in which some samples share some bytes."""
@@ -83,6 +84,19 @@ def digital(
     Raises:
         RecordingError: samples whose sum is not the checksum, or fewer samples than announced.
     """
+    found = decoded(header, n_times=n_times, data=data, unpack=unpack)
+    sums = {index: int(values.sum(dtype=np.int64)) for index, values in found.items()}
+    return found, check_sums(header, sums)
+
+
+def decoded(
+    header: WfdbHeader, *, n_times: int, data: tuple[bytes, ...], unpack: Callable[[int], NDArray[np.int32]]
+) -> dict[int, NDArray[np.int32]]:
+    """Decode some frames of all signals, as `digital` does, and hold nothing against a checksum.
+
+    Raises:
+        RecordingError: fewer samples than announced.
+    """
     found: dict[int, NDArray[np.int32]] = {}
     for place, (indices, content) in enumerate(zip(header.files.values(), data, strict=True)):
         widths = [header.signals[index].per_frame for index in indices]
@@ -97,9 +111,50 @@ def digital(
                 mine = (np.cumsum(mine, dtype=np.int64) + header.signals[index].initial).astype(np.int32)
             found[index] = mine
             start += width
+    return found
+
+
+def check_sums(header: WfdbHeader, sums: dict[int, int]) -> tuple[str, ...]:
+    """Hold the sum of each signal's samples against its checksum, and return remarks.
+
+    Raises:
+        RecordingError: samples whose sum is not the checksum.
+    """
     remarks = [] if header.n_times is not None else [NO_LENGTH]
-    held = [_checksum_holds(found[index], signal.checksum) for index, signal in enumerate(header.signals)]
-    return found, (*remarks, *([] if all(held) else [NO_CHECKSUM]))
+    held = [_checksum_holds(sums[index], signal.checksum) for index, signal in enumerate(header.signals)]
+    return (*remarks, *([] if all(held) else [NO_CHECKSUM]))
+
+
+def frames_together(
+    header: WfdbHeader, *, n_times: int, sizes: tuple[int, ...]
+) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Part a record into frames that are decoded together; all of them where a format does not let them be parted.
+
+    Args:
+        header: of the record.
+        n_times: its frames.
+        sizes: of its files in bytes, in the order of `header.files`.
+
+    Yields:
+        The first frame, how many, and for each file where their bytes begin and how many they are.
+    """
+    firsts = [header.signals[indices[0]] for indices in header.files.values()]
+    widths = [sum(header.signals[index].per_frame for index in indices) for indices in header.files.values()]
+    at_once = n_times
+    if not any(one.format in COMPRESSED or one.format == 8 for one in firsts):
+        # Six frames end with a byte in every format.
+        at_once = max(6, _PIECE_SAMPLES // sum(widths) // 6 * 6)
+    for first in range(0, n_times, at_once):
+        count = min(at_once, n_times - first)
+        places = []
+        for one, width, size in zip(firsts, widths, sizes, strict=True):
+            if count == n_times:
+                places.append((one.offset, size - one.offset))
+                continue
+            start = one.offset + _bytes_of(first * width, one.format)[0]
+            most = _bytes_of(count * width, one.format)[1]
+            places.append((start, min(most, size - start)))
+        yield first, count, places
 
 
 def microvolts(
@@ -175,7 +230,7 @@ def _bytes_of(samples: int, form: int) -> tuple[int, int]:
     return whole * takes + some, (whole + (rest > 0)) * takes
 
 
-def _checksum_holds(samples: NDArray[np.int32], checksum: int | None) -> bool:
+def _checksum_holds(total: int, checksum: int | None) -> bool:
     """Whether a signal was held against its checksum: the sum of its samples in 16 bits.
 
     Raises:
@@ -183,7 +238,7 @@ def _checksum_holds(samples: NDArray[np.int32], checksum: int | None) -> bool:
     """
     if checksum is None:
         return False
-    if (int(samples.sum(dtype=np.int64)) - checksum) % (1 << 16) == 0:
+    if (total - checksum) % (1 << 16) == 0:
         return True
     if checksum == 0:
         return False
