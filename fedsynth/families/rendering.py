@@ -15,7 +15,7 @@ _COUNT = 300
 @torch.no_grad()
 def rendered_by(anchor: Anchor, shape: Shape, *, label: int) -> Tensor:
     """Return windows with features of a label in microvolts, shape (window, channel, time); always the same."""
-    codec, draw = codec_of(shape), FeatureDraw(anchor)
+    codec, draw = codec_of(shape), FeatureDraw(anchor, shape)
     generator = torch_generator("rendered by an anchor", label)
     noise = torch.randn(_COUNT, draw.width, generator=generator)
     choices = torch.randn(_COUNT, codec.noise_width, generator=generator)
