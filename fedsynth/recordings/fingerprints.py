@@ -10,6 +10,7 @@ Stretches with few different steps are passed over: zeros, rails, counters, trig
 people who are not.
 """
 
+import functools
 import hashlib
 import math
 
@@ -25,6 +26,8 @@ _CANDIDATES = 64
 _AT_ONCE = 1 << 19  # samples
 _FLOAT_NOISE = 4e-7
 """Steps below this share of the largest value are 0: float32 has 24 bits."""
+_BLOCK = 1 << 15
+"""Stretches that are hashed together."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -149,14 +152,33 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _rolling(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash every stretch of `RUN` steps, shape (time - RUN,), by doubling: from 1 step to 2, 4, …"""
+    """Hash every stretch of `RUN` steps, shape (time - RUN + 1,): a polynomial in its mixed steps, modulo 2^64.
+
+    Sums from the beginning give all of them at once; that the factor is odd makes its powers divide (Karp and Rabin
+    1987, doi:10.1147/rd.312.0249).
+    """
+    hashes = np.empty(len(steps) - RUN + 1, dtype=np.uint64)
+    powers, inverses = _powers()
     with np.errstate(over="ignore"):
-        hashes = _mixed(steps.astype(np.uint64) + _ODD)
-        width = 1
-        while width < RUN:
-            hashes = _mixed(hashes[:-width] * _ODD + hashes[width:])
-            width *= 2
-        return hashes
+        for start in range(0, len(hashes), _BLOCK):
+            part = steps[start : start + _BLOCK + RUN - 1].astype(np.uint64)
+            terms = _mixed(part + _ODD) * powers[: len(part)]
+            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+            count = len(part) - RUN + 1
+            hashes[start : start + count] = _mixed((sums[RUN:] - sums[:-RUN]) * inverses[:count])
+    return hashes
+
+
+@functools.cache
+def _powers() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the powers of the factor and of its inverse modulo 2^64, from the zeroth on."""
+    found = []
+    with np.errstate(over="ignore"):
+        for factor in (int(_ODD), pow(int(_ODD), -1, 1 << 64)):
+            factors = np.full(_BLOCK + RUN, factor, dtype=np.uint64)
+            factors[0] = 1
+            found.append(np.multiply.accumulate(factors))
+    return found[0], found[1]
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsynth.recordings.fingerprints import KEPT, RUN, fingerprints
+from fedsynth.recordings.fingerprints import KEPT, RUN, _rolling, fingerprints
 from fedsynth.recordings.people import copies, is_copy, people_of
 from fedsynth.recordings.recording import Recording
 
@@ -111,3 +111,15 @@ def test_recordings_without_fingerprints_are_known_by_their_data_alone() -> None
 
     assert people_of(recordings) == [0, 1]
     assert is_copy(recordings) == [False, False]
+
+
+def test_the_hash_of_a_stretch_is_that_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = np.abs(np.diff(brain(3).astype(np.int64)))
+    whole = _rolling(steps)
+
+    assert len(whole) == len(steps) - RUN + 1
+    assert len(np.unique(whole)) == len(whole)
+    for start in (0, 1, 77, 2000):
+        assert _rolling(steps[start : start + RUN]).tolist() == [whole[start]]
+    monkeypatch.setattr("fedsynth.recordings.fingerprints._BLOCK", 100)
+    np.testing.assert_array_equal(_rolling(steps), whole)
