@@ -33,7 +33,7 @@ def parquet_batches(path: Path, *, rows: int) -> Iterator[NDArray[np.float64]]:
                 yield np.stack([np.asarray(column, dtype=np.float64) for column in columns])
     except MemoryError:
         raise RecordingError("it needs more memory than there is, so it is damaged; write it again") from None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise RecordingError(f"it cannot be read as Parquet ({type(error).__name__}); write it again") from None
 
 
@@ -50,7 +50,7 @@ def parquet_heading(path: Path) -> tuple[str, ...]:
         import pyarrow.parquet
     try:
         schema = pyarrow.parquet.read_schema(path)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise RecordingError(f"it cannot be read as Parquet ({type(error).__name__}); write it again") from None
     return tuple(str(f.name) for f in schema if _is_number(f.type, pyarrow.types))
 

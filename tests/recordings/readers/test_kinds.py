@@ -241,6 +241,11 @@ WRONG: dict[str, tuple[str, Callable[[], Site], str]] = {
         "edf", lambda: beside("sub-a_events.tsv", f"{EVENT_HEAD}1e308\t5\tT1\n"), "no usable onset",
     ),
     "annotations: nan": ("edf", lambda: beside("sub-a_events.tsv", f"{EVENT_HEAD}nan\t5\tT1\n"), "no usable onset"),
+    "encoding: a column's name that is no UTF-8": (
+        "parquet",
+        lambda: changed("parquet", "sub-a_eeg.parquet", (b"Canarywolf", b"Canary\xffolf")),
+        "cannot be read as Parquet",
+    ),
     "encoding: UTF-16": (
         "text", lambda: {"sub-a.txt": SEEDS["text"][1]()["sub-a.txt"].decode().encode("utf-16")}, "binary",
     ),
@@ -257,8 +262,8 @@ WRONG: dict[str, tuple[str, Callable[[], Site], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_in_doubt_is_refused_for_its_cause(tmp_path: Path, name: str) -> None:
     form, make, cause = WRONG[name]
-    if form in ("fif", "eeglab"):
-        pytest.importorskip("mne")
+    if form in ("fif", "parquet"):
+        pytest.importorskip({"fif": "mne", "parquet": "pyarrow"}[form])
 
     with pytest.raises(RecordingError, match=cause) as refusal:
         read_site(put(tmp_path / "north", make()), site="north", study=study_of(form))
