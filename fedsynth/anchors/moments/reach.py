@@ -22,7 +22,7 @@ _WEIGHT = 0.35  # of a logarithm, which has a range of 1, beside a centred mean
 _RANGE = 3.0  # nats of squared length between the ends of a bounded logarithm
 _LONGER = tuple(1.15**step for step in range(13))  # times what a move seems to be
 _WIDER = tuple(1.3**step for step in range(11))  # times what a covariance seems to be
-_LONGER_STD, _WIDER_STD = 0.4, 0.5  # of their logarithms, around 1
+_LONGER_STD, _WIDER_STD = 0.5, 0.5  # of their logarithms, around 1
 _SIMULATED = 600
 
 
