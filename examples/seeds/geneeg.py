@@ -209,7 +209,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench) -> ExperimentPa
             "intervals": "95 %, bootstrap over patients; differences are paired",
             "time": f"{main.cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
         },
-        sections=tuple(sections),
+        sections=tuple(one for one in sections if one.figures or any(table.rows for table in one.tables)),
     )
 
 
@@ -248,8 +248,7 @@ def _about_published(benches: dict[str, Bench]) -> tuple[str, ...]:
         "no result files, and its figures come from training on a replay buffer and from early stopping on a leaky "
         "validation split. Windows here are 4 s at 64 Hz and do not overlap. What makes our windows is "
         "private sums "
-        "of features and a public decoder, not a latent diffusion; the networks of the same family stand below. "
-        + said,
+        "of features and a public decoder, not a latent diffusion. " + said,
     )
 
 
@@ -280,7 +279,7 @@ def _cost(benches: dict[str, Bench]) -> Table:
             gain = bench.difference(MAIN, (arm.name, "minority only"), ("real", "oversampling"))
             if gain is None or free is None:
                 continue
-            kept = f"{100 * gain.value / free.value:.0f} %" if free.value > 0 else "–"
+            kept = f"{100 * gain.value / free.value:.0f} %" if free.low > 0 else "no gain to keep"
             lost = bench.difference(MAIN, (arm.name, "minority only"), (CENTRAL.name, "minority only"))
             cost = "" if arm == CENTRAL or lost is None else Number.of(lost, signed=True)
             told.append((name, arm.name, Number.of(gain, signed=True), kept, cost))
@@ -289,6 +288,8 @@ def _cost(benches: dict[str, Bench]) -> Table:
 
 
 def _learned(few: Bench) -> Table:
+    if few.measures(LEARNED.name, MAIN, "minority only") is None:
+        return Table("", (), ())
     rows = [("none", "real", "none"), ("oversampling", "real", "oversampling")]
     for name in (CENTRAL.name, LEARNED.name, AVERAGED.name, SEQUENTIAL):
         rows += [
