@@ -40,7 +40,7 @@ def test_the_draft_of_one_hospital_is_tried_beside_its_folder(fedsynth, folder: 
     assert tried.code == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_draft_of_ecg_is_rehearsed_without_an_edit(fedsynth, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_toy_cohort(tmp_path / "all", study=load_study(TOY / "toy-ecg" / "study.toml"), people=0.08)
     study = tmp_path / "study.toml"
