@@ -34,7 +34,8 @@ _WAVES = (
 _ELSEWHERE = 0.2  # of a lead vector's unit, from person to person
 _WIDE = 0.25  # of the simulated people have wide QRS complexes
 _EVENNESS = 0.25  # power of a moment's spread that beats are scaled by before they are reduced
-_STEEP_HZ = 20.0  # above which a wave counts the more the steeper it is, so that QRS complexes stay sharp
+_FEW_NUMBERS = 10  # of a beat, with which QRS complexes stay sharp only at the cost of P and T waves (docs/log.md)
+_STEEP_HZ = 20.0  # above which, with so few, a wave counts the more the steeper it is
 
 
 def simulate(shape: Shape, *, count: int, purpose: str) -> Tensor:
@@ -165,7 +166,7 @@ def beat_basis(shape: Shape, *, size: int) -> tuple[Tensor, Tensor]:
     rows = rows / (np.sqrt(np.square(rows).mean(axis=1, keepdims=True)) + 0.05)
     rows += rng.normal(0, 0.1, (len(rows), 1))
     scale = (rows.std(axis=0) + 0.02) ** _EVENNESS
-    steep = _steeper(rows.shape[1], sfreq)
+    steep = _steeper(rows.shape[1], sfreq) if size <= _FEW_NUMBERS else np.eye(rows.shape[1])
     rows = rows / scale @ steep
     _, vectors = np.linalg.eigh(rows.T @ rows)
     chosen = vectors[:, ::-1][:, :size].T
