@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, firwin, iirnotch, resample_poly, sosfiltfilt, tf2sos
+from scipy.signal import butter, firwin, iirnotch, resample_poly, sosfilt, sosfilt_zi, tf2sos
 
 from fedsynth.recordings.recording import Beats, Recording, Stretch
 from fedsynth.study import rate_ratio
@@ -48,12 +48,36 @@ def band_passed(signal: _Rows, *, sfreq: float, bandpass: tuple[float, float], n
     if notch is not None:
         sections = np.concatenate([sections, tf2sos(*iirnotch(notch, NOTCH_QUALITY, fs=sfreq))])
     extension = min(signal.shape[1] - 1, math.ceil(sfreq / low))
+    settled = sosfilt_zi(sections)
     passed = np.empty(signal.shape, dtype=np.float32)
     for row, out in zip(signal, passed, strict=True):
         centred = row.astype(np.float64)
         centred -= np.median(centred)
-        out[:] = sosfiltfilt(sections, centred, padtype="odd", padlen=extension)
+        out[:] = _both_ways(centred, sections, settled, extension=extension)
     return passed
+
+
+def _both_ways(
+    row: NDArray[np.float64],
+    sections: NDArray[np.float64],
+    settled: NDArray[np.float64],
+    *,
+    extension: int,
+) -> NDArray[np.float64]:
+    """Do as scipy.signal.sosfiltfilt with odd ends, whose steady state is computed once for all channels.
+
+    Args:
+        row: shape (time,).
+        sections: of the filter.
+        settled: their steady state on ones.
+        extension: samples added at either end.
+    """
+    first, last = 2 * row[0] - row[extension:0:-1], 2 * row[-1] - row[-2 : -extension - 2 : -1]
+    longer = np.concatenate([first, row, last])
+    forth, _ = sosfilt(sections, longer, zi=settled * longer[0])
+    back, _ = sosfilt(sections, forth[::-1], zi=settled * forth[-1])
+    whole: NDArray[np.float64] = back[::-1][extension : extension + len(row)]
+    return whole
 
 
 def margin(sfreq: float, *, bandpass: tuple[float, float], notch: float | None, ratio: tuple[int, int]) -> int:

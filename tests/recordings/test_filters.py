@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.signal import butter, iirnotch, sosfiltfilt, tf2sos
 
-from fedsynth.recordings.filters import band_pass, resample
+from fedsynth.recordings.filters import band_pass, band_passed, resample
 from fedsynth.recordings.recording import Beats, Recording
 
 SFREQ = 128.0
@@ -114,3 +115,18 @@ def test_beats_move_with_the_samples_and_the_same_rate_changes_nothing() -> None
     assert beats.samples.tolist() == [0, 0, 1, 1, 100, 200]  # thirds, to the nearest sample
     assert beats.labels.tolist() == marks.labels.tolist()
     assert resample(one, sfreq=300.0) is one
+
+
+@pytest.mark.parametrize("n_times", [1, 2, 40, 300, 5000])
+@pytest.mark.parametrize("notch", [None, 50.0])
+def test_the_band_pass_is_scipys_for_every_channel_and_length(n_times: int, notch: float | None) -> None:
+    signal = (4000 + np.random.default_rng(n_times).normal(0, 30, (3, n_times))).astype(np.float32)
+    sections = butter(4, (0.5, 40.0), btype="bandpass", fs=256.0, output="sos")
+    if notch is not None:
+        sections = np.concatenate([sections, tf2sos(*iirnotch(notch, 30.0, fs=256.0))])
+    centred = signal.astype(np.float64) - np.median(signal.astype(np.float64), axis=1, keepdims=True)
+
+    found = band_passed(signal, sfreq=256.0, bandpass=(0.5, 40.0), notch=notch)
+
+    theirs = sosfiltfilt(sections, centred, axis=1, padtype="odd", padlen=min(n_times - 1, 512))
+    np.testing.assert_array_equal(found, theirs.astype(np.float32))
