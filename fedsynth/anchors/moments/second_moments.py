@@ -64,8 +64,7 @@ class SecondMoments:
         residual = residuals(anchor, shape, vector=vector, labels=labels)
         mean = within(means_by(residual, onehot), bound)
         products = [means_by(asked.of(residual), onehot) for asked in self.asked(shape)]
-        along = within(residual, bound) @ coordinates_of(shape).axes
-        own = self.own.contribution(along, onehot, shape, bound)
+        own = self.own.contribution(residual @ coordinates_of(shape).axes, onehot, shape, bound)
         far = [reach.contribution(residual, onehot, bound)] if self._reaches(shape) else []
         return torch.cat([mean, *far, *products, own], dim=1) * share
 

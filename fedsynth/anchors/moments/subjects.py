@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.coordinates import coordinates_of, means_by
+from fedsynth.anchors.coordinates import coordinates_of, means_by, within
 from fedsynth.anchors.moments.covariances import between_of
 from fedsynth.anchors.moments.log_variances import share_between, shares_of
 from fedsynth.anchors.moments.products import matrices_of, n_products
@@ -56,8 +56,9 @@ class Squares:
         return 0.0
 
     def contribution(self, residual: Tensor, onehot: Tensor, shape: Shape, bound: float) -> Tensor:  # noqa: ARG002
-        """Return by label the squares, weighted, for residuals (window, axis) no longer than `bound`."""
+        """Return by label the squares, weighted, of residuals (window, axis) cut to `bound`."""
         number, paired = _numbers(onehot)
+        residual = within(residual, bound)
         mean, square = means_by(residual, onehot).square(), means_by(residual.square(), onehot)
         own = torch.where(paired, (number * mean - square) / (number - 1).clamp_min(1), _ALONE * mean)
         return own * (_SQUARES_WEIGHT / bound)
@@ -85,6 +86,7 @@ class OwnProducts:
     def contribution(self, residual: Tensor, onehot: Tensor, shape: Shape, bound: float) -> Tensor:  # noqa: ARG002
         """Return by label the upper triangle of the products, as of `Squares`."""
         number, paired = _numbers(onehot)
+        residual = within(residual, bound)
         mean = means_by(residual, onehot)
         own = mean[:, :, None] * mean[:, None]
         weights = onehot / onehot.sum(dim=0).clamp_min(1)
@@ -119,7 +121,7 @@ class Ratios:
         return 0.5 * _RATIO_WEIGHT * bound * math.sqrt(self.size(shape))
 
     def contribution(self, residual: Tensor, onehot: Tensor, shape: Shape, bound: float) -> Tensor:
-        """Return by label a share of each group less a half, weighted."""
+        """Return by label a share of each group less a half, weighted; of residuals of any length."""
         shares = [share_between(residual[:, group], onehot) for group in _groups(shape)]
         return torch.stack(shares, dim=1) * (_RATIO_WEIGHT * bound)
 
