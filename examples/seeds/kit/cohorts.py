@@ -91,9 +91,16 @@ def seizures(
 
 
 def als(
-    *, people: int, share: float, windows: int, seed: int, sfreq: float = 128.0, n_times: int = 256
+    *,
+    people: int,
+    share: float,
+    windows: int,
+    seed: int,
+    layout: tuple[str, ...] = ALS_CHANNELS,
+    sfreq: float = 128.0,
+    n_times: int = 256,
 ) -> Material:
-    """Return resting EEG of controls and of a rare group, on 32 channels: slower and weaker central rhythms, more
+    """Return resting EEG of controls and of a rare group: slower and weaker central rhythms, more
     slow waves in front; every effect overlaps between the groups.
 
     Args:
@@ -101,17 +108,18 @@ def als(
         share: of the rare group.
         windows: of each person.
         seed: of everybody.
+        layout: channels.
         sfreq: in Hz.
         n_times: samples of a window.
     """
     rng = np.random.default_rng([seed, 32])
-    front = np.array([max(0.0, scalp_position(name)[1]) for name in ALS_CHANNELS])  # type: ignore[index]
-    central = np.array([np.exp(-8 * scalp_position(name)[1] ** 2) for name in ALS_CHANNELS])  # type: ignore[index]
+    front = np.array([max(0.0, scalp_position(name)[1]) for name in layout])  # type: ignore[index]
+    central = np.array([np.exp(-8 * scalp_position(name)[1] ** 2) for name in layout])  # type: ignore[index]
     signals, labels, whose = [], [], []
     rare = set(rng.permutation(people)[: max(2, round(share * people))].tolist())
     for person in range(people):
         ill = person in rare
-        head = _head(rng, ALS_CHANNELS)
+        head = _head(rng, layout)
         mu = float(rng.normal(9.0 if ill else 10.5, 0.7))
         strength = float(np.exp(rng.normal(-0.5 if ill else 0.0, 0.3)))
         slowing = float(np.exp(rng.normal(0.35 if ill else -0.2, 0.3)))
