@@ -126,7 +126,7 @@ def test_windows_are_handed_out_after_the_charge_is_on_the_disk_and_can_only_be_
     assert noted["lines"] == 1
     descriptor = noted["descriptor"]
     assert Path(f"/proc/self/fd/{descriptor}").readlink() == node.site / "holdings" / "train.windows"
-    assert os.pread(descriptor, 2, 0) == b"PK"
+    assert os.pread(descriptor, 8, 0) == b"fedsynth"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.pwrite(descriptor, b"x", 0)
     fake.finish.set()
