@@ -10,6 +10,7 @@ import pytest
 
 from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.privacy.statement import PrivacyStatement
+from fedsynth.site.holdings import load_holdings
 from fedsynth.synthesis.archive import archive_digest, write_npz
 from fedsynth.synthesis.windows import SyntheticStream, stream_of
 
@@ -33,8 +34,8 @@ def test_a_run_whose_windows_are_recordings_is_not_signed(
 ) -> None:
     rng = np.random.default_rng(0)
     mine = RunFolder(run_copy).windows().gathered().signal.copy()
-    held = [np.load(file)["signal"] for file in sorted(run_copy.glob("sites/*/holdings/train.npz"))]
-    real = np.concatenate(held)
+    held = [load_holdings(site / "holdings").at_home("train") for site in sorted(run_copy.glob("sites/*"))]
+    real = np.concatenate([windows.signal for windows in held])
     rows = rng.choice(len(mine), round(share * len(mine)), replace=False)
     chosen = real[rng.choice(len(real), len(rows), replace=False)]
     mine[rows] = np.stack([np.roll(one, rng.integers(one.shape[-1]), axis=-1) for one in chosen]) * 1.7
