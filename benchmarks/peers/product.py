@@ -1,9 +1,11 @@
 """The product through its own door: a study and dealt folders in, windows of the trained generator out."""
 
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 from utility_data import HOSPITALS, study_text
 
@@ -60,10 +62,12 @@ def _run(
     task: Task, name: str, sites: Path, hospitals: list[str], out: Path, trust: str, progress: Progress
 ) -> Outcome:
     text = study_text(name, changes(task, name, hospitals, trust))
-    run = rehearse(
-        Rehearsal(text, f"{name} study", sites, out, options=SiteOptions(follow_links=True)),
-        progress=progress,
-    )
+    # Trials are worlds of their own: no ledger of one knows the people of another.
+    with patch.dict(os.environ, {"XDG_STATE_HOME": str(out.with_name(f"{out.name}-state"))}):
+        run = rehearse(
+            Rehearsal(text, f"{name} study", sites, out, options=SiteOptions(follow_links=True)),
+            progress=progress,
+        )
     drawn = run.generator().draw(per_label=task.per_label, seed=f"utility {task.seed}")
     statement = run.statement()
     return Outcome(drawn.signal, drawn.labels, statement.epsilon, statement.accountant)
