@@ -189,7 +189,11 @@ class Coins:
         self.people, self.only, self.step, self.group = people, only, 0, "train"
 
     def __call__(self, count: int, *, probability: float) -> NDArray[np.int64]:
-        names = [one.name for one in self.people if group_of_person(one.name, held_out=0.2) == self.group]
+        units: dict[str, str] = {}  # two names with one recording are one unit
+        for one in self.people:
+            if group_of_person(one.name, held_out=0.2) == self.group:
+                units.setdefault(one.digest, one.name)
+        names = list(units.values())
         assert count == len(names)
         drawn = [self._drawn(name, probability) for name in names]
         self.step += 1
