@@ -200,7 +200,7 @@ def test_mypy_lists_what_must_know_of_a_modality(tree: Path, tiny_text: str, myp
     assert sorted(listed) == sorted(
         step.file for step in rest if re.search(r'^\+ +case "', step.text, re.MULTILINE)
     )
-    assert len(listed) == 10
+    assert len(listed) == 12
     assert "anchor" in checked
 
 
