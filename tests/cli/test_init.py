@@ -14,7 +14,7 @@ TOY = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("hospitals")
-    write_toy_cohort(place, study=load_study(TOY / "toy" / "study.toml"), people=0.08)
+    write_toy_cohort(place, study=load_study(TOY / "toy" / "study.toml"), people=0.2)
     return place
 
 
@@ -42,7 +42,7 @@ def test_the_draft_of_one_hospital_is_tried_beside_its_folder(fedsynth, folder: 
 
 @pytest.mark.long
 def test_a_draft_of_ecg_is_rehearsed_without_an_edit(fedsynth, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    write_toy_cohort(tmp_path / "all", study=load_study(TOY / "toy-ecg" / "study.toml"), people=0.08)
+    write_toy_cohort(tmp_path / "all", study=load_study(TOY / "toy-ecg" / "study.toml"), people=0.2)
     study = tmp_path / "study.toml"
 
     fedsynth("init", tmp_path / "all", "-o", study)

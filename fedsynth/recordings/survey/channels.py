@@ -26,7 +26,7 @@ _BESIDE_EEG = re.compile(r"EOG|EMG|ECG|EKG|RESP|STATUS|TRIG|STI|PHOTIC|SPO2|PULS
 class Channels:
     """What headers tell: None, or no names, where they do not.
 
-    `other_rates` counts recordings at another rate, and `seconds` is the length of the shortest recording.
+    `other_rates` counts recordings at another rate.
     `missing` is "leave out" where some recordings lack channels that most have.
     """
 
@@ -35,7 +35,6 @@ class Channels:
     names: tuple[str, ...]
     missing: Literal["refuse", "leave out"] = "refuse"
     other_rates: int = 0
-    seconds: float | None = None
     has_unit: bool = True
 
 
@@ -49,7 +48,6 @@ def channels_of(headings: Sequence[tuple[str, Heading]], *, hint: Modality | Non
     rates = Counter(round(one.sfreq, 4) for _, one in headings if one.sfreq is not None)
     sfreq = rates.most_common(1)[0][0] if rates else None
     alike = [(who, one) for who, one in headings if one.sfreq is None or round(one.sfreq, 4) == sfreq]
-    lengths = [one.seconds for _, one in alike if one.seconds is not None]
     labels = Counter(label for _, one in alike for label in dict.fromkeys(map(study_name, one.labels)))
     modality = hint or _modality(labels)
     people: dict[str, set[str]] = {}
@@ -64,7 +62,6 @@ def channels_of(headings: Sequence[tuple[str, Heading]], *, hint: Modality | Non
         names[:MOST_CHANNELS],
         missing,
         sum(rates.values()) - (rates[sfreq] if sfreq is not None else 0),
-        min(lengths, default=None),
         all(one.has_unit for _, one in headings),
     )
 

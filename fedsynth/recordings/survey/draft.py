@@ -1,7 +1,7 @@
 """A draft: from a survey to the commented text of a study file, which holds nothing of a person.
 
 What the survey could not tell is a choice: a text that begins with `CHOICE` and asks a question, which no study
-passes with. Numbers of people become one of 1, 2, 5, 10, 20, 50, … and are the user's to declare.
+passes with. No number in it was counted or measured over people: they are constants, and the user's to declare.
 """
 
 import math
@@ -19,8 +19,8 @@ _SECONDS: dict[Modality, tuple[float, ...]] = {"eeg": (2.0, 1.0, 0.5), "ecg": (5
 _LARGEST_UNCHANGED: dict[Modality, float] = {"eeg": 200.0, "ecg": 128.0}  # Hz
 _RESAMPLED: dict[Modality, float] = {"eeg": 128.0, "ecg": 100.0}  # Hz
 _RANGE_UV: dict[Modality, float] = {"eeg": 500.0, "ecg": 5000.0}
-_LEAST_SUBJECTS = (10, 5, 3, 2)
 _LEAST_TIMES, _MOST_TIMES = 64, 8192
+_LEAST_SUBJECTS, _EXPECTED_UNITS = 10, 100  # as where a study says nothing
 _HEAD = """\
 # A study drafted by `fedsynth init`. All of it is public: a release carries this file, with its comments. Read each
 # line, and agree on it with the other hospitals. docs/study.md lists every key.
@@ -29,8 +29,8 @@ _OPEN = f"""\
 # What begins with {CHOICE.strip()} could not be known: answer its question. `fedsynth check` names them all.
 """
 _GUESS = """\
-# A public guess at the people that one hospital trains on, never a count. This is one of 1, 2, 5, 10, 20, 50, …:
-# set it to what you would say of such a hospital without having looked.
+# A public guess at the people that one hospital trains on, never a count. 100 is no guess of yours yet: say what
+# you would say of such a hospital without having looked.
 """
 
 
@@ -54,16 +54,6 @@ def draft(found: Survey) -> str:
         pages = {"recordings": _line("preset", found.known.name, "how the folders are arranged"), **pages}
     body = top + "".join(f"\n[{name}]\n{text}" for name, text in pages.items())
     return _HEAD + (_OPEN if CHOICE in body else "") + body
-
-
-def rounded(count: float) -> int:
-    """Return the nearest of 1, 2, 5, 10, 20, 50, … by ratio.
-
-    >>> [rounded(count) for count in (0, 1, 3, 4, 17, 110, 800)]
-    [1, 1, 2, 5, 20, 100, 1000]
-    """
-    steps: list[int] = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
-    return steps[min(range(len(steps)), key=lambda i: abs(math.log(max(count, 1) / steps[i])))]
 
 
 def _signal(found: Survey, modality: Modality | None) -> str:
@@ -110,7 +100,7 @@ def _rate(found: Survey, modality: Modality | None, recorded: float) -> float:
 
 
 def _windows(found: Survey, modality: Modality | None) -> str:
-    known, recorded, shortest = found.known, _recorded(found), found.channels.seconds
+    known, recorded = found.known, _recorded(found)
     if known:
         many = known.per_recording or (60 if known.labels["source"] == "intervals" else 8)
         return _line("n_times", known.n_times, "samples") + _line("per_recording", many, "at most, of each label")
@@ -120,9 +110,9 @@ def _windows(found: Survey, modality: Modality | None) -> str:
     rate = _rate(found, modality, recorded)
     for seconds in _SECONDS[modality]:
         n_times = math.floor(seconds * rate)
-        if (shortest is None or seconds <= shortest) and _LEAST_TIMES <= n_times <= _MOST_TIMES:
+        if _LEAST_TIMES <= n_times <= _MOST_TIMES:
             return _line("n_times", n_times, f"samples: {seconds:g} s") + text
-    return _line("n_times", _ask("how many samples in a window? A recording must hold at least one")) + text
+    return _line("n_times", _ask("how many samples in a window, 64 to 8192?")) + text
 
 
 def _labels(found: Survey) -> str:
@@ -165,14 +155,13 @@ def _cohort(found: Survey) -> str:
     else:
         named = _line("sites", names)
     alone = "you alone, for now" if len(names) == 1 else "with fewer left, the run ends"
-    least = next((step for step in _LEAST_SUBJECTS if step <= min(found.people)), 1)
     return (
         "# Names of the hospitals' folders, which are public.\n"
         + named
         + _line("least_sites", min(2, len(names)), alone)
-        + _line("least_subjects", least, "a hospital with fewer people is refused")
+        + _line("least_subjects", _LEAST_SUBJECTS, "a hospital with fewer people is refused")
         + _GUESS
-        + _line("expected_units", rounded(sum(found.people) / len(found.people)))
+        + _line("expected_units", _EXPECTED_UNITS)
     )
 
 

@@ -23,14 +23,13 @@ from fedsynth.recordings.units import VOLTS
 
 @dataclass(frozen=True)
 class Heading:
-    """What a header says: the rate in Hz, the labels of signals that are voltages, and the length in seconds.
+    """What a header says: the rate in Hz, and the labels of signals that are voltages.
 
     None, or no label, is what the file does not say. `has_unit` is whether it says what its numbers are.
     """
 
     sfreq: float | None = None
     labels: tuple[str, ...] = field(default=(), repr=False)
-    seconds: float | None = None
     has_unit: bool = True
 
 
@@ -50,8 +49,8 @@ def heading_of(form: RecordingFormat, path: Path) -> Heading:
         case "brainvision":
             return _brainvision(path)
         case "fif" | "eeglab":
-            sfreq, labels, n_times = fif_heading(path) if form == "fif" else eeglab_heading(path)
-            return Heading(sfreq, labels, n_times / sfreq)
+            sfreq, labels, _ = fif_heading(path) if form == "fif" else eeglab_heading(path)
+            return Heading(sfreq, labels)
         case "delimited":
             return _beside(path, names=names_of_table(path))
         case "npz":
@@ -71,7 +70,7 @@ def _edf(path: Path) -> Heading:
     counts = [one.samples_per_record for one in signals]
     most = max(set(counts), key=counts.count)
     labels = tuple(one.label for one in signals if one.samples_per_record == most)
-    return Heading(most / header.record_seconds, labels, header.n_records * header.record_seconds)
+    return Heading(most / header.record_seconds, labels)
 
 
 def _wfdb(path: Path) -> Heading:
@@ -84,8 +83,7 @@ def _wfdb(path: Path) -> Heading:
     leads = [one for one in described.signals if one.unit in VOLTS]
     frames = {one.per_frame for one in leads}
     rate = header.sfreq * frames.pop() if len(frames) == 1 else None
-    seconds = None if header.n_times is None else header.n_times / header.sfreq
-    return Heading(rate, tuple(one.label for one in leads), seconds)
+    return Heading(rate, tuple(one.label for one in leads))
 
 
 def _brainvision(path: Path) -> Heading:
