@@ -51,8 +51,8 @@ Small generators of single waveforms, for the families `vae-ldm`, `diffwave`, `t
 Code: `{code}`. PyTorch {torch}.
 
 Missed is the mean absolute error of a codec feature of a drawn window against the one asked for, in standard
-deviations of that feature over simulated windows; {count} windows of a shape that pretraining did not use. In the
-bank's favour: it holds simulated windows like those that are asked for.
+deviations of that feature over simulated windows; {count} windows of a shape that pretraining did not use. The
+codec's own decoder has the simulator at hand and keeps the best of what it draws.
 
 | file | bytes | missed, all features | missed, waveform shape | SHA-256 |
 |---|---|---|---|---|
@@ -83,7 +83,7 @@ def source_draw(family: SourceFamily, shape: Shape) -> Draw:
     return draw
 
 
-def bank_draw(shape: Shape) -> Draw:
+def codec_draw(shape: Shape) -> Draw:
     """Return how the codec's own decoder draws windows for features, with public noise."""
     codec = codec_of(shape)
     decoder = codec.decoder()
@@ -108,8 +108,8 @@ def rows(folder: Path) -> list[str]:
             told = _numbers(missed(codec, asked, source_draw(family, shape)), codec)
             digest = hashlib.sha256(data).hexdigest()
             table.append(f"| `{weights_file(family.name, modality)}` | {len(data)} | {told} | `{digest}` |")
-        bank = _numbers(missed(codec, asked, bank_draw(shape)), codec)
-        table.append(f"| the codec's own decoder, {modality} | | {bank} | |")
+        own = _numbers(missed(codec, asked, codec_draw(shape)), codec)
+        table.append(f"| the codec's own decoder, {modality} | | {own} | |")
     return table
 
 
