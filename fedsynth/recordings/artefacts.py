@@ -14,8 +14,11 @@ public and fixed here:
 - line noise: within a hertz of 50 or 60 Hz lies four times the power of everything else from 1 Hz on.
 """
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import rfft
 
 from fedsynth.recordings.plausible import limits_of
 from fedsynth.study import Modality
@@ -24,6 +27,7 @@ FLAT_SECONDS = 1.0
 CLIPPED_SHARE, CLIPPED_RUN = 0.05, 3
 JUMP_SHORTEST_MS, JUMP_SIDE_MS, JUMP_TIMES_MEDIAN = 4.0, 100.0, 20.0
 LINE_HZ, LINE_WIDTH_HZ, LINE_TIMES = (50.0, 60.0), 1.0, 4.0
+_ROUNDING = 1e-6  # of single precision, relative
 RULES = ("flat", "clipped", "jump", "line noise")
 
 _Rows = NDArray[np.float32]
@@ -56,15 +60,21 @@ def artefacts(window: _Rows, *, sfreq: float, modality: Modality) -> dict[str, _
 
 def _flat(window: _Rows, sfreq: float) -> _Flags:
     least = min(window.shape[1], max(2, round(FLAT_SECONDS * sfreq)))
-    return np.array([_longest_run(np.diff(row) == 0) + 1 >= least for row in window], dtype=bool)
+    still = window[:, 1:] == window[:, :-1]
+    told = np.count_nonzero(still, axis=1) + 1 >= least
+    for index in np.flatnonzero(told):
+        told[index] = _longest_run(still[index]) + 1 >= least
+    return np.asarray(told, dtype=bool)
 
 
 def _clipped(window: _Rows) -> _Flags:
-    told = []
-    for row in window:
-        counts = [_in_runs(row == edge) for edge in (row.max(), row.min())]
-        told.append(row.max() > row.min() and sum(counts) >= CLIPPED_SHARE * len(row))
-    return np.array(told, dtype=bool)
+    edges = window.max(axis=1), window.min(axis=1)
+    at_edge = [window == edge[:, None] for edge in edges]
+    least = CLIPPED_SHARE * window.shape[1]
+    told = (edges[0] > edges[1]) & (sum(np.count_nonzero(one, axis=1) for one in at_edge) >= least)
+    for index in np.flatnonzero(told):
+        told[index] = sum(_in_runs(one[index]) for one in at_edge) >= least
+    return np.asarray(told, dtype=bool)
 
 
 def _jump(window: _Rows, sfreq: float, modality: Modality) -> _Flags:
@@ -72,10 +82,12 @@ def _jump(window: _Rows, sfreq: float, modality: Modality) -> _Flags:
     side = max(2, round(JUMP_SIDE_MS * sfreq / 1000))
     bound = limits_of(modality).slope_uv_per_ms * 1000 * lag / sfreq
     told = np.zeros(len(window), dtype=bool)
-    for index, row in enumerate(window.astype(np.float64)):
+    largest = np.abs(window[:, lag:] - window[:, :-lag]).max(axis=1, initial=0.0)
+    for index in np.flatnonzero(largest > (1 - _ROUNDING) * bound):
+        row = window[index].astype(np.float64)
         steps = row[lag:] - row[:-lag]
         sizes = np.abs(steps)
-        least = max(bound, JUMP_TIMES_MEDIAN * float(np.median(sizes))) if len(sizes) else bound
+        least = max(bound, JUMP_TIMES_MEDIAN * float(np.median(sizes)))
         for place in np.flatnonzero(sizes > least):
             before, after = row[max(0, place + 1 - side) : place + 1], row[place + lag : place + lag + side]
             if (np.median(after) - np.median(before)) * np.sign(steps[place]) > sizes[place] / 2:
@@ -86,18 +98,25 @@ def _jump(window: _Rows, sfreq: float, modality: Modality) -> _Flags:
 
 def _line_noise(window: _Rows, sfreq: float) -> _Flags:
     n_times = window.shape[1]
+    near_lines, taper = _lines(n_times, sfreq)
+    centred = window - window.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    spectrum = rfft(centred * taper, axis=1)
+    spectrum = spectrum[:, np.fft.rfftfreq(n_times, 1 / sfreq) >= 1.0]
+    power = np.square(spectrum.real, dtype=np.float64) + np.square(spectrum.imag, dtype=np.float64)
+    told = np.zeros(len(window), dtype=bool)
+    for near in near_lines:
+        told |= power @ near > LINE_TIMES * (power @ (1 - near))
+    return told
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(n_times: int, sfreq: float) -> tuple[list[NDArray[np.float64]], _Rows]:
+    """Return which bins from 1 Hz on lie near each line, as 0 and 1, and the taper of a window."""
     frequencies = np.fft.rfftfreq(n_times, 1 / sfreq)
-    centred = window.astype(np.float64) - window.mean(axis=1, keepdims=True, dtype=np.float64)
-    power = np.abs(np.fft.rfft(centred * np.hanning(n_times), axis=1)) ** 2
-    power[:, frequencies < 1.0] = 0.0
     # A window's spectrum has leaked two bins to either side.
     width = max(LINE_WIDTH_HZ, 2 * sfreq / n_times)
-    told = np.zeros(len(window), dtype=bool)
-    for line in LINE_HZ:
-        near = np.abs(frequencies - line) <= width
-        if line < sfreq / 2 and near.any():
-            told |= power[:, near].sum(axis=1) > LINE_TIMES * power[:, ~near].sum(axis=1)
-    return told
+    near = [(np.abs(frequencies - line) <= width)[frequencies >= 1.0] for line in LINE_HZ if line < sfreq / 2]
+    return [one.astype(np.float64) for one in near if one.any()], np.hanning(n_times).astype(np.float32)
 
 
 def _longest_run(flags: _Flags) -> int:
