@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsynth.recordings.filters import band_passed, margin, reach, resampled
+from fedsynth.recordings.filters import in_band, margin
 from fedsynth.recordings.reference import derive
 
 BLOCK_SAMPLES = 1 << 22
@@ -33,10 +33,6 @@ class Filtering:
     def margin(self) -> int:
         """How many samples beside a window must be seen."""
         return margin(self.sfreq, bandpass=self.bandpass, notch=self.notch, ratio=self.ratio)
-
-    def pass_band(self, signal: _Rows) -> _Rows:
-        """Return samples of the study's channels in its band, at the rate as recorded."""
-        return band_passed(derive(signal, self.matrix), sfreq=self.sfreq, bandpass=self.bandpass, notch=self.notch)
 
 
 @dataclass(frozen=True)
@@ -112,37 +108,26 @@ def stretches_for(pieces: Iterator[_Rows], blocks: list[Block]) -> Iterator[tupl
                 held, offset = [joined[:, cut:].copy()], offset + cut
 
 
-def filtered(
-    block: Block, samples: _Rows, *, total: int, ends: tuple[_Rows, _Rows] | None, filtering: Filtering
-) -> tuple[_Rows, int]:
+def filtered(block: Block, samples: _Rows, *, total: int, filtering: Filtering) -> tuple[_Rows, int]:
     """Filter a block and bring it to the study's rate.
 
     Args:
         block: to be filtered.
         samples: of it, as recorded.
         total: samples of the recording, or of the stretch without gaps that the block lies in.
-        ends: its first and last samples, at least `filtering.margin` of each, where it is not in one block; None
-            where they are not known, and the first and last windows of the stretch may be off by 0.01 uV.
         filtering: how.
 
     Returns:
         Samples at the study's rate, shape (channel, time), and the number of the first of them in the recording.
     """
-    passed = filtering.pass_band(samples)
     up, down = filtering.ratio
-    if up == down:
-        return passed, block.first
-    if block.last - block.first == total:
-        return resampled(passed, ratio=filtering.ratio, padtype="line"), 0
-    beyond = -(-reach(filtering.ratio) // down) * down if block.first == 0 else 0
-    after = reach(filtering.ratio) if block.last == total else 0
-    if beyond or after:
-        slope = np.zeros((len(passed), 1))
-        if ends is not None:
-            first, last = (filtering.pass_band(end) for end in ends)
-            slope = (last[:, -1:].astype(np.float64) - first[:, :1]) / (total - 1)
-        before = passed[:, :1] + slope * np.arange(-beyond, 0)
-        behind = passed[:, -1:] + slope * np.arange(1, after + 1)
-        passed = np.concatenate([before, passed, behind], axis=1).astype(np.float32)
-    there = resampled(passed, ratio=filtering.ratio, padtype="constant")
-    return there[:, beyond // down * up :], block.first // down * up
+    there = in_band(
+        derive(samples, filtering.matrix),
+        sfreq=filtering.sfreq,
+        bandpass=filtering.bandpass,
+        notch=filtering.notch,
+        ratio=filtering.ratio,
+        begins=block.first == 0,
+        ends=block.last == total,
+    )
+    return there, block.first // down * up

@@ -3,6 +3,7 @@
 The recording comes in pieces. Windows come out in the order of time, in memory that does not grow with its length.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import rfft
 
 from fedsynth.recordings.artefacts import artefacts
 from fedsynth.recordings.blocks import Block, Filtering, blocks_of, filtered, stretches_for
@@ -21,6 +23,8 @@ from fedsynth.study import SignalPlan, Study, rate_ratio
 
 SPECTRUM_HZ = 80
 """The spectrum of a channel is told in bins of one hertz, up to this one or half the rate."""
+SPECTRUM_WINDOWS = 32
+"""It is the mean over at most so many windows, spread evenly over those of a recording."""
 _SHOWN_TIMES = 2048  # samples
 
 _Rows = NDArray[np.float32]
@@ -33,8 +37,9 @@ class Told:
     """What became of a recording's windows, for the site's own eyes.
 
     `placed` windows were looked at, of which those with an artefact were left out; `broken` counts them by rule and
-    channel. `spectrum` is the mean power by channel and hertz, in uV^2, as recorded, and `shown` one window as
-    recorded: the first with an artefact, or the first, shape (channel, time).
+    channel. `spectrum` is the mean power by channel and hertz, in uV^2, as recorded, over some of them
+    (`SPECTRUM_WINDOWS`), and `shown` one window as recorded: the first with an artefact, or the first, shape
+    (channel, time).
     """
 
     placed: int
@@ -68,7 +73,6 @@ def excerpt(
     pieces: Callable[[], Iterator[_Rows]],
     *,
     total: int,
-    ends: tuple[_Rows, _Rows],
     gaps: Sequence[Gap] = (),
     bearer: Bearer,
     filtering: Filtering,
@@ -81,7 +85,6 @@ def excerpt(
     Args:
         pieces: go through its samples as recorded, shape (channel, time) each; called once.
         total: samples of the recording.
-        ends: its first and last samples, as `fedsynth.recordings.blocks.filtered` needs them.
         gaps: where it was interrupted.
         bearer: of labels.
         filtering: from samples as recorded to the study's.
@@ -111,7 +114,7 @@ def excerpt(
             windows = (one.windows[0] + low, one.windows[1] + low)
             blocks.append(replace(one, windows=windows, begin=first))
     lengths = {first: last - first for first, last in between}
-    looks = _Looks(study, filtering, names)
+    looks = _Looks(study, filtering, names, every=max(1, -(-len(starts) // SPECTRUM_WINDOWS)))
     kept: list[int] = []
     for block, samples in stretches_for(pieces() if blocks else iter(()), blocks):
         low, high = block.windows
@@ -119,10 +122,10 @@ def excerpt(
         good = [number for number in range(low, high) if looks.at(samples, block.first, int(local[number]), length)]
         if not good:
             continue
-        there, offset = filtered(block, samples, total=length, ends=None if gaps else ends, filtering=filtering)
+        there, offset = filtered(block, samples, total=length, filtering=filtering)
         for number in good:
             start = int(local[number]) - offset
-            keep(np.clip(there[:, start : start + n_times], -limit, limit).astype(np.float32))
+            keep(there[:, start : start + n_times].clip(-limit, limit))
         kept += good
     return Excerpt(labels[kept] if kept else labels[:0], looks.told())
 
@@ -130,9 +133,9 @@ def excerpt(
 class _Looks:
     """Looks at windows as recorded: for artefacts, and for what the site is told."""
 
-    def __init__(self, study: Study, filtering: Filtering, names: tuple[str, ...]) -> None:
+    def __init__(self, study: Study, filtering: Filtering, names: tuple[str, ...], *, every: int) -> None:
         self._study, self._names, self._filtering = study, names, filtering
-        self._placed = 0
+        self._placed, self._every = 0, every
         self._broken = Counter[tuple[str, str]]()
         bins = min(SPECTRUM_HZ, int(filtering.sfreq / 2))
         self._power = np.zeros((len(names), bins))
@@ -145,8 +148,9 @@ class _Looks:
         sfreq, n_times = self._filtering.sfreq, self._study.windows.n_times
         first, last = start * down // up, min(total, -((-(start + n_times) * down) // up))
         window = samples[:, first - offset : last - offset]
+        if self._placed % self._every == 0:
+            self._power += _power(window, sfreq=sfreq, bins=self._power.shape[1])
         self._placed += 1
-        self._power += _power(window, sfreq=sfreq, bins=self._power.shape[1])
         rules: tuple[str, ...] = ()
         if self._study.windows.artefacts == "leave out":
             found = artefacts(window, sfreq=sfreq, modality=self._study.signal.modality)
@@ -158,14 +162,23 @@ class _Looks:
         return not rules
 
     def told(self) -> Told:
-        return Told(self._placed, dict(self._broken), self._power / max(1, self._placed), self._shown, self._rules)
+        measured = max(1, -(-self._placed // self._every))
+        return Told(self._placed, dict(self._broken), self._power / measured, self._shown, self._rules)
 
 
 def _power(window: _Rows, *, sfreq: float, bins: int) -> NDArray[np.float64]:
     """Return the power of every hertz, shape (channel, bin), by a periodogram under a Hann window (Welch 1967)."""
-    taper = np.hanning(window.shape[1])
-    rows = window.astype(np.float64) - window.mean(axis=1, keepdims=True, dtype=np.float64)
-    power = np.abs(np.fft.rfft(rows * taper, axis=1)) ** 2 * (2 / (np.sum(taper**2) * window.shape[1]))
-    at = np.fft.rfftfreq(window.shape[1], 1 / sfreq).astype(np.int64)
-    inside = at < bins
-    return np.stack([np.bincount(at[inside], weights=row[inside], minlength=bins) for row in power])
+    taper, into = _bins(window.shape[1], sfreq, bins)
+    centred = window - window.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    spectrum = rfft(centred * taper, axis=1)
+    power = np.square(spectrum.real, dtype=np.float64) + np.square(spectrum.imag, dtype=np.float64)
+    return np.asarray(power @ into)
+
+
+@functools.lru_cache(maxsize=4)
+def _bins(n_times: int, sfreq: float, bins: int) -> tuple[_Rows, NDArray[np.float64]]:
+    """Return the taper, and what scales and gathers frequencies by the hertz, shape (frequency, bin)."""
+    taper = np.hanning(n_times).astype(np.float32)
+    at = np.fft.rfftfreq(n_times, 1 / sfreq).astype(np.int64)
+    scale = 2 / (np.sum(taper**2, dtype=np.float64) * n_times) if taper.any() else 0.0
+    return taper, scale * (at[:, None] == np.arange(bins))

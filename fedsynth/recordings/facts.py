@@ -26,20 +26,17 @@ def facts_of(signal: _Rows, *, sfreq: float) -> tuple[ChannelFacts, ...]:
 
 
 class FactsGatherer:
-    """Gathers facts from stretches in the order of time; what it holds grows by one number a second.
+    """Gathers facts from stretches in the order of time; what it holds grows by two numbers a second.
 
-    `n_times` is how many samples came. `n_ends` samples of both ends are kept.
+    `n_times` is how many samples came.
     """
 
-    def __init__(self, sfreq: float, *, n_ends: int = 0) -> None:
+    def __init__(self, sfreq: float) -> None:
         self.n_times = 0
-        self._second, self._ends = max(2, round(sfreq)), n_ends
-        self._first: _Rows | None = None
-        self._finite = self._flat = np.ones(0, dtype=bool)
-        self._rest: _Rows = np.empty((0, 0), dtype=np.float32)
-        self._spans: list[NDArray[np.float64]] = []
-        self._head: list[_Rows] = []
-        self._tail: list[_Rows] = []
+        self._second = max(2, round(sfreq))
+        self._rest: _Rows | None = None
+        self._largest: list[_Rows] = []
+        self._smallest: list[_Rows] = []
 
     def take(self, signal: _Rows) -> None:
         """Take in a stretch in microvolts, shape (channel, time)."""
@@ -47,49 +44,37 @@ class FactsGatherer:
             self._take(signal[:, start : start + _AT_ONCE])
 
     def _take(self, part: _Rows) -> None:
-        if self._first is None:
-            self._first = part[:, :1].copy()
-            self._finite = self._flat = np.ones(len(part), dtype=bool)
-            self._rest = part[:, :0]
-        self._finite = self._finite & np.array([bool(np.isfinite(row).all()) for row in part])
-        self._flat = self._flat & (part == self._first).all(axis=1)
-        if self._ends:
-            self._keep_ends(part)
         self.n_times += part.shape[1]
-        joined = np.concatenate([self._rest, part], axis=1)
-        whole = joined.shape[1] // self._second * self._second
-        if whole:
-            seconds = joined[:, :whole].reshape(len(joined), -1, self._second)
-            self._spans.append(_span(seconds))
-        self._rest = joined[:, whole:].copy()
+        missing = 0
+        if self._rest is not None and self._rest.shape[1]:
+            missing = min(part.shape[1], self._second - self._rest.shape[1])
+            self._rest = np.concatenate([self._rest, part[:, :missing]], axis=1)
+            if self._rest.shape[1] == self._second:
+                self._look(self._rest[:, None, :])
+                self._rest = None
+        stop = missing + (part.shape[1] - missing) // self._second * self._second
+        if stop > missing:
+            self._look(part[:, missing:stop].reshape(len(part), -1, self._second))
+        if stop < part.shape[1] or self._rest is None:
+            self._rest = part[:, stop:].copy()
 
-    def _keep_ends(self, part: _Rows) -> None:
-        missing = self._ends - self.n_times
-        if missing > 0:
-            self._head.append(part[:, :missing].copy())
-        self._tail.append(part[:, -self._ends :].copy())
-        while sum(one.shape[1] for one in self._tail[1:]) >= self._ends:
-            self._tail.pop(0)
-
-    def ends(self) -> tuple[_Rows, _Rows]:
-        """Return the first and the last samples, shape (channel, time)."""
-        if not self._ends or self._first is None:
-            empty = np.empty((0 if self._first is None else len(self._first), 0), dtype=np.float32)
-            return empty, empty
-        return np.concatenate(self._head, axis=1), np.concatenate(self._tail, axis=1)[:, -self._ends :]
+    def _look(self, seconds: _Rows) -> None:
+        with np.errstate(invalid="ignore"):  # of samples that are not all numbers the largest is none
+            self._largest.append(seconds.max(axis=2))
+            self._smallest.append(seconds.min(axis=2))
 
     def found(self) -> tuple[ChannelFacts, ...]:
         """Return the facts of each channel; none where no sample came."""
-        if self._first is None:
+        if self._rest is None:
             return ()
-        spans = self._spans or [_span(self._rest[:, None, :])]
-        amplitudes = [float(np.median(row)) for row in np.concatenate(spans, axis=1)]
-        told = zip(self._finite.tolist(), self._flat.tolist(), amplitudes, strict=True)
-        return tuple(ChannelFacts(*one) for one in told)
-
-
-def _span(rows: _Rows) -> NDArray[np.float64]:
-    """Return the peak-to-peak of every second, shape (channel, second)."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        spans: NDArray[np.float64] = rows.max(axis=2).astype(np.float64) - rows.min(axis=2)
-    return spans
+        last = self._rest.shape[1] > 0
+        largest = [*self._largest, self._rest.max(axis=1, keepdims=True)] if last else self._largest
+        smallest = [*self._smallest, self._rest.min(axis=1, keepdims=True)] if last else self._smallest
+        n_seconds = sum(one.shape[1] for one in self._largest) or 1
+        told = []
+        for high, low in zip(np.concatenate(largest, axis=1), np.concatenate(smallest, axis=1), strict=True):
+            with np.errstate(invalid="ignore"):
+                spans = (high.astype(np.float64) - low)[:n_seconds]
+            finite = bool(np.isfinite(high).all() and np.isfinite(low).all())
+            told.append(ChannelFacts(finite, bool(high.max() == low.min()), float(np.median(spans))))
+        return tuple(told)

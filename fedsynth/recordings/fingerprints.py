@@ -13,6 +13,8 @@ people who are not.
 import functools
 import hashlib
 import math
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +25,11 @@ LEAST_DIFFERENT = 12
 """A stretch has at least this many different steps, other than 0."""
 
 _CANDIDATES = 64
-_AT_ONCE = 1 << 19  # samples
+_AT_ONCE = 1 << 15
+"""Samples that are hashed together: a processor keeps them near."""
+_FACTOR_AT_ONCE = 1 << 10
 _FLOAT_NOISE = 4e-7
 """Steps below this share of the largest value are 0: float32 has 24 bits."""
-_BLOCK = 1 << 15
-"""Stretches that are hashed together."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -58,30 +60,33 @@ def fingerprints(values: NDArray[np.generic]) -> tuple[str, ...]:
 class Fingerprinter:
     """The fingerprints of one channel that comes in stretches; the same as those of the whole, wherever it is cut.
 
-    The channel is gone through twice, or three times where its samples are no whole numbers: steps are counted in
-    units of the finest, and which that is shows in the end. While `wanting`, give all stretches in the order of
-    time to `take`, then call `end_pass`.
+    The channel is gone through once where its first samples show that steps have no common factor, otherwise twice,
+    and three times where its samples are no whole numbers: steps are counted in units of the finest, and which that
+    is shows in the end. While `wanting`, give all stretches in the order of time to `take`, then call `end_pass`.
     """
 
     def __init__(self) -> None:
         self.wanting = True
         self._passes = 0
-        self._whole = True
+        self._whole = self._at_once = True
         self._last: NDArray[np.generic] | None = None
         self._factor = 0
         self._largest = 0.0
         self._finest, self._coarsest = math.inf, 0.0
-        self._tail = np.empty(0, dtype=np.int64)
-        self._nearest: list[tuple[int, bytes]] = []
+        self._hashes = np.empty(0, dtype=np.uint64)
+        self._runs = np.empty((0, RUN), dtype=np.int64)
 
     def take(self, values: NDArray[np.generic]) -> None:
         """Take in a stretch, shape (time,)."""
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
             joined = part if self._last is None else np.concatenate([self._last, part])
-            self._last = part[-1:]
+            self._last = joined[-RUN:]
             if self._passes == 0:
                 self._scale(joined)
+                self._at_once = self._at_once and self._whole and self._factor == 1
+                if self._at_once:
+                    self._hash(joined)
             elif self._passes == 1 and not self._whole:
                 self._size(joined)
             else:
@@ -91,26 +96,32 @@ class Fingerprinter:
         """Note that all stretches were given once more."""
         self._passes += 1
         self._last = None
-        self.wanting = self._passes < (2 if self._whole else 3)
+        self.wanting = not self._at_once and self._passes < (2 if self._whole else 3)
 
     def found(self) -> tuple[str, ...]:
         """Return the fingerprints, when nothing more is wanted."""
         found: list[str] = []
-        for _, run in self._nearest:
-            steps = np.frombuffer(run, dtype="<i8")
-            if len(np.unique(steps[steps != 0])) >= LEAST_DIFFERENT:
+        for _, alike in groupby(zip(self._hashes.tolist(), self._runs, strict=True), key=itemgetter(0)):
+            # By hash and then by what they hold, so that where a channel was cut does not matter.
+            for data in sorted({run.tobytes() for _, run in alike}):
+                steps = np.frombuffer(data, dtype=np.int64)
+                if len(set(steps.tolist()) - {0}) < LEAST_DIFFERENT:
+                    continue
                 upright = steps * np.sign(steps[np.flatnonzero(steps)[0]])
                 digest = hashlib.sha256(upright.astype("<i8").tobytes()).hexdigest()
                 if digest not in found:
                     found.append(digest)
-            if len(found) == KEPT:
-                break
+                if len(found) == KEPT:
+                    return tuple(sorted(found))
         return tuple(sorted(found))
 
     def _scale(self, values: NDArray[np.generic]) -> None:
         if np.issubdtype(values.dtype, np.integer):
-            if self._factor != 1 and len(values) > 1:
-                self._factor = math.gcd(self._factor, int(np.gcd.reduce(np.diff(values.astype(np.int64)))))
+            for start in range(0, len(values) - 1, _FACTOR_AT_ONCE):
+                if self._factor == 1:
+                    break
+                steps = np.diff(values[start : start + _FACTOR_AT_ONCE + 1].astype(np.int64))
+                self._factor = math.gcd(self._factor, int(np.gcd.reduce(steps)))
             return
         self._whole = False
         self._largest = max(self._largest, float(np.abs(_finite(values)).max(initial=0.0)))
@@ -125,7 +136,7 @@ class Fingerprinter:
     def _steps(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
         """Return the steps between neighbouring samples in units of the finest one, shape (time - 1,)."""
         if self._whole:
-            whole = np.diff(values.astype(np.int64))
+            whole = np.subtract(values[1:], values[:-1], dtype=np.int64)
             return np.asarray(whole // self._factor if self._factor > 1 else whole, dtype=np.int64)
         steps = np.diff(_finite(values))
         if not math.isfinite(self._finest) or self._coarsest / self._finest > 2**52:
@@ -134,16 +145,19 @@ class Fingerprinter:
         return np.rint(np.where(kept, steps, 0.0) / self._finest).astype(np.int64)
 
     def _hash(self, values: NDArray[np.generic]) -> None:
-        steps = np.concatenate([self._tail, self._steps(values)])
-        self._tail = steps[max(0, len(steps) - RUN + 1) :]
+        steps = self._steps(values)
         if len(steps) < RUN:
             return
         hashes = _rolling(np.abs(steps))
-        count = min(_CANDIDATES, len(hashes))
-        nearest = np.argpartition(hashes, count - 1)[:count]
-        runs = [(int(hashes[at]), steps[at : at + RUN].astype("<i8").tobytes()) for at in nearest]
-        # By hash and then by what they hold, so that where a channel was cut does not matter.
-        self._nearest = sorted([*self._nearest, *runs])[:_CANDIDATES]
+        full = len(self._hashes) == _CANDIDATES
+        near = np.flatnonzero(hashes < self._hashes[-1]) if full else np.arange(len(hashes))
+        if len(near) > _CANDIDATES:
+            near = near[np.argpartition(hashes[near], _CANDIDATES - 1)[:_CANDIDATES]]
+        if len(near):
+            joined = np.concatenate([self._hashes, hashes[near]])
+            runs = np.concatenate([self._runs, steps[near[:, None] + np.arange(RUN)]])
+            order = np.argsort(joined, kind="stable")[:_CANDIDATES]
+            self._hashes, self._runs = joined[order], runs[order]
 
 
 def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -157,32 +171,36 @@ def _rolling(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
     Sums from the beginning give all of them at once; that the factor is odd makes its powers divide (Karp and Rabin
     1987, doi:10.1147/rd.312.0249).
     """
-    hashes = np.empty(len(steps) - RUN + 1, dtype=np.uint64)
-    powers, inverses = _powers()
-    with np.errstate(over="ignore"):
-        for start in range(0, len(hashes), _BLOCK):
-            part = steps[start : start + _BLOCK + RUN - 1].astype(np.uint64)
-            terms = _mixed(part + _ODD) * powers[: len(part)]
-            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-            count = len(part) - RUN + 1
-            hashes[start : start + count] = _mixed((sums[RUN:] - sums[:-RUN]) * inverses[:count])
+    powers, inverses = _powers(1 << (len(steps) - 1).bit_length())
+    terms = steps.astype(np.uint64)
+    terms += _ODD
+    _mix(terms)
+    terms *= powers[: len(terms)]
+    sums = np.empty(len(terms) + 1, dtype=np.uint64)
+    sums[0] = 0
+    np.cumsum(terms, out=sums[1:])
+    hashes = sums[RUN:] - sums[:-RUN]
+    hashes *= inverses[: len(hashes)]
+    _mix(hashes)
     return hashes
 
 
-@functools.cache
-def _powers() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+@functools.lru_cache(maxsize=4)
+def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the powers of the factor and of its inverse modulo 2^64, from the zeroth on."""
     found = []
-    with np.errstate(over="ignore"):
-        for factor in (int(_ODD), pow(int(_ODD), -1, 1 << 64)):
-            factors = np.full(_BLOCK + RUN, factor, dtype=np.uint64)
-            factors[0] = 1
-            found.append(np.multiply.accumulate(factors))
+    for factor in (int(_ODD), pow(int(_ODD), -1, 1 << 64)):
+        factors = np.full(count, factor, dtype=np.uint64)
+        factors[0] = 1
+        found.append(np.multiply.accumulate(factors))
     return found[0], found[1]
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mix the bits (the finaliser of SplitMix64: Steele et al. 2014, doi:10.1145/2714064.2660195)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+def _mix(values: NDArray[np.uint64]) -> None:
+    """Mix the bits in place (the finaliser of SplitMix64: Steele et al. 2014, doi:10.1145/2714064.2660195)."""
+    shifted = np.empty_like(values)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        np.right_shift(values, np.uint64(shift), out=shifted)
+        values ^= shifted
+        if factor != 1:
+            values *= np.uint64(factor)

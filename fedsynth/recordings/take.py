@@ -198,7 +198,6 @@ def _cut(job: Job, found: Seen, setting: Setting, *, keep: Keep) -> Recorded:
         lambda: (piece.signal for piece in seen.read(Notes())),
         total=seen.n_times,
         gaps=seen.gaps,
-        ends=seen.ends,
         bearer=found.bearer,
         filtering=filtering_of(study.signal, sfreq=request.sfreq, recorded=request.channels),
         names=request.channels,

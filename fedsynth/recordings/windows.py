@@ -136,11 +136,9 @@ def _cut(recording: Recording, study: Study) -> tuple[Excerpt, NDArray[np.float3
     """Cut the windows of a recording in memory, shape (window, channel, time)."""
     filtering = filtering_of(study.signal, sfreq=recording.sfreq, recorded=recording.channels)
     kept = [np.empty((0, len(study.signal.channels), study.windows.n_times), dtype=np.float32)]
-    n_ends = min(filtering.margin, recording.signal.shape[1])
     found = excerpt(
         lambda: iter([recording.signal]),
         total=recording.signal.shape[1],
-        ends=(recording.signal[:, :n_ends], recording.signal[:, -n_ends:]),
         gaps=recording.gaps,
         bearer=Bearer(recording.label, recording.beats, recording.stretches),
         filtering=filtering,

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from fedsynth.recordings import blocks
 from fedsynth.recordings.blocks import Filtering, blocks_of, filtered, stretches_for
-from fedsynth.recordings.filters import band_pass, resample
-from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.filters import in_band
 
 TOLERANCE_UV = 2e-4
 RATES = {
@@ -42,21 +41,23 @@ def windows(
 ) -> np.ndarray:
     total = signal.shape[1]
     parts = blocks_of(np.array(starts), n_times=n_times, total=total, n_channels=len(signal), filtering=filtering)
-    ends = (signal[:, : filtering.margin], signal[:, -filtering.margin :])
     found = []
     for block, samples in stretches_for(in_pieces(signal, sizes), parts):
-        there, first = filtered(block, samples, total=total, ends=ends, filtering=filtering)
+        there, first = filtered(block, samples, total=total, filtering=filtering)
         for start in starts[slice(*block.windows)]:
             found.append(there[:, start - first : start - first + n_times])
     return np.stack(found)
 
 
-def whole(
-    signal: np.ndarray, starts: list[int], filtering: Filtering, *, out: float, n_times: int = 128
-) -> np.ndarray:
-    """The second way: every sample is filtered and brought to the other rate at once."""
-    recording = Recording(signal, filtering.sfreq, ("C3", "C4"), "", "", "")
-    passed = resample(band_pass(recording, bandpass=filtering.bandpass, notch=filtering.notch), sfreq=out).signal
+def whole(signal: np.ndarray, starts: list[int], filtering: Filtering, *, n_times: int = 128) -> np.ndarray:
+    """Every sample is filtered and brought to the other rate at once."""
+    passed = in_band(
+        signal,
+        sfreq=filtering.sfreq,
+        bandpass=filtering.bandpass,
+        notch=filtering.notch,
+        ratio=filtering.ratio,
+    )
     return np.stack([passed[:, start : start + n_times] for start in starts])
 
 
@@ -75,7 +76,7 @@ def test_windows_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, name: s
     assert (
         len(blocks_of(np.array(starts), n_times=128, total=signal.shape[1], n_channels=2, filtering=filtering)) > 2
     )
-    np.testing.assert_allclose(found, whole(signal, starts, filtering, out=after), atol=TOLERANCE_UV)
+    np.testing.assert_allclose(found, whole(signal, starts, filtering), atol=TOLERANCE_UV)
 
 
 @settings(max_examples=25, deadline=None)
@@ -95,7 +96,7 @@ def test_it_does_not_matter_how_a_recording_is_parted(
         patch.setattr(blocks, "BLOCK_SAMPLES", block)
         found = windows(signal, starts, filtering, sizes=sizes)
 
-    np.testing.assert_allclose(found, whole(signal, starts, filtering, out=100.0), atol=TOLERANCE_UV)
+    np.testing.assert_allclose(found, whole(signal, starts, filtering), atol=TOLERANCE_UV)
 
 
 def test_a_margin_that_is_too_short_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,7 @@ def test_a_margin_that_is_too_short_would_show(monkeypatch: pytest.MonkeyPatch) 
 
     found = windows(signal, starts, filtering, sizes=[])
 
-    assert np.abs(found - whole(signal, starts, filtering, out=200.0)).max() > 100 * TOLERANCE_UV
+    assert np.abs(found - whole(signal, starts, filtering)).max() > 100 * TOLERANCE_UV
 
 
 def test_a_short_recording_is_one_block_and_equal_to_the_last_bit() -> None:
@@ -115,7 +116,7 @@ def test_a_short_recording_is_one_block_and_equal_to_the_last_bit() -> None:
 
     found = windows(signal, starts, filtering, sizes=[100])
 
-    np.testing.assert_array_equal(found, whole(signal, starts, filtering, out=128.0))
+    np.testing.assert_array_equal(found, whole(signal, starts, filtering))
 
 
 def ratio(before: float, after: float) -> tuple[int, int]:

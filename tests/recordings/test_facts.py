@@ -36,7 +36,7 @@ def test_fingerprints_do_not_depend_on_how_a_channel_is_cut(cuts: list[int], see
 def test_facts_do_not_depend_on_how_a_recording_is_cut(cuts: list[int], seed: int, sfreq: float) -> None:
     signal = np.random.default_rng(seed).normal(0, 30, (2, 3000)).astype(np.float32)
     signal[1] = 5.0
-    pieces = FactsGatherer(sfreq, n_ends=50)
+    pieces = FactsGatherer(sfreq)
 
     for first, last in pairwise(cuts):
         pieces.take(signal[:, first:last])
@@ -44,13 +44,12 @@ def test_facts_do_not_depend_on_how_a_recording_is_cut(cuts: list[int], seed: in
     assert pieces.found() == facts_of(signal, sfreq=sfreq)
     assert pieces.found()[0].amplitude == amplitude(signal[0], sfreq=sfreq)
     assert [one.flat for one in pieces.found()] == [False, True]
-    np.testing.assert_array_equal(pieces.ends()[0], signal[:, :50])
-    np.testing.assert_array_equal(pieces.ends()[1], signal[:, -50:])
 
 
 @pytest.mark.parametrize("at", [0, 700, 2999])
-def test_one_sample_that_is_no_number_is_seen(at: int) -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_one_sample_that_is_no_number_is_seen(at: int, number: float) -> None:
     signal = np.ones((1, 3000), dtype=np.float32)
-    signal[0, at] = np.nan
+    signal[0, at] = number
 
     assert not facts_of(signal, sfreq=250.0)[0].finite

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsynth.recordings.fingerprints import KEPT, RUN, _rolling, fingerprints
+from fedsynth.recordings.fingerprints import KEPT, RUN, Fingerprinter, _rolling, fingerprints
 from fedsynth.recordings.people import copies, is_copy, people_of
 from fedsynth.recordings.recording import Recording
 
@@ -113,7 +113,7 @@ def test_recordings_without_fingerprints_are_known_by_their_data_alone() -> None
     assert is_copy(recordings) == [False, False]
 
 
-def test_the_hash_of_a_stretch_is_that_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_of_a_stretch_is_that_of_its_steps_alone() -> None:
     steps = np.abs(np.diff(brain(3).astype(np.int64)))
     whole = _rolling(steps)
 
@@ -121,5 +121,37 @@ def test_the_hash_of_a_stretch_is_that_of_its_steps_alone(monkeypatch: pytest.Mo
     assert len(np.unique(whole)) == len(whole)
     for start in (0, 1, 77, 2000):
         assert _rolling(steps[start : start + RUN]).tolist() == [whole[start]]
-    monkeypatch.setattr("fedsynth.recordings.fingerprints._BLOCK", 100)
-    np.testing.assert_array_equal(_rolling(steps), whole)
+
+
+@pytest.mark.parametrize("name", ["as it was", "in 24 bits", "in microvolts"])
+@pytest.mark.parametrize("at_once", [70, 1000])
+def test_it_does_not_matter_how_many_samples_are_hashed_together(
+    monkeypatch: pytest.MonkeyPatch, name: str, at_once: int
+) -> None:
+    wave = SAVED[name](brain(3))  # type: ignore[operator]
+    before = fingerprints(wave)
+    monkeypatch.setattr("fedsynth.recordings.fingerprints._AT_ONCE", at_once)
+
+    assert fingerprints(wave) == before
+
+
+@pytest.mark.parametrize(
+    ("factors", "passes"),
+    [
+        pytest.param((1, 1), 1, id="no common factor, as the beginning shows"),
+        pytest.param((4, 4), 2, id="a common factor"),
+        pytest.param((4, 1), 2, id="none, as only the rest shows"),
+    ],
+)
+def test_a_channel_is_gone_through_as_often_as_its_factor_needs(factors: tuple[int, int], passes: int) -> None:
+    parts = [brain(seed).astype(np.int32) * factor for seed, factor in enumerate(factors)]
+    whole, gone_through = Fingerprinter(), 0
+    while whole.wanting:
+        for part in parts:
+            whole.take(part)
+        whole.end_pass()
+        gone_through += 1
+
+    assert gone_through == passes
+    assert whole.found() == fingerprints(np.concatenate(parts))
+    assert len(whole.found()) == KEPT

@@ -1,12 +1,14 @@
 """Windows of ramps, whose samples say where they were cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.filters import band_pass, resample
+from fedsynth.recordings.filters import in_band
 from fedsynth.recordings.recording import Beats, Recording
 from fedsynth.recordings.windows import around_beats, cut, windows_of
 from fedsynth.study import parse_study
@@ -120,9 +122,10 @@ def test_windows_are_resampled_after_the_filter_and_before_they_are_cut() -> Non
 
     windows = windows_of([recording], study=STUDY)
 
-    whole = resample(band_pass(recording, bandpass=STUDY.signal.bandpass), sfreq=128.0)
-    assert whole.signal.shape == (2, 256)
-    assert int(np.abs(whole.signal[0]).argmax()) == 128
+    passed = in_band(impulse, sfreq=256.0, bandpass=STUDY.signal.bandpass, ratio=(1, 2))
+    assert passed.shape == (2, 256)
+    assert int(np.abs(passed[0]).argmax()) == 128
+    whole = replace(recording, signal=passed, sfreq=128.0)
     np.testing.assert_array_equal(windows.signal, np.clip(cut(whole, n_times=64, at_most=3), -50, 50))
 
 
@@ -149,7 +152,7 @@ def test_windows_are_filtered_before_they_are_cut_and_clipped_last() -> None:
 
     windows = windows_of([one], study=STUDY)
 
-    filtered = band_pass(one, bandpass=STUDY.signal.bandpass)
+    filtered = replace(one, signal=in_band(one.signal, sfreq=one.sfreq, bandpass=STUDY.signal.bandpass))
     assert np.abs(filtered.signal).max() > 50
     np.testing.assert_array_equal(windows.signal, np.clip(cut(filtered, n_times=64, at_most=3), -50, 50))
     assert windows.signal.dtype == np.float32

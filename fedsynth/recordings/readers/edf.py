@@ -83,7 +83,7 @@ def _piece(
     for row, index in zip(signal, chosen, strict=True):
         gain, offset = microvolts_per_step(header.signals[index], unit=request.unit)
         with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
-            row[:] = steps[index].astype(np.float64) * gain + offset
+            row[:] = np.multiply(steps[index], gain, dtype=np.float64) + offset
     others = tuple(values for index, values in steps.items() if index not in chosen)
     return Piece(signal, (*(steps[index] for index in chosen), *others))
 

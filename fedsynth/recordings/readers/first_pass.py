@@ -8,9 +8,6 @@ is small is kept meanwhile, and not read again.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.facts import ChannelFacts, FactsGatherer
 from fedsynth.recordings.fingerprints import Fingerprinter
@@ -23,20 +20,17 @@ HELD_BYTES = 1 << 25
 
 Read = Callable[[Notes], Iterator[Piece]]
 """Goes through the pieces of one recording, from its beginning, as often as it is called."""
-_Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class FirstPass:
     """What is known of a whole recording.
 
-    `ends` are its first and last samples, shape (channel, time), as many as were asked for. Digests and notes are
-    as of `fedsynth.recordings.readers.samples`. `read` goes through it once more.
+    Digests and notes are as of `fedsynth.recordings.readers.samples`. `read` goes through it once more.
     """
 
     n_times: int
     channels: tuple[ChannelFacts, ...]
-    ends: tuple[_Rows, _Rows] = field(repr=False)
     digest: str = field(repr=False)
     fingerprints: tuple[tuple[str, ...], ...] = field(repr=False)
     remarks: tuple[str, ...] = ()
@@ -47,18 +41,17 @@ class FirstPass:
     read: Read = field(default=lambda _: iter(()), repr=False)
 
 
-def first_pass(read: Read, *, sfreq: float, n_ends: int = 0) -> FirstPass:
+def first_pass(read: Read, *, sfreq: float) -> FirstPass:
     """Go through a recording.
 
     Args:
         read: goes through its pieces.
         sfreq: in Hz.
-        n_ends: how many samples at its beginning and end to keep.
 
     Raises:
         RecordingError: whatever the reader refuses, or a file that changes meanwhile.
     """
-    notes, facts, held = Notes(), FactsGatherer(sfreq, n_ends=n_ends), _Held()
+    notes, facts, held = Notes(), FactsGatherer(sfreq), _Held()
     prints: list[Fingerprinter] = []
     for piece in read(notes):
         facts.take(piece.signal)
@@ -83,7 +76,6 @@ def first_pass(read: Read, *, sfreq: float, n_ends: int = 0) -> FirstPass:
     return FirstPass(
         n_times=facts.n_times,
         channels=facts.found(),
-        ends=facts.ends(),
         digest=digest,
         fingerprints=tuple(one.found() for one in prints),
         remarks=tuple(notes.remarks),

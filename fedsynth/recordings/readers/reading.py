@@ -5,7 +5,6 @@ from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
-from fedsynth.recordings.excerpt import filtering_of
 from fedsynth.recordings.gaps import elapsed_length, stored_beats, stored_stretches
 from fedsynth.recordings.gate import MissingChannelError, check_facts
 from fedsynth.recordings.intervals import events_of, stretches_of
@@ -64,14 +63,11 @@ class Reading:
                 return None
             label = name
         request = replace(self.request, part=place.part)
-        beside = filtering_of(plan, sfreq=plan.rate_as_recorded, recorded=request.channels).margin
         try:
             _check_kind(place.path)
             sidecar = read_sidecar(place.path, root=self.request.root)
             self._check_status(sidecar.bad)
-            found = first_pass(
-                lambda notes: self.reader.read(place.path, request, notes), sfreq=request.sfreq, n_ends=beside
-            )
+            found = first_pass(lambda notes: self.reader.read(place.path, request, notes), sfreq=request.sfreq)
             check_sidecar(sidecar, sfreq=found.sfreq or request.sfreq)
             remarks = list(found.remarks)
             if any(found.units.get(name, unit) != unit for name, unit in sidecar.units.items()):

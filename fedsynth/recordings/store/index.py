@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fedsynth.errors import RecordingError
@@ -64,7 +64,7 @@ class Index:
         body = {
             "shape": [list(shape.channels), shape.n_times, shape.sfreq, list(shape.label_names)],
             "salts": [salt.hex() for salt in self.salts],
-            "entries": [astuple(entry) for entry in self.entries],
+            "entries": [[getattr(entry, one.name) for one in fields(entry)] for entry in self.entries],
         }
         return json.dumps(body, separators=(",", ":")).encode("utf-8")
 
