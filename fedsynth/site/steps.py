@@ -234,6 +234,8 @@ def _sum_of_units(
         failed = 0
         for drawn in taken.units:
             mine = rows[int(drawn)]
+            if not len(mine):  # all its windows were left out: it adds zero, and MKL refuses an empty transform
+                continue
             try:
                 taken.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
             except Exception:

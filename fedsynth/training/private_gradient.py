@@ -138,7 +138,8 @@ def gradient_sum(
     private = private_parameters(parts, phase)
     size = sum(parameter.numel() for parameter in private)
     step = allowance.step(n_units=len(rows), size=size, device=private[0].device)
-    drawn = [rows[int(unit)] for unit in step.units]
+    # A unit all of whose windows were left out has none: it adds zero, and MKL refuses an empty transform.
+    drawn = [mine for mine in (rows[int(unit)] for unit in step.units) if len(mine)]
     loss_noise = LossNoise.of(private, width=family.example_noise_width(shape, phase))
     if method == "factored" and not (
         check and _differs(family, parts, phase=phase, like=batch, loss_noise=loss_noise)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,8 @@ from fedsynth.evaluation.classifier import Classifier
 from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.plan import Plan, plan_of
-from fedsynth.recordings.recording import Recording
+from fedsynth.privacy.allowance import Allowance
+from fedsynth.recordings.recording import Recording, Windows
 from fedsynth.site import plan_probe, steps
 from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
@@ -219,3 +221,24 @@ def test_a_sum_that_rounding_would_fill_is_found_before_the_charge(plan: Plan) -
 
     with pytest.raises(PrivacyError, match="leaves nothing"):
         prepare(order, plan, bent, device=CPU)
+
+
+@pytest.mark.parametrize("step", [FIRST, SCORES], ids=["anchor", "scores"])
+def test_a_unit_without_windows_adds_zero_and_is_no_failure(
+    plan: Plan, caplog: pytest.LogCaptureFixture, step: int
+) -> None:
+    """A person all of whose windows were left out for artefacts; MKL refuses a transform of none."""
+    mechanism = replace(plan.steps[step].mechanism, noise_multiplier=0.0, sampling_probability=1.0)
+    asked = replace(plan.steps[step], mechanism=mechanism)
+    work = prepare(Order("run", plan.digest, step, tensors_for(plan, step)), plan, asked, device=CPU)
+    made_up = made_up_windows(plan.study, device=CPU)
+    count = len(made_up.labels)
+    names = {"label_names": plan.study.labels.names, "channels": plan.study.signal.channels, "sfreq": 128.0}
+
+    def total(number: int) -> torch.Tensor:
+        one = np.full(count, number)
+        windows = Windows(made_up.windows.numpy(), made_up.labels.numpy(), one, one, **names)  # type: ignore[arg-type]
+        return work.run(windows, Allowance(mechanism)).read()
+
+    torch.testing.assert_close(total(3), total(0))
+    assert not caplog.records

@@ -109,3 +109,18 @@ def test_a_family_that_draws_nothing_gets_nothing(parts: nn.ModuleDict) -> None:
 
     assert LossNoise.of(private, width=0).draw(batch().windows).shape == (6, 0)
     assert replace(LossNoise.of(private, width=0), width=2).draw(batch().windows).shape == (6, 2)
+
+
+@WAYS
+def test_a_unit_without_windows_adds_nothing_and_fails_nobody(
+    parts: nn.ModuleDict, method: GradientMethod, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person all of whose windows were left out; MKL refuses a transform of none, and the unit seemed to fail."""
+    data = batch()
+    rows = [*data.rows()[:2], torch.empty(0, dtype=torch.int64)]
+    how: dict[str, Any] = {"phase": PHASE, "shape": SHAPE, "batch": data, "method": method}
+
+    found = gradient_sum(FAMILY, parts, **how, rows=rows, allowance=Allowance(QUIET)).read()
+
+    torch.testing.assert_close(found, total(parts, [0, 1], method))
+    assert not caplog.records
