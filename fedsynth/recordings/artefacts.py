@@ -5,13 +5,17 @@ becomes of another's. Rules are applied to samples as they were recorded, before
 public and fixed here:
 
 - flat: the same value for a second, or for the whole window where that is shorter. A flat lead of a second is what
-  ECG quality checks look for (Hayn, Jammerbund and Schreier 2012, doi:10.1088/0967-3334/33/9/1449).
+  ECG quality checks look for (Hayn, Jammerbund and Schreier 2012, doi:10.1088/0967-3334/33/9/1449). Likewise a
+  second, in steps of half a one, within the noise of an amplifier (`fedsynth.recordings.plausible`), as when an
+  open input dithers; and values that are held for a tenth of a second or more, again and again, for a quarter of
+  the window: packets that a radio lost.
 - clipped: at its largest or smallest value for a twentieth of the window, in runs of at least three samples: an
   amplifier or converter at its rail, wherever that is.
 - jump: a step from one sample to the next that no source makes, and that stays: the medians of a tenth of a second
   before and after differ by half of it. It exceeds the steepest slope of the kind of signal
   (`fedsynth.recordings.plausible`) and twenty times the window's median step. Spikes and QRS complexes come back.
-- line noise: within a hertz of 50 or 60 Hz lies four times the power of everything else from 1 Hz on.
+- line noise: within a hertz of 50 or 60 Hz and of their multiples lies four times the power of everything else from
+  1 Hz on; or of the 16.7 Hz of railways, where a window is long enough to tell it from a rhythm.
 """
 
 import functools
@@ -24,9 +28,11 @@ from fedsynth.recordings.plausible import limits_of
 from fedsynth.study import Modality
 
 FLAT_SECONDS = 1.0
+HELD_SECONDS, HELD_SHARE = 0.1, 0.25
 CLIPPED_SHARE, CLIPPED_RUN = 0.05, 3
 JUMP_SHORTEST_MS, JUMP_SIDE_MS, JUMP_TIMES_MEDIAN = 4.0, 100.0, 20.0
 LINE_HZ, LINE_WIDTH_HZ, LINE_TIMES = (50.0, 60.0), 1.0, 4.0
+RAILWAY_HZ = 50 / 3
 _ROUNDING = 1e-6  # of single precision, relative
 RULES = ("flat", "clipped", "jump", "line noise")
 
@@ -51,7 +57,7 @@ def artefacts(window: _Rows, *, sfreq: float, modality: Modality) -> dict[str, _
     ['flat']
     """
     return {
-        "flat": _flat(window, sfreq),
+        "flat": _flat(window, sfreq) | _quiet(window, sfreq, modality),
         "clipped": _clipped(window),
         "jump": _jump(window, sfreq, modality),
         "line noise": _line_noise(window, sfreq),
@@ -61,10 +67,24 @@ def artefacts(window: _Rows, *, sfreq: float, modality: Modality) -> dict[str, _
 def _flat(window: _Rows, sfreq: float) -> _Flags:
     least = min(window.shape[1], max(2, round(FLAT_SECONDS * sfreq)))
     still = window[:, 1:] == window[:, :-1]
-    told = np.count_nonzero(still, axis=1) + 1 >= least
+    held, enough = max(CLIPPED_RUN, round(HELD_SECONDS * sfreq)) - 1, HELD_SHARE * window.shape[1]
+    told = np.count_nonzero(still, axis=1) + 1 >= min(least, enough)
     for index in np.flatnonzero(told):
-        told[index] = _longest_run(still[index]) + 1 >= least
+        runs = _runs(still[index])
+        told[index] = runs.max(initial=0) + 1 >= least or runs[runs >= held].sum() >= enough
     return np.asarray(told, dtype=bool)
+
+
+def _quiet(window: _Rows, sfreq: float, modality: Modality) -> _Flags:
+    """Tell which channels stay within the noise of an amplifier for a second, in steps of half a one."""
+    half = max(1, round(FLAT_SECONDS * sfreq / 2))
+    count = window.shape[1] // half
+    if count < 2:
+        return np.zeros(len(window), dtype=bool)
+    halves = window[:, : count * half].reshape(len(window), count, half)
+    largest, smallest = halves.max(axis=2), halves.min(axis=2)
+    spans = np.maximum(largest[:, 1:], largest[:, :-1]) - np.minimum(smallest[:, 1:], smallest[:, :-1])
+    return np.asarray((spans < limits_of(modality).quiet_uv).any(axis=1), dtype=bool)
 
 
 def _clipped(window: _Rows) -> _Flags:
@@ -73,7 +93,8 @@ def _clipped(window: _Rows) -> _Flags:
     least = CLIPPED_SHARE * window.shape[1]
     told = (edges[0] > edges[1]) & (sum(np.count_nonzero(one, axis=1) for one in at_edge) >= least)
     for index in np.flatnonzero(told):
-        told[index] = sum(_in_runs(one[index]) for one in at_edge) >= least
+        runs = np.concatenate([_runs(one[index]) for one in at_edge])
+        told[index] = runs[runs >= CLIPPED_RUN].sum() >= least
     return np.asarray(told, dtype=bool)
 
 
@@ -115,18 +136,14 @@ def _lines(n_times: int, sfreq: float) -> tuple[list[NDArray[np.float64]], _Rows
     frequencies = np.fft.rfftfreq(n_times, 1 / sfreq)
     # A window's spectrum has leaked two bins to either side.
     width = max(LINE_WIDTH_HZ, 2 * sfreq / n_times)
-    near = [(np.abs(frequencies - line) <= width)[frequencies >= 1.0] for line in LINE_HZ if line < sfreq / 2]
+    lines = [line * np.arange(1, int(sfreq / 2 / line) + 1) for line in LINE_HZ if line < sfreq / 2]
+    if width == LINE_WIDTH_HZ:
+        lines.append(np.array([RAILWAY_HZ]))
+    near = [(np.abs(frequencies - one[:, None]) <= width).any(axis=0)[frequencies >= 1.0] for one in lines]
     return [one.astype(np.float64) for one in near if one.any()], np.hanning(n_times).astype(np.float32)
 
 
-def _longest_run(flags: _Flags) -> int:
-    """Return the length of the longest run of true values."""
+def _runs(flags: _Flags) -> NDArray[np.int64]:
+    """Return how long the runs of true values are, in their order."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
-
-
-def _in_runs(flags: _Flags) -> int:
-    """Return how many true values stand in runs of at least `CLIPPED_RUN`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
-    lengths = edges[1::2] - edges[::2]
-    return int(lengths[lengths >= CLIPPED_RUN].sum())
+    return np.asarray(edges[1::2] - edges[::2], dtype=np.int64)

@@ -7,6 +7,7 @@ EEG: what stays within 2 uV is called electrocerebral inactivity (American Clini
 guideline 6 of 2016, doi:10.1097/WNP.0000000000000322), and amplifiers alone make about as much; seizures seen from
 inside the skull come to some millivolts. ECG: deflections below 20 uV are not to be called waves, and amplifiers
 must bear 10 mV from peak to peak (IEC 60601-2-25:2011), of which twice is allowed here for wandering baselines.
+A second that stays within 2 uV (EEG), or within a fifth of the 20 uV (ECG), shows no source but the amplifier.
 Steepest steps: for EEG 50 uV/ms, the largest that BrainVision Analyzer allows by default; for ECG 320 uV/ms, the
 fastest change that electrocardiographs must follow (IEC 60601-2-25:2011).
 """
@@ -25,12 +26,14 @@ class Limits:
     """What one kind of signal can look like.
 
     `bounds_uv` are the least and largest amplitude of a channel, in microvolts from peak to peak within a second,
-    and `usual_uv` those that nearly all have. `slope_uv_per_ms` is the steepest step that a body makes.
+    and `usual_uv` those that nearly all have. `slope_uv_per_ms` is the steepest step that a body makes, and what
+    stays within `quiet_uv` for a second comes from none.
     """
 
     bounds_uv: tuple[float, float]
     usual_uv: tuple[float, float]
     slope_uv_per_ms: float
+    quiet_uv: float
 
 
 def limits_of(modality: Modality) -> Limits:
@@ -41,9 +44,9 @@ def limits_of(modality: Modality) -> Limits:
     """
     match modality:
         case "eeg":
-            return Limits((2.0, 5_000.0), (5.0, 2_000.0), 50.0)
+            return Limits((2.0, 5_000.0), (5.0, 2_000.0), 50.0, 2.0)
         case "ecg":
-            return Limits((20.0, 20_000.0), (100.0, 10_000.0), 320.0)
+            return Limits((20.0, 20_000.0), (100.0, 10_000.0), 320.0, 4.0)
         case other:
             assert_never(other)
 

@@ -41,7 +41,7 @@ def planted(change: Callable[[np.ndarray], object]) -> np.ndarray:
     return window
 
 
-def put(part: slice, value: float) -> Callable[[np.ndarray], object]:
+def put(part: slice, value: float | np.ndarray) -> Callable[[np.ndarray], object]:
     return lambda row: row.__setitem__(part, value)
 
 
@@ -49,7 +49,14 @@ def clip(row: np.ndarray, low: float, high: float) -> None:
     row[:] = np.clip(row, low, high)
 
 
+def hold(row: np.ndarray, count: int, value: float | None = None) -> None:
+    """Hold a value for so many of 64 samples, again and again."""
+    for start in range(0, len(row), 64):
+        row[start : start + count] = row[start] if value is None else value
+
+
 TIME = np.arange(512) / SFREQ
+DITHER = 4200 + np.random.default_rng(5).normal(0, 0.25, 200)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,10 @@ TIME = np.arange(512) / SFREQ
         pytest.param(lambda row: row.__iadd__(np.where(TIME > 3.9, -800, 0)), "jump", id="jump down near the end"),
         pytest.param(lambda row: row.__iadd__(200 * np.sin(2 * np.pi * 50 * TIME)), "line noise", id="50 Hz"),
         pytest.param(lambda row: row.__iadd__(200 * np.sin(2 * np.pi * 60.2 * TIME)), "line noise", id="60 Hz"),
+        pytest.param(lambda row: row.__iadd__(200 * np.sin(2 * np.pi * 16.67 * TIME)), "line noise", id="railway"),
+        pytest.param(put(slice(100, 300), DITHER), "flat", id="an open input that dithers"),
+        pytest.param(lambda row: hold(row, 28), "flat", id="packets of a radio that were lost"),
+        pytest.param(lambda row: hold(row, 28, 4200.0), "flat", id="lost packets filled by a constant"),
     ],
 )
 def test_a_planted_artefact_is_found_on_its_channel(change: Callable[[np.ndarray], object], rule: str) -> None:
@@ -93,6 +104,8 @@ def test_brains_are_left_in_peace(seed: int) -> None:
         pytest.param(lambda row: row.__iadd__(3000 * TIME / 4), id="drift"),
         pytest.param(put(slice(100, 200), 4200.0), id="the middle of its range for less than a second"),
         pytest.param(lambda row: row.__setitem__(slice(None), np.round((row - 4200) / 6)), id="few steps"),
+        pytest.param(lambda row: row.__iadd__(60 * np.sin(2 * np.pi * 15 * TIME)), id="a spindle"),
+        pytest.param(lambda row: hold(row, 12), id="values held for less than a tenth of a second"),
     ],
 )
 def test_what_brains_do_is_left_in_peace(change: Callable[[np.ndarray], object]) -> None:
@@ -172,3 +185,19 @@ def test_a_study_may_keep_them() -> None:
     study = STUDY.model_copy(update={"windows": STUDY.windows.model_copy(update={"artefacts": "keep"})})
 
     assert len(windows_of([forty(seed=1, bad=range(5, 34))], study=study).labels) == 40
+
+
+@pytest.mark.parametrize("line", [50.0, 60.0])
+def test_multiples_of_the_mains_are_line_noise_too(line: float) -> None:
+    time = np.arange(1024) / 512
+    window = brain(n_times=1024)
+    window[1] += 100 * np.sin(2 * np.pi * line * time) + 150 * np.sin(2 * np.pi * 3 * line * time + 1)
+
+    assert broken(window, sfreq=512.0) == {"line noise": [1]}
+
+
+def test_a_short_window_does_not_take_a_rhythm_for_a_railway() -> None:
+    time = np.arange(64) / SFREQ
+    window = (np.round(60 * np.sin(2 * np.pi * 15 * time) * 2) / 2 + brain(n_times=64)).astype(np.float32)
+
+    assert broken(window) == {}

@@ -178,7 +178,7 @@ def example(name: str, preset: str) -> Study:
     ("name", "preset", "folder", "recordings", "people", "labels", "windows"),
     [
         pytest.param("bonn", "bonn", "bonn", 400, 400, dict.fromkeys("ZONFS", 80), 3154, id="bonn"),
-        pytest.param("epilepsy", "guinea-bissau", "guinea_bissau", 72, 72, {"epilepsy": 38, "control": 34}, 1559,
+        pytest.param("epilepsy", "guinea-bissau", "guinea_bissau", 72, 72, {"epilepsy": 38, "control": 34}, 1558,
                      id="guinea-bissau"),
         pytest.param("ptbxl", "ptbxl", "ptbxl", 413, 396, {"normal": 257, "abnormal": 156}, 825, id="ptbxl"),
         pytest.param("cinc2017", "cinc2017", "cinc2017", 2500, 2500, {"N": 1100, "A": 588, "O": 700, "noise": 112},
