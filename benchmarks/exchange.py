@@ -30,13 +30,19 @@ from fedsynth.engines.superlink import superlink_command
 
 ROLES = ("link", "gate", "train")
 SERVER = """
-import json, time
+import json, os, time
 from pathlib import Path
 from flwr.serverapp import ServerApp
 from fedsynth.wire.order import Order
 from server.transport import GridTransport
 import torch
 app = ServerApp()
+pids = json.loads({pids!r})
+def spent():
+    def one(pid):
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return {{role: sum(map(one, some)) for role, some in pids.items()}} | {{"program": time.process_time()}}
 @app.main()
 def main(grid, context):
     nodes = json.loads({nodes!r})
@@ -44,12 +50,15 @@ def main(grid, context):
                               progress=lambda *_: None, nodes=nodes)
     order = Order("none", "0" * 64, 0, {{"x": torch.zeros({floats})}}).to_bytes()
     took = []
-    for _ in range({exchanges} + 1):
+    for number in range({exchanges} + 1):
+        if number == 1:
+            before = spent()
         began = time.monotonic()
         answers = dict(transport.exchange(dict.fromkeys(nodes, order)))
         assert len(answers) == len(nodes), answers
         took.append(time.monotonic() - began)
-    Path({out!r}).write_text(json.dumps({{"seconds": took, "order_bytes": len(order)}}))
+    cpu = {{role: (seconds - before[role]) / {exchanges} for role, seconds in spent().items()}}
+    Path({out!r}).write_text(json.dumps({{"seconds": took, "order_bytes": len(order), "cpu": cpu}}))
 """
 IMPORT = """
 import sys, time
@@ -66,7 +75,8 @@ def measure(n: int, *, exchanges: int, order_bytes: int) -> dict[str, Any]:
         root, files = Path(place), make_server_files(processes.home)
         (port,) = free_ports(1)
         connect(processes.home, port=port, certificate=files.authority)
-        processes.start_server("superlink", superlink_command(files, port=port), port=port)
+        command = [*superlink_command(files, port=port), "--database", str(root / "state.db")]
+        superlink = processes.start_server("superlink", command, port=port)
         nodes, supervisors = {}, {}
         for name in (f"site-{number:02d}" for number in range(n)):
             site, kit = root / name, root / name / "kit"
@@ -86,7 +96,17 @@ def measure(n: int, *, exchanges: int, order_bytes: int) -> dict[str, Any]:
         idle = [_memory(process.pid) for process in supervisors.values()]
         app = write_app(processes.home / "app")
         out = root / "took.json"
-        program = SERVER.format(nodes=json.dumps(nodes), floats=order_bytes // 4, exchanges=exchanges, out=str(out))
+        pids: dict[str, list[int]] = {"superlink": [superlink.pid], **{role: [] for role in ROLES}}
+        for process in supervisors.values():
+            for role, pid in _family(process.pid).items():
+                pids[role].append(pid)
+        program = SERVER.format(
+            nodes=json.dumps(nodes),
+            pids=json.dumps(pids),
+            floats=order_bytes // 4,
+            exchanges=exchanges,
+            out=str(out),
+        )
         (app / "server" / "app.py").write_text(program, encoding="utf-8")
         if (
             processes.start("run", ["flwr", "run", str(app), CONNECTION, "--stream"]).wait() != 0
@@ -101,6 +121,7 @@ def measure(n: int, *, exchanges: int, order_bytes: int) -> dict[str, Any]:
         "first_seconds": round(took["seconds"][0], 2),
         "median_seconds": round(statistics.median(took["seconds"][1:]), 2),
         "longest_seconds": round(max(took["seconds"][1:]), 2),
+        "cpu_seconds": {role: round(seconds, 3) for role, seconds in took["cpu"].items()},
         "processes_per_site": max(map(len, idle)),
         "idle_megabytes": _typical(idle),
         "idle_megabytes_of_a_site": round(max(sum(one.values()) for one in idle)),
@@ -130,12 +151,17 @@ def _wait_for(said: str, log: Path, *, seconds: float = 120.0) -> None:
 
 def _memory(supervisor: int) -> dict[str, float]:
     """Return the PSS in megabytes of a site's processes by role."""
-    found = {"supervisor": _pss(supervisor)}
+    return {"supervisor": _pss(supervisor)} | {role: _pss(pid) for role, pid in _family(supervisor).items()}
+
+
+def _family(supervisor: int) -> dict[str, int]:
+    """Return the processes of a site by role."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (folder / "cmdline").read_bytes().split(b"\0")
             if b"fedsynth.node" in words and str(supervisor).encode() in words:
-                found[words[words.index(b"fedsynth.node") + 1].decode()] = _pss(int(folder.name))
+                found[words[words.index(b"fedsynth.node") + 1].decode()] = int(folder.name)
     return found
 
 
@@ -177,6 +203,10 @@ def main() -> None:
         print(
             f"{row['sites']:>5}{row['first_seconds']:>9}{row['median_seconds']:>10}{row['longest_seconds']:>11}"
             f"{row['processes_per_site']:>11}   {memory}; a site {row['idle_megabytes_of_a_site']}"
+        )
+        cpu = ", ".join(f"{role} {seconds:.2f}" for role, seconds in row["cpu_seconds"].items())
+        print(
+            f"{'':>5} CPU s of an exchange, all sites together: {cpu}; sum {sum(row['cpu_seconds'].values()):.2f}"
         )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from server.orders import Orders, pull
+
 log = logging.getLogger("fedsynth.coordinator")
 _POLL_SECONDS = 0.5
 _OFFER_SECONDS = 30.0
-_UNAVAILABLE = 5  # Flower's ErrorCode.NODE_UNAVAILABLE: the node has not been heard for a minute
-_AWAY_SECONDS = 300.0
 _GATHERING = "sites connected"
 
 
@@ -68,7 +68,7 @@ class GridTransport:
             pending |= self._push(node, "query.request", content, _OFFER_SECONDS)
         taken, ends = 0, time.monotonic() + _OFFER_SECONDS
         while True:
-            for _, message in self._pull(pending):
+            for _, message in pull(self._grid, pending):
                 taken += not message.has_error() and _read(message, "request", "kept") is True
             self._progress("requests taken", taken, len(self._nodes))
             if not pending or time.monotonic() >= ends:
@@ -77,30 +77,20 @@ class GridTransport:
 
     def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
         """Send each site its order and yield answers as they arrive; a malformed one is empty."""
-        ends = time.monotonic() + self._round_seconds
         site_of = {self._nodes[site]: site for site in orders}
-        pending: dict[str, int] = {}
-        away, waits = set[int](), dict[int, float]()
-        for site in orders:
-            pending |= self._order(self._nodes[site], orders[site], self._round_seconds)
-        while (pending or away) and time.monotonic() < ends:
-            for node, message in self._pull(pending):
-                if message.has_error() and message.error.code == _UNAVAILABLE:
-                    log.warning("site %s has lost its connection", site_of[node])
-                    away.add(node)
-                    waits.setdefault(node, time.monotonic() + _AWAY_SECONDS)
-                elif message.has_error():
-                    log.warning("site %s reported error %d", site_of[node], message.error.code)
-                else:
-                    update = _read(message, "update", "bytes")
-                    yield site_of[node], update if isinstance(update, bytes) else b""
-            for node in away & set(self._grid.get_node_ids()) if away else ():
-                away.remove(node)
-                pending |= self._order(node, orders[site_of[node]], max(1.0, ends - time.monotonic()))
-            away = {node for node in away if time.monotonic() < waits[node]}
-            if pending or away:
-                time.sleep(_POLL_SECONDS)
-        for node in (*pending.values(), *away):
+        on_their_way = Orders(
+            self._grid,
+            {self._nodes[site]: order for site, order in orders.items()},
+            names=site_of,
+            seconds=self._round_seconds,
+        )
+        while on_their_way.open:
+            for node, message in on_their_way.answers():
+                update = _read(message, "update", "bytes")
+                yield site_of[node], update if isinstance(update, bytes) else b""
+            if on_their_way.open:
+                time.sleep(on_their_way.pause)
+        for node in on_their_way.unheard:
             log.warning("site %s did not answer within %g s", site_of[node], self._round_seconds)
 
     def _await(
@@ -131,7 +121,7 @@ class GridTransport:
                 question = self._push(node, "query.site", RecordDict(), seconds)
                 asked |= set(question.values())
                 pending |= question
-            for node, message in self._pull(pending):
+            for node, message in pull(self._grid, pending):
                 said[node] = "" if message.has_error() else str(_read(message, "site", "name") or "")
                 progress(_GATHERING, len(set(said.values()) & set(wanted)), len(wanted))
             # A node that could not say its name is waited for no longer; a stranger's name does not count.
@@ -145,21 +135,10 @@ class GridTransport:
                 log.warning("site %s is absent: %d nodes speak for it", site, len(nodes))
         return {site: nodes[0] for site, nodes in claims.items() if len(nodes) == 1}
 
-    def _order(self, node: int, order: bytes, seconds: float) -> dict[str, int]:
-        return self._push(node, "train.order", RecordDict({"order": ConfigRecord({"bytes": order})}), seconds)
-
     def _push(self, node: int, message_type: str, content: RecordDict, seconds: float) -> dict[str, int]:
         """Send one message that expires with our patience; return its id and node, or nothing if it cannot go."""
         message = Message(content, dst_node_id=node, message_type=message_type, ttl=seconds)
         return {identifier: node for identifier in self._grid.push_messages([message]) if identifier}
-
-    def _pull(self, pending: dict[str, int]) -> Iterator[tuple[int, Message]]:
-        """Take the replies that are there off `pending`."""
-        if pending:
-            for message in self._grid.pull_messages(list(pending)):
-                node = pending.pop(message.metadata.reply_to_message_id, None)
-                if node is not None:
-                    yield node, message
 
 
 def _read(message: Message, record: str, key: str) -> object:

@@ -5,6 +5,7 @@ that the coordinator sends, and what it passes on was answered by the gate.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -26,7 +27,8 @@ from fedsynth.node.kit import Kit, load_kit
 
 log = logging.getLogger("fedsynth.link")
 QUESTION, ORDER, REQUEST = "query.site", "train.order", "query.request"
-_EAGER_SECONDS, _EAGER_POLL, _IDLE_POLL = 60.0, 0.3, 2.0
+_POLLS, _IDLE_POLL = ((20.0, 0.25), (900.0, 1.0)), 2.0
+"""Seconds between two looks for a message, by the seconds since the last one came or was answered."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 4.0  # an outage costs a run no more than a few seconds beyond itself
 _GATE_PATIENCE = 60.0  # a gate that restarts is waited for
 _LOOK_SECONDS = 0.5
@@ -57,6 +59,7 @@ class Link:
         self._connect_to = connect_to or (lambda kit: Fleet(kit.address, key=kit.key, context=kit.context))
         self._stopping = threading.Event()
         self._fleet: Fleet | None = None
+        self._worked_at = -math.inf
 
     def stop(self) -> None:
         """Come to an end soon; may be called by a signal's handler."""
@@ -105,7 +108,7 @@ class Link:
 
     def _receive(self, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
         """Take messages until the connection is lost; those that were taken go on being answered."""
-        lost, eager_until = threading.Event(), 0.0
+        lost = threading.Event()
         heart = threading.Thread(target=self._beat, args=(fleet, lost), daemon=True)
         heart.start()
         try:
@@ -119,13 +122,14 @@ class Link:
                     return
                 except NodeError as error:
                     log.warning("a message was dropped: %s", error)
-                    self._stopping.wait(_EAGER_POLL)
+                    self._stopping.wait(_IDLE_POLL)
                     continue
                 if order is not None:
-                    eager_until = time.monotonic() + _EAGER_SECONDS
+                    self._worked_at = time.monotonic()
                     pool.submit(self._handle, order)
                     continue
-                self._stopping.wait(_EAGER_POLL if time.monotonic() < eager_until else _IDLE_POLL)
+                idle = time.monotonic() - self._worked_at
+                self._stopping.wait(next((poll for until, poll in _POLLS if idle < until), _IDLE_POLL))
         finally:
             lost.set()
 
@@ -160,7 +164,8 @@ class Link:
                 log.warning("a message of an unknown kind was refused")
                 self._send(order, lambda fleet: fleet.refuse(order))
                 return
-            seconds = round(time.monotonic() - began, 2)
+            self._worked_at = time.monotonic()
+            seconds = round(self._worked_at - began, 2)
             log.info(
                 "answered", extra={"facts": {"kind": order.kind, "seconds": seconds, "bytes": len(order.data)}}
             )

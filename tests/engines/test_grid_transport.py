@@ -1,5 +1,6 @@
 """The very app objects of server/ and client/ on a Grid in this process: messages are bytes, nodes may fail."""
 
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,9 +13,11 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import http_grid
 
 from client.app import app as client_app
 from fedsynth.coordinator.control import DRIVER, ask, held
@@ -23,6 +26,7 @@ from fedsynth.errors import RefusedError
 from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.wire.update import REFUSED, Update
 from server.app import app as server_app
+from server.orders import FIRST_WAIT_SECONDS
 from server.transport import GridTransport
 
 MakeRun = Callable[[str], RunFolder]
@@ -52,7 +56,10 @@ class LoopGrid(Grid):
         raise NotImplementedError
 
     def get_node_ids(self) -> Iterable[int]:
-        return list(self.nodes)
+        return [node.node_id for node in self.get_nodes()]
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [NodeInfo(node_id=node, last_activated_at="once") for node in self.nodes]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         identifiers = []
@@ -94,6 +101,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("server.transport.time", clock)
+    monkeypatch.setattr("server.orders.time", clock)
     for name in ("_task_id", "_run_id", "_node_id"):  # Flower 1.41 keeps whose process this is in a global
         monkeypatch.setattr(TaskIdentity, name, 1)
     return clock
@@ -308,8 +316,9 @@ def test_a_site_that_loses_its_connection_is_asked_again_when_it_is_back(
     make_run: MakeRun, clock: Clock, back_after: float, answered: set[str]
 ) -> None:
     class Leaving(LoopGrid):
-        def get_node_ids(self) -> Iterable[int]:
-            return [node for node in self.nodes if node != 11 or clock.now == 0 or clock.now >= back_after]
+        def get_nodes(self) -> Iterable[NodeInfo]:
+            there = clock.now == 0 or clock.now >= back_after
+            return [node for node in super().get_nodes() if there or node.node_id != 11]
 
     def node(message: Message, _context: Context) -> Message:
         """Stand in for the SuperLink, which answers for a node that it has not heard for a minute."""
@@ -318,20 +327,123 @@ def test_a_site_that_loses_its_connection_is_asked_again_when_it_is_back(
         return Message(RecordDict({"update": ConfigRecord({"bytes": b"update"})}), reply_to=message)
 
     run = make_run("simulation")
-    grid = Leaving(simulated(run), faults=dict.fromkeys((10, 11, 12), node))
-    transport = GridTransport(
-        grid,
-        wanted=run.facts().sites,
-        gather_seconds=30.0,
-        round_seconds=1800.0,
-        progress=lambda *_: None,
-        nodes={"east": 10, "north": 11, "west": 12},
-    )
+    transport = registered(Leaving(simulated(run), faults=dict.fromkeys((10, 11, 12), node)))
 
     found = dict(transport.exchange(dict.fromkeys(run.facts().sites, b"order")))
 
     assert found == dict.fromkeys(answered, b"update")
     assert clock.now < 310.0
+
+
+@dataclass
+class Losing(LoopGrid):
+    """Node 11 loses what it is given first; the SuperLink greets it anew after 40 s, and each time again."""
+
+    clock: Clock = field(default_factory=Clock)
+    lost: int = 0
+    asked: int = 0
+    flaps: bool = False
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        when = self.clock.now // 40 if self.flaps else self.clock.now >= 40
+        return [NodeInfo(node_id=node, last_activated_at=f"{when if node == 11 else 0}") for node in self.nodes]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        identifiers = list(super().push_messages(messages))
+        for message, identifier in zip(messages, identifiers, strict=True):
+            if message.metadata.dst_node_id == 11:
+                self.asked += 1
+                if self.asked <= self.lost:
+                    del self.waiting[identifier]
+        return identifiers
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_node_that_was_greeted_since_it_was_asked_is_asked_again_at_once(
+    make_run: MakeRun, clock: Clock, lost: int
+) -> None:
+    run = make_run("simulation")
+    faults: dict[int, Answer] = dict.fromkeys((10, 11, 12), updating)
+    grid = Losing(simulated(run), faults=faults, clock=clock, lost=lost, flaps=lost > 1)
+
+    found = list(registered(grid).exchange(dict.fromkeys(run.facts().sites, b"order")))
+
+    assert sorted(found) == [("east", b"update"), ("north", b"update"), ("west", b"update")]
+    assert clock.now <= 40.0 * lost + 5
+    assert grid.asked == lost + 1
+
+
+def test_a_node_that_loses_everything_is_given_up_after_ten_tries(make_run: MakeRun, clock: Clock) -> None:
+    run = make_run("simulation")
+    faults: dict[int, Answer] = dict.fromkeys((10, 11, 12), updating)
+    grid = Losing(simulated(run), faults=faults, clock=clock, lost=1000, flaps=True)
+
+    found = dict(registered(grid).exchange(dict.fromkeys(run.facts().sites, b"order")))
+
+    assert set(found) == {"east", "west"}
+    assert grid.asked == 10
+    assert clock.now < 410
+
+
+@pytest.mark.parametrize("code", [ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE])
+def test_an_answer_of_which_a_part_never_came_is_asked_for_again(make_run: MakeRun, code: int) -> None:
+    def node(message: Message, context: Context) -> Message:
+        times.append(message.metadata.dst_node_id)
+        if times.count(11) == 1 and message.metadata.dst_node_id == 11:
+            return Message(Error(code=code, reason="a link was killed halfway through its reply"), reply_to=message)
+        return updating(message, context)
+
+    run, times = make_run("simulation"), list[int]()
+    transport = registered(LoopGrid(simulated(run), faults=dict.fromkeys((10, 11, 12), node)))
+
+    found = dict(transport.exchange(dict.fromkeys(run.facts().sites, b"order")))
+
+    assert found == dict.fromkeys(run.facts().sites, b"update")
+    assert sorted(times) == [10, 11, 11, 12]
+
+
+def test_equal_orders_are_sent_once_and_large_ones_apart(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(LoopGrid):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            messages = list(messages)
+            calls.append([message.content.object_id for message in messages])
+            return super().push_messages(messages)
+
+    run, calls = make_run("simulation"), list[list[str]]()
+    grid = Counting(simulated(run), faults=dict.fromkeys((10, 11, 12), updating))
+    monkeypatch.setattr("server.orders._PARCEL_BYTES", 8)
+
+    dict(registered(grid).exchange(dict.fromkeys(run.facts().sites, b"an order")))
+    dict(registered(grid).exchange({site: site.encode() for site in run.facts().sites}))
+
+    assert [len(call) for call in calls] == [3, 1, 1, 1]
+    assert len(set(calls[0])) == 1
+
+
+def test_flower_looks_for_a_missing_part_of_a_reply_as_soon_as_it_is_told_to() -> None:
+    source = inspect.getsource(http_grid.HttpGrid.pull_messages)
+
+    assert inspect.signature(http_grid.pull_objects).parameters["initial_backoff"].default == FIRST_WAIT_SECONDS
+    assert "pull_objects(" in source
+    assert "backoff" not in source
+
+
+def updating(message: Message, _context: Context) -> Message:
+    return Message(RecordDict({"update": ConfigRecord({"bytes": b"update"})}), reply_to=message)
+
+
+def registered(grid: LoopGrid) -> GridTransport:
+    return GridTransport(
+        grid,
+        wanted=("east", "north", "west"),
+        gather_seconds=30.0,
+        round_seconds=1800.0,
+        progress=lambda *_: None,
+        nodes={"east": 10, "north": 11, "west": 12},
+    )
 
 
 def gather(grid: LoopGrid, *, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ def test_the_app_is_the_repository_s_own(tmp_path: Path) -> None:
     copied = tomllib.loads(MANIFEST)["tool"]["flwr"]["app"]
     assert {**copied, "config": {}} == {**ours, "config": {}}
     assert set(ours["config"]) <= set(copied["config"])
-    for name in ("server/app.py", "server/transport.py", "client/app.py"):
+    for name in ("server/app.py", "server/orders.py", "server/transport.py", "client/app.py"):
         assert (app / name).read_bytes() == (ROOT / name).read_bytes()
 
 

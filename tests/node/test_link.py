@@ -107,7 +107,8 @@ def gate(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_FIRST_PAUSE", "_LONGEST_PAUSE", "_EAGER_POLL", "_IDLE_POLL"):
+    monkeypatch.setattr(link_module, "_POLLS", ())
+    for name in ("_FIRST_PAUSE", "_LONGEST_PAUSE", "_IDLE_POLL"):
         monkeypatch.setattr(link_module, name, 0.01)
 
 
