@@ -14,10 +14,11 @@ from torch import Tensor
 
 from fedsynth.modalities.codec import BOUND, Codec, FeatureScale
 from fedsynth.modalities.coherence import CoherencePlan, nearest_coherence
+from fedsynth.modalities.equaliser import equalise
 from fedsynth.modalities.event_related import courses
 from fedsynth.modalities.frame import Frame
 from fedsynth.modalities.kind import Kind
-from fedsynth.modalities.measures import band_powers, equalise
+from fedsynth.modalities.measures import band_powers
 from fedsynth.modalities.modulation import modulation
 from fedsynth.modalities.pretraining import Pool
 from fedsynth.modalities.shape import Shape

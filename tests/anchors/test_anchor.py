@@ -10,7 +10,8 @@ from fedsynth.anchors.moments.second_moments import SecondMoments
 from fedsynth.modalities.eeg.decoder import SimulatingDecoder
 from fedsynth.modalities.eeg.features import N_SHAPE, features, n_features, spatial_basis
 from fedsynth.modalities.eeg.simulator import waveforms
-from fedsynth.modalities.measures import band_bins, band_powers, equalise
+from fedsynth.modalities.equaliser import equalise
+from fedsynth.modalities.measures import band_bins, band_powers
 from fedsynth.modalities.registry import natural, scale_of, standardise
 from fedsynth.modalities.shape import Shape
 

@@ -36,8 +36,8 @@ def differing(generator: Generator, share: float) -> Generator:
 
 def variances(windows: SyntheticWindows, *, each: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the variance of every band's log power within and between groups of `each` neighbours of one label."""
-    powers = np.log10(np.abs(np.fft.rfft(windows.signal[:, 0].astype(np.float64) * np.hanning(128))) ** 2)
-    bands = np.stack([powers[:, first : first + 8].mean(axis=1) for first in (2, 10, 18, 26)], axis=1)
+    powers = np.abs(np.fft.rfft(windows.signal[:, 0].astype(np.float64) * np.hanning(128))) ** 2
+    bands = np.log10(np.stack([powers[:, first : first + 8].sum(axis=1) for first in (2, 10, 18, 26)], axis=1))
     groups = bands[: len(bands) // 2].reshape(-1, each, 4)
     within = groups.var(axis=1, ddof=1).mean(axis=0)
     return within, groups.mean(axis=1).var(axis=0, ddof=1) - within / each

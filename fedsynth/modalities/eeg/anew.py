@@ -30,7 +30,8 @@ class Parameters:
 
     `slope` of the background's power over frequency; of each rhythm its `centre` and `width` in Hz and its
     `strength` beside the background (row, rhythm); `waxing` of rhythms and `unrest` of everything in nepers;
-    `sharpness` bends rhythms towards spikes, up or down. Discharges have a `size` beside the background, a `rate` a
+    the second `harmonic` of rhythms beside the first and its `phase`; `steadiness`, 1 where a rhythm's envelope has
+    nothing of chance. Discharges have a `size` beside the background, a `rate` a
     second, the `scatter` of their intervals, `spike` and `wave` in seconds, the wave's `depth`, a `sign`, and
     `uneven` sizes.
     """
@@ -41,7 +42,9 @@ class Parameters:
     strength: Tensor
     waxing: Tensor
     unrest: Tensor
-    sharpness: Tensor
+    harmonic: Tensor
+    phase: Tensor
+    steadiness: Tensor
     size: Tensor
     rate: Tensor
     scatter: Tensor
@@ -50,6 +53,8 @@ class Parameters:
     depth: Tensor
     sign: Tensor
     uneven: Tensor
+    echo: Tensor
+    echo_s: Tensor
 
     def take(self, rows: Tensor) -> "Parameters":
         """Return the parameters of some rows."""
@@ -71,15 +76,19 @@ def parameters(count: int, shape: Shape) -> Parameters:
         "strength": strength,
         "waxing": rng.uniform(0, 0.9, count),
         "unrest": rng.uniform(0.3, 1.2, count) * (rng.random(count) < 0.2),
-        "sharpness": rng.uniform(-1, 1, count) * (rng.random(count) < 0.4),
-        "size": np.exp(rng.uniform(math.log(0.5), math.log(6.0), count)) * (rng.random(count) < 0.45),
+        "harmonic": rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5),
+        "phase": rng.uniform(0, 2 * np.pi, count),
+        "steadiness": rng.uniform(0, 1, count) * (rng.random(count) < 0.5),
+        "size": np.exp(rng.uniform(math.log(0.5), math.log(12.0), count)) * (rng.random(count) < 0.45),
         "rate": np.where(regular, rng.uniform(1.5, 7.0, count), rng.uniform(0.3, 3.0, count)),
         "scatter": np.where(regular, rng.uniform(0.02, 0.3, count), 1.0),
         "spike": rng.uniform(0.008, 0.05, count),
         "wave": rng.uniform(0.05, 0.25, count),
         "depth": rng.uniform(0, 1.2, count),
         "sign": rng.choice([-1.0, 1.0], count),
-        "uneven": rng.uniform(0.03, 0.4, count),
+        "uneven": np.exp(rng.uniform(math.log(0.02), math.log(0.4), count)),
+        "echo": rng.uniform(-0.9, 0.9, count) * (rng.random(count) < 0.5),
+        "echo_s": rng.uniform(0.03, 0.15, count),
     }
     return Parameters(**{name: torch.from_numpy(values.astype(np.float32)) for name, values in drawn.items()})
 
@@ -111,8 +120,7 @@ def simulate(asked: Parameters, noise: Tensor, shape: Shape) -> Tensor:
     power = bell.square()
     power = (power / power.sum(dim=2, keepdim=True).clamp_min(1e-6) * asked.strength.square()[..., None]).sum(dim=1)
     loud = asked.strength.square().sum(dim=1, keepdim=True).sqrt()
-    rhythms = _coloured(rhythm, power.sqrt(), grid)
-    rhythms = _bent(rhythms / loud.clamp_min(1e-6), asked.sharpness[:, None]) * loud
+    rhythms = _cycles(rhythm, power.sqrt() / loud.clamp_min(1e-6), asked, grid) * loud
     rhythms = rhythms * torch.exp(asked.waxing[:, None] * _envelope(waxing, grid))
     base = gain / gain.square().sum(dim=1, keepdim=True).sqrt()
     wave = _coloured(background, base, grid) + rhythms
@@ -179,11 +187,21 @@ def _envelope(noise: Tensor, grid: _Grid) -> Tensor:
     return noise @ grid.slow
 
 
-def _bent(wave: Tensor, sharpness: Tensor) -> Tensor:
-    """Return waves whose peaks on one side are sharp and on the other side flat, as far as `sharpness` says."""
-    amount = 0.8 * sharpness
-    bent = torch.expm1(amount * wave.clamp(-3.5, 3.5)) / torch.where(amount.abs() < 1e-3, 1.0, amount)
-    return torch.where(amount.abs() < 1e-3, wave, bent - bent.mean(dim=1, keepdim=True))
+def _cycles(noise: Tensor, gain: Tensor, asked: Parameters, grid: _Grid) -> Tensor:
+    """Return rhythms of about unit variance, whose cycles have a form and whose envelope is as steady as asked.
+
+    A rhythm is the real part of an analytic signal of chance (Gabor 1946). Harmonics that follow its phase make
+    peaks sharp or slopes steep (Cole and Voytek 2017, doi:10.1016/j.tics.2016.12.008); a power of its envelope is
+    taken off.
+    """
+    real, imaginary = noise.split(grid.bins, dim=1)
+    half = torch.complex(real, imaginary) * (gain * grid.response)
+    whole = torch.fft.ifft(torch.nn.functional.pad(half, (1, grid.length - 1 - grid.bins))) * grid.length
+    envelope = whole.abs().clamp_min(1e-3)
+    first = whole / envelope
+    turn = asked.harmonic[:, None] * torch.polar(torch.ones_like(asked.phase), asked.phase)[:, None] * first
+    wave = (first * (1 + turn * (1 + turn))).real
+    return wave * envelope ** (1 - asked.steadiness[:, None]) * 2 ** (asked.steadiness[:, None] / 2)
 
 
 def _discharges(asked: Parameters, moment: Tensor, noise: Tensor, grid: _Grid, shape: Shape) -> Tensor:
@@ -207,6 +225,8 @@ def _discharges(asked: Parameters, moment: Tensor, noise: Tensor, grid: _Grid, s
     spike, wave = asked.spike[:, None], asked.wave[:, None]
     scale = math.sqrt(2 * math.pi) * shape.sfreq
     form = scale * spike * torch.exp(-0.5 * (turn * spike).square()) + 0j
+    again = asked.echo[:, None] * torch.polar(torch.ones_like(turn), -turn * asked.echo_s[:, None])
+    form = form * (1 + again * (1 + again))
     late_by = spike + 1.5 * wave
     slow = asked.depth[:, None] * scale * wave * torch.exp(-0.5 * (turn * wave).square())
     form = asked.sign[:, None] * (form - torch.polar(slow, -turn * late_by)) * grid.response

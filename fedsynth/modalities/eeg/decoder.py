@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.modalities.eeg.anew import Parameters, margin, noise_size, parameters, simulate
-from fedsynth.modalities.eeg.features import shape_by_channel, split_features
+from fedsynth.modalities.eeg.features import shape_by_channel, split_features, waveform_shape
+from fedsynth.modalities.eeg.matching import matched
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
-from fedsynth.modalities.measures import band_powers, beyond_taper, equalise, loud_as
+from fedsynth.modalities.equaliser import equalise, equalise_evenly
+from fedsynth.modalities.measures import band_powers, beyond_taper, even_powers
 from fedsynth.modalities.shape import Shape
 from fedsynth.rng import torch_generator, uniform_of
 
@@ -23,18 +25,26 @@ _COUNT = 12000  # sets of parameters
 _LOOKS = 3  # waves of each, from which it is known what such waves are like
 _CANDIDATES = 12  # simulated, then compared after equalising
 _LOCAL = 64
-_SHAPE_WEIGHT = 0.6
+_SHAPE_WEIGHT = 1.2
+_TURNS, _TURNS_OF_MANY = 3, 2  # of matching, of one channel and of several
 _MICROVOLTS = 30.0  # at which features of waves are taken
 _UNTAPERED_STD = 0.1  # decades by which a window's power may differ from what the taper sees
 _MIRRORED = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, 1.0])  # of a waveform's shape, turned upside down
+_LEVELLED = 2  # times, until windows' level is found
+_KINDS, _OF_A_KIND = 60, 10  # of waves, and waves of each, by which windows' level is found
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
 
 
 class SimulatingDecoder(nn.Module):
     """Looks up, simulates, equalises and chooses; without parameters, and its buffers are part of no message."""
 
-    def __init__(self, shape: Shape) -> None:
-        """Take what the simulator's parameters give for windows of this shape."""
+    def __init__(self, shape: Shape, *, level: Tensor | None = None) -> None:
+        """Take what the simulator's parameters give for windows of this shape.
+
+        Args:
+            shape: of the windows.
+            level: log10 of how loud whole windows are beside what the taper sees; found if not given.
+        """
         super().__init__()
         self.shape = shape
         known, keys, spread, untapered = _known(shape)
@@ -43,6 +53,7 @@ class SimulatingDecoder(nn.Module):
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("spread", spread, persistent=False)
         self.register_buffer("untapered", untapered, persistent=False)
+        self.register_buffer("level", _level(shape) if level is None else level, persistent=False)
 
     @property
     def noise_width(self) -> int:
@@ -63,7 +74,10 @@ class SimulatingDecoder(nn.Module):
         with torch.no_grad():
             parts = (part.split(_ROWS) for part in (powers, waveform, waves, mixing))
             source = torch.cat([self._excitation(*some) for some in zip(*parts, strict=True)])
-        return loud_as(equalise(source, powers, self.shape), powers, usual=self.get_buffer("untapered"))
+            turns = _TURNS if len(self.shape.channels) == 1 else _TURNS_OF_MANY
+            some = zip(source.split(_ROWS), powers.split(_ROWS), waveform.split(_ROWS), strict=True)
+            source = torch.cat([matched(*one, shape=self.shape, turns=turns) for one in some])
+        return equalise_evenly(source, powers, self.shape, level=self.get_buffer("level"))
 
     def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor, mixing: Tensor) -> Tensor:
         """Return waves of unit variance, longer than a window on both sides."""
@@ -132,6 +146,34 @@ def _known(shape: Shape) -> tuple[Parameters, Tensor, Tensor, Tensor]:
     spread = seen.flatten(0, 1).std(dim=0).clamp_min(0.02)
     keys = _key(torch.cat(powers).mean(dim=1), seen.mean(dim=1), spread)
     return known, keys, spread, torch.stack(ends).mean()
+
+
+@lru_cache(maxsize=4)
+def _level(shape: Shape) -> Tensor:
+    """Return log10 of how loud whole windows are to be beside what the taper sees.
+
+    A band that the taper sees louder than usual is often louder there alone, so that windows made from what it sees
+    would be too loud elsewhere. Found on waves of several kinds that are decoded from their own features: in the
+    mean over a kind, the taper is to see as much as there is.
+    """
+    one = Shape(("any",), shape.n_times, shape.sfreq, shape.bandpass, 1, shape.modality)
+    first, generator = margin(one), torch_generator("levels of waves", shape.n_times, f"{shape.bandpass}")
+    asked = parameters(_KINDS, one).take(torch.arange(_KINDS).repeat_interleave(_OF_A_KIND))
+    noise = torch.randn(_KINDS * _OF_A_KIND, noise_size(one), generator=generator)
+    waves = _MICROVOLTS * simulate(asked, noise, one)[:, None, first : first + one.n_times]
+    noise = torch.randn(len(waves), noise_width(one), generator=generator)
+    wanted = torch.cat([band_powers(waves, one)[:, 0], waveform_shape(waves, one)], dim=1)
+    level = torch.zeros(1)
+    for _ in range(_LEVELLED):
+        level = level - _too_loud(SimulatingDecoder(one, level=level)(wanted, noise), one)
+    return level
+
+
+def _too_loud(waves: Tensor, shape: Shape) -> Tensor:
+    """Return log10 of the mean power of whole windows over that which the taper sees, of most bands and kinds."""
+    seen, whole = (torch.pow(10.0, powers(waves, shape)) for powers in (band_powers, even_powers))
+    means = (one.unflatten(0, (_KINDS, _OF_A_KIND)).mean(dim=1) for one in (whole, seen))
+    return torch.log10(torch.div(*means)).median()
 
 
 def _key(powers: Tensor, waveform: Tensor, spread: Tensor) -> Tensor:

@@ -101,6 +101,11 @@ def _rhythm(centred: Tensor, shape: Shape) -> Tensor:
     n_times = centred.shape[-1]
     spectrum = torch.fft.rfft(centred, 2 * n_times).abs().square()
     correlation = torch.fft.irfft(spectrum)[..., :n_times]
-    first = max(1, min(round(0.5 * shape.sfreq), round(0.3 * n_times)))
-    last = max(first + 1, min(round(1.2 * shape.sfreq), round(0.6 * n_times)))
+    first, last = rhythm_lags(shape, n_times)
     return correlation[..., first:last].amax(dim=-1) / (correlation[..., 0] + 1e-2 * n_times)
+
+
+def rhythm_lags(shape: Shape, n_times: int) -> tuple[int, int]:
+    """Return the half-open range of lags, in samples, among which `waveform_shape` looks for a rhythm."""
+    first = max(1, min(round(0.5 * shape.sfreq), round(0.3 * n_times)))
+    return first, max(first + 1, min(round(1.2 * shape.sfreq), round(0.6 * n_times)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedsynth.modalities.eeg.features import N_SHAPE, spatial_basis, split_features, waveform_shape
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
+from fedsynth.modalities.equaliser import equalise
 from fedsynth.modalities.frame import (
     N_GRID,
     N_LOCAL,
@@ -17,7 +18,7 @@ from fedsynth.modalities.frame import (
     time_scale,
     unit,
 )
-from fedsynth.modalities.measures import band_bins, band_powers, equalise
+from fedsynth.modalities.measures import band_bins, band_powers
 from fedsynth.modalities.shape import Shape
 
 _MICROVOLTS = 30.0  # root mean square before a spectrum is equalised

@@ -37,7 +37,9 @@ def test_the_same_parameters_give_another_wave_for_other_noise() -> None:
 def test_discharges_make_waves_peaked() -> None:
     known = parameters(400, SHAPE)
     loud = torch.argsort(known.size, descending=True)[:60]
-    none = torch.nonzero((known.size == 0) & (known.unrest == 0) & (known.sharpness == 0))[:60, 0]
+    none = torch.nonzero((known.size == 0) & (known.unrest == 0) & (known.harmonic == 0) & (known.steadiness == 0))[
+        :60, 0
+    ]
 
     fourth = [(waves(rows) ** 4).mean(dim=1).median() for rows in (loud, none)]
     assert float(fourth[0]) > 1.2 * float(fourth[1])
