@@ -20,7 +20,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,23 +29,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from blind_spot_cohorts import BLIND_SPOTS, ECG_RATE, ECG_TIMES, EEG_RATE, EEG_TIMES, BlindSpot, Cohort, cohort_of
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedsynth import plan as plans
 from fedsynth.anchors import estimator as estimators
-from fedsynth.coordinator.rounds import train_generator
 from fedsynth.evaluation.protocol.classifiers.random_convolutions import auroc
-from fedsynth.plan import Plan, plan_of
-from fedsynth.privacy.allowance import Allowance
-from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.plan import plan_of
 from fedsynth.recordings.recording import Windows
-from fedsynth.site.steps import prepare
+from fedsynth.rehearsal.in_memory import train_in_memory
 from fedsynth.study import Study
-from fedsynth.wire.last_word import LastWord
-from fedsynth.wire.order import Order
-from fedsynth.wire.update import Update
 
-RUN = "blind spots"
 _LABELS = ("one", "other")
 _BARE = "anchor without coherence"
 _EVENTS = "anchor at events"
@@ -112,8 +104,7 @@ def trials(spot: BlindSpot, arms: list[str], given: argparse.Namespace, *, seed:
         began = time.monotonic()
         with _without_coherence(arm):
             plan = plan_of(study_of(spot, arm, given))
-            transport = Sites(plan, deal(train, spot, sites=given.sites))
-            generator = train_generator(plan, run=RUN, transport=transport, roster=transport.roster)
+            generator = train_in_memory(plan, deal(train, spot, sites=given.sites))
         drawn = generator.draw(per_label=given.per_label, seed=f"blind spots {seed}")
         synthetic = auroc(drawn.signal, drawn.labels, test.signal, test.labels)
         spent = time.monotonic() - began
@@ -128,33 +119,6 @@ def _without_coherence(arm: str) -> Iterator[None]:
         return
     with patch.object(plans, "_PLANS", {}), patch.object(estimators, "coherence_of", lambda *_, **__: None):
         yield
-
-
-class Sites:
-    """Sites in memory: what a site computes, without ledger and files (`fedsynth.coordinator.transport`)."""
-
-    def __init__(self, plan: Plan, windows: Mapping[str, Windows]) -> None:
-        """Hold every site's windows; each site signs with a key of its own."""
-        self._plan, self._windows, self._answered = plan, windows, 0
-        self._keys = {site: Ed25519PrivateKey.generate() for site in windows}
-        self.roster = {site: key.public_key().public_bytes_raw() for site, key in self._keys.items()}
-
-    def sites(self) -> tuple[str, ...]:
-        """Return their names."""
-        return tuple(self._windows)
-
-    def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Answer each order."""
-        for site, data in orders.items():
-            order = Order.from_bytes(data)
-            step = self._plan.steps[order.step]
-            work = prepare(order, self._plan, step, device=torch.device("cpu"))
-            answer = work.run(self._windows[site], Allowance(step.mechanism))
-            tensors = {"sum": answer.read()} if isinstance(answer, PrivateSum) else answer
-            self._answered += 1
-            word = LastWord(RUN, self._plan.digest, site, "0" * 64, self._answered, 0)
-            signature = word.sign(self._keys[site].private_bytes_raw())
-            yield site, Update(tensors, word=word, signature=signature).to_bytes()
 
 
 def deal(cohort: Cohort, spot: BlindSpot, *, sites: int) -> dict[str, Windows]:

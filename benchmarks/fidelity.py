@@ -26,13 +26,12 @@ from typing import Any
 import fidelity_measures as measure
 import numpy as np
 import torch
-from blind_spots import RUN, Sites
 from utility import DELTA, UNITS
 from utility_data import HOSPITALS, ROOT, SETS, Dealt, Half, load, study_text
 
-from fedsynth.coordinator.rounds import train_generator
 from fedsynth.plan import plan_of
 from fedsynth.recordings.recording import Windows
+from fedsynth.rehearsal.in_memory import train_in_memory
 from fedsynth.study import Study, parse_study
 from fedsynth.synthesis.generator import Generator
 
@@ -108,8 +107,7 @@ def generator_of(name: str, dealt: Dealt, *, family: str, epsilon: float) -> Gen
         channels=shape.channels,
         sfreq=shape.sfreq,
     )
-    sites = Sites(plan, {_SITE: windows})
-    return train_generator(plan, run=RUN, transport=sites, roster=sites.roster)
+    return train_in_memory(plan, {_SITE: windows})
 
 
 def measured_of(generator: Generator, dealt: Dealt, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:
