@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from fedsynth.errors import RunError
+from fedsynth.errors import RunError, StudyError
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.accountant import epsilon_pld
 from fedsynth.privacy.budget import SumRequest, share_budget
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from fedsynth.anchors.estimator import Estimator
     from fedsynth.families.protocol import Family, Phase
 
-StepKind = Literal["anchor", "train", "gradient", "assess"]
+StepKind = Literal["anchor", "train", "gradient", "fisher", "assess"]
+_FISHER_WEIGHT = 0.25  # against 1 of the anchor's first sum
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Step:
     """One private charge of the plan. `index` counts those of its kind from 0.
 
     "anchor" and "assess" are sums over everybody. "train" is a round of local steps at a site that adds all of its
-    noise; "gradient" is one such step as a sum over all sites, for secure aggregation.
+    noise; "gradient" is one such step as a sum over all sites, for secure aggregation. "fisher" is the sum that
+    says which weights a site needs, where sites train one after the other.
     """
 
     kind: StepKind
@@ -73,8 +75,13 @@ class Plan:
         return self.study.privacy.trust == "aggregate"
 
     def phase(self, step: Step) -> "Phase":
-        """Return which of the family's phases a "train" or "gradient" step belongs to."""
+        """Return which of the family's phases a "train", "gradient" or "fisher" step belongs to."""
         return self.family.phases[step.index // _steps_of_a_phase(self.study)]
+
+    def fisher_of(self, number: int) -> tuple[int, Step] | None:
+        """Return number and step of the Fisher information of what step `number` trains, if it is asked for."""
+        following = self.steps[number + 1]  # scores end every plan
+        return (number + 1, following) if following.kind == "fisher" else None
 
     def round_of(self, step: Step) -> int:
         """Return which round of its phase a "train" step is, from 0."""
@@ -147,6 +154,8 @@ def plan_of(study: Study) -> Plan:
             steps=1 if is_aggregate else _local_steps(study),
         )
         asked.append(("gradient" if is_aggregate else "train", index, request))
+        if shares.consolidation:
+            asked.append(("fisher", index, _fisher_request(study, phase)))
     asked.append(("assess", 0, SumRequest("scores", clipping_norm=tally_plan_of(study).bound, group="held-out")))
     mechanisms = share_budget(
         [request for _, _, request in asked],
@@ -160,6 +169,21 @@ def plan_of(study: Study) -> Plan:
     plan = Plan(study=study, steps=tuple(steps), code=str(code_in_use()))
     _PLANS[study.digest] = plan
     return plan
+
+
+def _fisher_request(study: Study, phase: "Phase") -> SumRequest:
+    """Return the sum of a phase's squared gradients.
+
+    Raises:
+        StudyError: the phase's loss is a game, of which weights have no Fisher information.
+    """
+    if phase.public_part:
+        raise StudyError(
+            f"plan.consolidation = {study.training.consolidation:g} asks how much each weight matters to the loss, "
+            f"and that of {study.family.name} is a game between two networks; use consolidation = 0, or a family "
+            "with a likelihood, such as vae-ldm. Nothing was opened"
+        )
+    return SumRequest(f"Fisher information: {phase.name}", study.training.gradient_clip**2, weight=_FISHER_WEIGHT)
 
 
 def secure_cohort_of(study: Study, roster: Mapping[str, bytes]) -> SecureCohort | None:

@@ -33,6 +33,8 @@ EstimatorName = Literal["moments", "mean-embedding", "evolution"]
 """The way from private sums to the anchor; one more is a row in `fedsynth/anchors/estimator.py`."""
 Train = Literal["adapters", "low-rank", "all"]
 """What of a family learns in rounds of gradients."""
+Order = Literal["averaged", "sequential"]
+"""How hospitals share what they train: all at once and averaged, or one after the other."""
 Start = Literal["prior", "scratch"]
 """Where layers begin that learn."""
 CHOICE = "CHOOSE: "
@@ -141,7 +143,9 @@ class TrainingPlan(Page):
     asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
     all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). Where layers learn
     without privacy, a site takes `minibatch_steps` steps of `minibatch_windows` windows for each phase, over all
-    rounds. `private_step` is
+    rounds. With `order = "sequential"` one site after the other trains what the last one left, once, and
+    `consolidation` is the strength of what holds weights that mattered at earlier sites: every site but the last
+    then says one more private sum for each phase (`fedsynth.training.consolidation`). `private_step` is
     "isolated" where every unit's gradient is taken alone, and "batched" where many are taken at once: faster with
     few windows per unit, and safe only where the coordinator sends the parameters that training led to.
     """
@@ -157,12 +161,29 @@ class TrainingPlan(Page):
     minibatch_windows: int = Field(default=64, ge=1, le=4096)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
     aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
+    order: Order = "averaged"
+    consolidation: float = Field(default=0.0, ge=0, le=1e9)
     private_step: Annotated[Literal["isolated", "batched"], BeforeValidator(_private_step)] = "isolated"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.anchor and self.rounds == 0:
             raise ValueError("without an anchor and without rounds nothing would be learned")
+        if self.order == "averaged" and self.consolidation:
+            raise ValueError(
+                'consolidation holds what earlier sites learned, and with order = "averaged" none is earlier; use '
+                'order = "sequential", or consolidation = 0'
+            )
+        if self.order == "sequential" and self.rounds not in ("auto", 1):
+            raise ValueError(
+                f'with order = "sequential" every site trains once, and rounds is {self.rounds}; use rounds = 1, '
+                'or order = "averaged"'
+            )
+        if self.order == "sequential" and self.aggregation != "mean":
+            raise ValueError(
+                f'with order = "sequential" nothing is joined, and aggregation is "{self.aggregation}"; '
+                "leave it out"
+            )
         return self
 
 
@@ -239,6 +260,11 @@ class Study(Page):
                     f"among {len(self.cohort.sites)} sites one may work with the coordinator, or be run by it; "
                     "cohort.dishonest must be 1 or more"
                 )
+            if self.training.order == "sequential":
+                raise ValueError(
+                    'plan.order = "sequential" shows the coordinator what each site made of the parts, which '
+                    'trust = "aggregate" hides; use order = "averaged" or trust = "site"'
+                )
             if self.training.aggregation != "mean":
                 raise ValueError(
                     f'plan.aggregation = "{self.training.aggregation}" looks at each site\'s parts, which '
@@ -263,11 +289,14 @@ class Study(Page):
         """Rounds of private training; "auto" spends on gradients only where public facts promise a gain.
 
         At a few hundred units gradients moved the anchor by no more than the noise (docs/log.md). So, with an
-        anchor: none below 5000 declared units or below epsilon 4. Without privacy layers learn in ten rounds.
+        anchor: none below 5000 declared units or below epsilon 4. Without privacy layers learn in ten rounds; one
+        site after the other trains once.
         """
         rounds, cohort = self.training.rounds, self.cohort
         if rounds != "auto":
             return rounds
+        if self.training.order == "sequential":
+            return 1
         if self.learns_plainly:
             return _PLAIN_ROUNDS
         units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)

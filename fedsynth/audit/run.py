@@ -43,6 +43,7 @@ from fedsynth.site.identity import make_identity
 from fedsynth.site.policy import load_policy
 from fedsynth.site.session import SiteSession
 from fedsynth.study import Study
+from fedsynth.training.consolidation import Consolidation
 from fedsynth.training.private_gradient import LossNoise
 from fedsynth.training.trainer import StepScale, Trainer, flat, private_parameters
 
@@ -232,6 +233,8 @@ def _contributions(plan: Plan, one: Heard) -> tuple[Contribution, ...]:
     if one.step.kind == "anchor":
         anchor = Anchor.from_tensors(dict(one.order.tensors))
         return (partial(_statistic, plan.estimator, anchor, plan.shape),)
+    if one.step.kind == "fisher":
+        return (partial(_squares, plan.family, _parts(plan, one), plan.phase(one.step), plan.shape),)
     places = [_parts(plan, one)]
     if one.parts:
         places.append(_parts(plan, one))
@@ -263,7 +266,16 @@ def _played(plan: Plan, one: Heard, sums: list[Tensor]) -> NDArray[np.float64]:
         seen_units=float(one.order.tensors["seen_units"][0]),
         label_shares=one.order.tensors["label_shares"],
     )
-    trainer = Trainer(plan.family, parts, phase=phase, shape=plan.shape, mechanism=one.step.mechanism, scale=scale)
+    strength = plan.study.training.consolidation
+    trainer = Trainer(
+        plan.family,
+        parts,
+        phase=phase,
+        shape=plan.shape,
+        mechanism=one.step.mechanism,
+        scale=scale,
+        consolidation=Consolidation.from_tensors(one.order.tensors, strength=strength) if strength else None,
+    )
     before = _flat(parts, phase)
     for total in sums:
         trainer.step(total)
@@ -286,6 +298,10 @@ def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, shape: Shape, 
     noise = LossNoise.of(private, width=family.example_noise_width(shape, phase)).draw(unit.signal)
     loss = family.example_loss(parts, phase, unit.signal, unit.labels, noise).mean()
     return flat(torch.autograd.grad(loss, private, allow_unused=True), private)
+
+
+def _squares(family: Family, parts: nn.ModuleDict, phase: Phase, shape: Shape, unit: Unit) -> Tensor:
+    return _gradient(family, parts, phase, shape, unit).square()
 
 
 def _clipped(contributions: tuple[Contribution, ...], units: list[Unit], step: Step) -> NDArray[np.float64]:

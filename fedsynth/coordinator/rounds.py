@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from fedsynth.coordinator.checkpoint import Checkpoint, Heard
 from fedsynth.coordinator.last_words import LastWords
 from fedsynth.coordinator.run_state import RunState
 from fedsynth.coordinator.secure_sums import SecureSums
+from fedsynth.coordinator.sequential import in_turn, train_in_turn
 from fedsynth.coordinator.statement import charged, statement_of
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RefusedError, RunError, WireError
@@ -267,25 +269,41 @@ class _Run:
         self.generator = untrained(self.study, anchor)
 
     def _train(self, number: int, step: Step) -> None:
-        sent = {f"parts.{name}": value for name, value in self.generator.state.items()}
-        orders = {
-            site: {**sent, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
-            for site in self.alive
-        }
-        answers = self._ask(number, orders, step, self.generator.state)
         family, phase = self.family, self.plan.phase(step)
-        size = sum(value.numel() for value in self.generator.state.values())
-        answers, strange = within_reach(
-            answers,
-            start=self.generator.state,
-            largest_move=largest_move(phase, steps=step.mechanism.steps, size=size),
-        )
-        self._keep_alive(answers, strange)
         parts = family.build(self.shape, self.generator.anchor)
-        parts.load_state_dict(aggregate(answers, weights=self.units, rule=self.study.training.aggregation))
+        if self.study.training.order == "sequential":
+            parts.load_state_dict(dict(self.generator.state))
+            sites = in_turn(self.alive, self.study.cohort.sites)
+            how: dict[str, Any] = {"units": self.units, "trained": self._trained, "ask": self._ask}
+            train_in_turn(self.plan, number, sites, parts, **how)
+        else:
+            answers = self._trained(number, step, tuple(self.alive), start=self.generator.state, more={})
+            parts.load_state_dict(aggregate(answers, weights=self.units, rule=self.study.training.aggregation))
         # A mean of weights at their bound can round to just beyond it, and sites refuse what lies beyond.
         family.constrain(parts, phase)
         self.generator = Generator(self.study, parts.state_dict(), self.generator.anchor)
+
+    def _trained(
+        self,
+        number: int,
+        step: Step,
+        sites: Sequence[str],
+        *,
+        start: Mapping[str, Tensor],
+        more: Mapping[str, Tensor],
+    ) -> dict[str, Mapping[str, Tensor]]:
+        """Have sites train parts, and return those that training can have led to."""
+        sent = {f"parts.{name}": value for name, value in start.items()} | dict(more)
+        orders = {
+            site: {**sent, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
+            for site in sites
+        }
+        answers = self._ask(number, orders, step, start)
+        size = sum(value.numel() for value in start.values())
+        farthest = largest_move(self.plan.phase(step), steps=step.mechanism.steps, size=size)
+        answers, strange = within_reach(answers, start=start, largest_move=farthest)
+        self._keep_alive(sites, answers, strange)
+        return answers
 
     def _gradient(self, number: int, step: Step) -> None:
         """Take one step of private training here, on the total over all sites."""
@@ -398,8 +416,9 @@ class _Run:
         step: Step,
         wanted: Mapping[str, Tensor],
     ) -> dict[str, Mapping[str, Tensor]]:
-        """Send every living site its order, and return the answers that look like `wanted`."""
-        orders = {site: Order(self.run, self.plan.digest, number, tensors[site]).to_bytes() for site in self.alive}
+        """Send the sites that `tensors` names their orders, and return the answers that look like `wanted`."""
+        order = partial(Order, self.run, self.plan.digest, number)
+        orders = {site: order(sent).to_bytes() for site, sent in tensors.items()}
         updates = self._exchange(orders, step.mechanism.purpose)
         refusals = {site: "no answer" for site in orders if site not in updates}
         answers: dict[str, Mapping[str, Tensor]] = {}
@@ -414,11 +433,11 @@ class _Run:
                 refusals[site] = str(error)
         for site in answers:
             self.done.setdefault(site, []).append(number)
-        self._keep_alive(answers, refusals)
-        return {site: answers[site] for site in self.alive}
+        self._keep_alive(tuple(orders), answers, refusals)
+        return {site: answers[site] for site in self.alive if site in answers}
 
-    def _keep_alive(self, answers: Mapping[str, object], refusals: Mapping[str, str]) -> None:
-        self.alive = [site for site in self.alive if site in answers]
+    def _keep_alive(self, asked: Sequence[str], answers: Mapping[str, object], refusals: Mapping[str, str]) -> None:
+        self.alive = [site for site in self.alive if site in answers or site not in asked]
         self._enough(len(self.alive), refusals)
 
     def _exchange(self, orders: Mapping[str, bytes], what: str) -> dict[str, Update]:

@@ -10,6 +10,8 @@ from fedsynth.evaluation.classifier import Classifier, classifier_plan
 from fedsynth.plan import Plan, Step
 from fedsynth.site.steps import prepare
 from fedsynth.synthesis.generator import at_prior
+from fedsynth.training.consolidation import Consolidation
+from fedsynth.training.trainer import private_parameters
 from fedsynth.wire.order import Order
 
 _DONE: set[tuple[str, str]] = set()  # plans and devices of this process
@@ -40,11 +42,14 @@ def _first_of_each(plan: Plan) -> Iterator[tuple[Order, Step]]:
             tensors = Classifier(
                 len(plan.shape.channels), plan.shape.n_labels, plan=classifier_plan(plan.shape)
             ).state_dict()
-        elif plan.phase(step).name not in seen:
-            seen.add(plan.phase(step).name)
+        elif (step.kind, plan.phase(step).name) not in seen:
+            seen.add((step.kind, plan.phase(step).name))
             tensors = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}
             if step.kind == "train":
                 shares = torch.full((plan.shape.n_labels,), 1 / plan.shape.n_labels)
                 tensors = {**tensors, "label_shares": shares, "seen_units": torch.ones(1)}
+                if strength := plan.study.training.consolidation:
+                    private = private_parameters(plan.family.build(plan.shape, prior), plan.phase(step))
+                    tensors |= Consolidation.none_yet(private, strength=strength).tensors()
         if tensors:
             yield Order("", plan.digest, number, tensors), step

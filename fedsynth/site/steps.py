@@ -27,6 +27,8 @@ from fedsynth.progress import Progress
 from fedsynth.recordings.recording import Windows
 from fedsynth.site.probe import probe
 from fedsynth.study import PrivacyUnit
+from fedsynth.training.consolidation import Consolidation
+from fedsynth.training.fisher import fisher_sum, squared_gradient
 from fedsynth.training.minibatches import Round, train_plainly
 from fedsynth.training.private_gradient import (
     Batch,
@@ -82,6 +84,8 @@ def prepare(
         return _train(order, plan, step, device=device, progress=progress)
     if step.kind == "gradient":
         return _gradient(order, plan, step, device=device)
+    if step.kind == "fisher":
+        return _fisher(order, plan, step, device=device)
     return _assess(order, plan, step)
 
 
@@ -102,11 +106,18 @@ def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
 def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progress: Progress | None) -> StepWork:
     study, shape, family, phase = plan.study, plan.shape, plan.family, plan.phase(step)
     public = {"seen_units": torch.zeros(1), "label_shares": torch.zeros(shape.n_labels)}
+    parts = _parts(order, plan, phase).to(device)
+    strength = study.training.consolidation
+    if strength:
+        private = private_parameters(parts, phase)
+        public |= Consolidation.none_yet([value.cpu() for value in private], strength=strength).tensors()
     rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
     check_like(rest, public, sender="the coordinator")
+    held = Consolidation.from_tensors(rest, strength=strength) if strength else None
+    if held is not None and float(held.fisher.min()) < 0:
+        raise WireError("the coordinator sent Fisher information below zero")
     if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
         raise WireError("the coordinator sent label shares that are no shares")
-    parts = _parts(order, plan, phase).to(device)
     method = choose_method(parts, phase=phase, study=study)
     scale = StepScale(
         expected_units=float(study.cohort.expected_units),
@@ -122,9 +133,12 @@ def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progre
         if study.learns_plainly:
             which = Round(plan.round_of(step), study.n_rounds, study.training.minibatch_windows)
             how: dict[str, Any] = {"batch": batch, "mechanism": allowance.mechanism, "round_": which}
+            how["consolidation"] = held
             train_plainly(family, parts, phase=phase, shape=shape, progress=told, **how)
             return dict(parts.state_dict())
-        trainer = Trainer(family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale)
+        trainer = Trainer(
+            family, parts, phase=phase, shape=shape, mechanism=step.mechanism, scale=scale, consolidation=held
+        )
         train(trainer, batch=batch, allowance=allowance, method=method, progress=told)
         return dict(parts.state_dict())
 
@@ -154,6 +168,26 @@ def _gradient(order: Order, plan: Plan, step: Step, *, device: torch.device) -> 
         )
 
     return StepWork(work, size=sum(parameter.numel() for parameter in private_parameters(parts, phase)))
+
+
+def _fisher(order: Order, plan: Plan, step: Step, *, device: torch.device) -> StepWork:
+    family, phase, shape = plan.family, plan.phase(step), plan.shape
+    parts = _parts(order, plan, phase).to(device)
+    if any(not name.startswith("parts.") for name in order.tensors):
+        raise WireError("the coordinator sent more than the parts that Fisher information is asked of")
+    size = sum(parameter.numel() for parameter in private_parameters(parts, phase))
+
+    def contribution(batch: Batch) -> Tensor:
+        windows, labels = batch.windows, batch.labels
+        return squared_gradient(family, parts, phase=phase, shape=shape, windows=windows, labels=labels)[None]
+
+    probe(contribution, study=plan.study, step=step, size=size, device=device)
+
+    def work(windows: Windows, allowance: Allowance) -> PrivateSum:
+        batch = _batch(windows, unit=plan.study.privacy.unit, device=device)
+        return fisher_sum(family, parts, phase=phase, shape=shape, batch=batch, allowance=allowance)
+
+    return StepWork(work, size=size)
 
 
 def _probe_gradient(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth.errors import FedsynthError
-from fedsynth.plan import Plan
+from fedsynth.plan import Plan, gradient_steps_of
 from fedsynth.site.approval import nonce_of, open_ledger
 from fedsynth.site.consent import kept_bodies
 from fedsynth.site.holdings import load_holdings
@@ -156,9 +156,14 @@ def _people(folder: Path, plan: Plan) -> str:
 def _trained(plan: Plan) -> str:
     family, training = plan.study.family, plan.study.training
     options = ", ".join(f"{name} {value}" for name, value in family.options.items())
-    steps = sum(step.mechanism.steps for step in plan.steps if step.kind in ("train", "gradient"))
+    steps = gradient_steps_of(plan)
     anchor = f"an anchor by {training.estimator}" if training.anchor else "no anchor"
-    return f"{family.name}{f' ({options})' if options else ''}: {anchor}, {steps} private gradient steps"
+    said = f"{family.name}{f' ({options})' if options else ''}: {anchor}, {steps} private gradient steps"
+    if training.order == "sequential":
+        said += ", one site after the other: the next one starts from what this one made of the parts"
+    if training.consolidation:
+        said += f"; Fisher information of its weights holds what was learned (strength {training.consolidation:g})"
+    return said
 
 
 def _often(plan: Plan) -> str:

@@ -19,7 +19,9 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.progress import StepProgress
 from fedsynth.rng import torch_generator
+from fedsynth.training.consolidation import Consolidation
 from fedsynth.training.private_gradient import Batch
+from fedsynth.training.trainer import private_parameters
 
 _LONGEST_GRADIENT = 1.0
 _WARM_UP = 100  # steps until the learning rate is whole
@@ -60,6 +62,7 @@ def train_plainly(
     batch: Batch,
     mechanism: Mechanism,
     round_: Round,
+    consolidation: Consolidation | None = None,
     progress: StepProgress | None = None,
 ) -> None:
     """Take the steps of one round, moving the private part, and the public one that follows it.
@@ -72,6 +75,7 @@ def train_plainly(
         batch: the site's windows.
         mechanism: as charged; one that promises nothing.
         round_: which round this is.
+        consolidation: what holds the private part where earlier hospitals left it.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -83,7 +87,8 @@ def train_plainly(
         )
     if not len(batch.labels):
         return
-    private = _Learner(list(parts[phase.private_part].parameters()), phase.learning_rate)
+    held = private_parameters(parts, phase)
+    private = _Learner(held, phase.learning_rate)
     followed = list(parts[phase.public_part].parameters()) if phase.public_part else []
     public = _Learner(followed, phase.public_learning_rate) if followed else None
     generator = torch_generator("minibatches", family.name, phase.name, round_.index)
@@ -104,6 +109,8 @@ def train_plainly(
         if public:
             companion = family.companion_loss(parts, phase, *drawn())
             loss = loss if companion is None else loss + companion
+        if consolidation is not None:
+            loss = loss + consolidation.penalty(held)
         private.step(loss, pace=pace)
         family.constrain(parts, phase)
         if public and (step + 1) % phase.private_steps == 0:

@@ -15,6 +15,7 @@ from fedsynth.errors import WireError
 from fedsynth.families.protocol import Family, Phase
 from fedsynth.modalities.shape import Shape
 from fedsynth.privacy.mechanism import Mechanism
+from fedsynth.training.consolidation import Consolidation
 
 _SMOOTHING = 0.99  # torch's RMSprop default
 _ADAM = (0.9, 0.999)  # torch's Adam defaults
@@ -47,6 +48,7 @@ class Trainer:
         shape: Shape,
         mechanism: Mechanism,
         scale: StepScale,
+        consolidation: Consolidation | None = None,
     ) -> None:
         """Begin with fresh optimizers.
 
@@ -57,7 +59,9 @@ class Trainer:
             shape: of the windows.
             mechanism: of the sums that will come.
             scale: public divisors and weights.
+            consolidation: what holds the private parameters where earlier hospitals left them.
         """
+        self.consolidation = consolidation
         self.family, self.parts, self.phase, self.shape, self.scale = family, parts, phase, shape, scale
         self._private = private_parameters(parts, phase)
         self._public = list(parts[phase.public_part].parameters()) if phase.public_part else []
@@ -79,9 +83,9 @@ class Trainer:
         public = family.companion_loss(parts, phase, *self._public_draw())
         if public is not None:
             companion = flat(torch.autograd.grad(public, self._private, allow_unused=True), self._private)
-            # The public side is clipped alike; left alone it overwhelms the clipped private side.
-            companion = companion * (self._clip / (companion.norm() + 1e-12)).clamp(max=1.0)
-            direction = direction + self.scale.seen_units / self.scale.expected_units * companion
+            direction = direction + self.scale.seen_units / self.scale.expected_units * self._clipped(companion)
+        if self.consolidation is not None:
+            direction = direction + self._clipped(self.consolidation.slope(self._private))
         _set_gradients(self._private, direction)
         self._optimizer.step()
         family.constrain(parts, phase)
@@ -121,6 +125,10 @@ class Trainer:
 
     def _roles(self) -> dict[str, torch.optim.Optimizer]:
         return {"private": self._optimizer} | ({"public": self._follower} if self._follower else {})
+
+    def _clipped(self, slope: Tensor) -> Tensor:
+        """Clip what is public as units are clipped; left alone it overwhelms the clipped private side."""
+        return slope * (self._clip / (slope.norm() + 1e-12)).clamp(max=1.0)
 
     def _public_draw(self) -> tuple[Tensor, Tensor]:
         scale, device = self.scale, self._private[0].device
