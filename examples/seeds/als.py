@@ -1,25 +1,32 @@
 """The ALS seed (arXiv 2506.16243, als-synthetic-data-augmentation-wgan): a rare group of one in eleven, augmented.
 
-    python examples/seeds/als.py
+    python examples/seeds/als.py                 # 132 made-up people, and recordings like the Bonn sets, thinned
+    python examples/seeds/als.py --data DIR      # the Bonn sets themselves: a folder each for Z, O, N, F and S
+    python examples/seeds/als.py --large         # 352 people, more steps: hours
     python examples/seeds/als.py --quick
 
 Resting EEG of simulated people on 32 channels, one of them ill for every ten who are not. Does filling the rare
 group with made-up windows help a classifier of people nobody saw? The seed's network stands beside the product's
-`cwgan`, as its paper describes it and as its code has it: collapsed. It ends in a page and in study.json.
+`cwgan`, as its paper describes it and as its code has it: collapsed. The same is asked of seizures in the Bonn
+sets, one recording in eleven. It ends in a page and in study.json.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from kit.arms import Arm, Frame
 from kit.bench import Bench, Job, Source, groups
+from kit.bonn_sets import SFREQ, TIMES, read, thinned
 from kit.cohorts import ALS_CHANNELS, GROUPS, als
 from kit.originals import als_gan
 from kit.study import SECONDS, SIMULATED, arguments, carry_out, open_cells, write
 
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
+from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.measures import MACRO_F1
@@ -33,47 +40,96 @@ from fedsynth.synthesis.windows import SyntheticWindows
 FEATURES = Arm("features, no privacy")
 ONE_NOISE = Arm("features, ε = 8, secure sums", epsilon=8.0)
 EACH_NOISE = Arm("features, ε = 8, each hospital's noise", epsilon=8.0, hospitals=4)
-LEARNED = Arm("every layer of cwgan, in one place", family="cwgan", layers="all")
-AVERAGED = Arm("every layer of cwgan, four hospitals", family="cwgan", layers="all", hospitals=4)
+LEARNED = Arm("every layer of cwgan, in one place", family="cwgan", layers="all", rows=16)
+AVERAGED = replace(LEARNED, name="every layer of cwgan, four hospitals", hospitals=4)
 DESCRIBED, COLLAPSED = "the seed's WGAN, as described", "the seed's WGAN, as published: collapsed"
 WAYS = ("minority only", "synthetic alone")
+CLASSIFIERS = ("cnn-bilstm", "boosting")
+MAIN = CLASSIFIERS[0]
+PER_SEIZURE = 10
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is done: people and windows of each, folds, steps of classifiers, originals and families."""
+
+    people: int
+    windows: int
+    folds: int
+    classifier: int
+    original: int
+    layers: int
+    per_label: int
+
+
+QUICK = Extent(people=22, windows=2, folds=2, classifier=40, original=10, layers=4, per_label=20)
+USUAL = Extent(people=132, windows=4, folds=3, classifier=150, original=2000, layers=60, per_label=400)
+LARGE = Extent(people=352, windows=8, folds=5, classifier=400, original=20000, layers=600, per_label=2500)
 
 
 def main(words: list[str] | None = None) -> int:
     """Run what is missing and write the page."""
-    options = arguments("als", __doc__ or "").parse_args(words)
-    quick: bool = options.quick
-    channels = ALS_CHANNELS[::4] if quick else ALS_CHANNELS
-    people, windows = (22, 2) if quick else (176, 6)
-    real = als(
-        people=people, share=1 / 11, windows=windows, seed=options.seed, layout=channels, sfreq=64.0, n_times=128
-    )
-    shape = Shape(channels, 128, 64.0, (0.5, 30.0), 2, "eeg")
-    setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=200))
-    cells = open_cells(options, study="als", version=1)
-    names = ("cnn-bilstm", "boosting")
-    folds = groups(real, count=2 if quick else 4)
-    bench = Bench("als", real, Frame(shape, GROUPS, "ALS"), folds, setting, names, cells)
-    carry_out(cells, list(jobs_of(bench, quick=quick)))
-    place = write(options, cells, page_of(bench))
-    print(table_of(bench, names[0]), end="\n\n")
+    options = arguments("als", __doc__ or "", more=_options).parse_args(words)
+    extent = QUICK if options.quick else LARGE if options.large else USUAL
+    cells = open_cells(options, study="als", version=2, large=options.large, data=bool(options.data))
+    benches = (als_bench(options, extent, cells), bonn_bench(options, extent, cells))
+    carry_out(cells, [job for bench in benches for job in jobs_of(bench, extent)])
+    place = write(options, cells, page_of(*benches, is_real=options.data is not None))
+    for bench in benches:
+        print(table_of(bench, MAIN), end="\n\n")
     print(f"Page: {place}")
     return 0
 
 
-def jobs_of(bench: Bench, *, quick: bool) -> Iterator[Job]:
+def als_bench(options: argparse.Namespace, extent: Extent, cells: Cells) -> Bench:
+    """Return simulated people, one in eleven of them ill."""
+    channels = ALS_CHANNELS[::4] if options.quick else ALS_CHANNELS
+    real = als(
+        people=extent.people,
+        share=1 / (PER_SEIZURE + 1),
+        windows=extent.windows,
+        seed=options.seed,
+        layout=channels,
+        sfreq=64.0,
+        n_times=128,
+    )
+    shape = Shape(channels, 128, 64.0, (0.5, 30.0), 2, "eeg")
+    return _bench("als", real, Frame(shape, GROUPS, "ALS"), options, extent, cells)
+
+
+def bonn_bench(options: argparse.Namespace, extent: Extent, cells: Cells) -> Bench:
+    """Return the Bonn sets, or recordings like them, with one recording of a seizure for ten of anything else."""
+    real = read(options.data, each=2, most=11 if options.quick else 80, seed=options.seed)
+    shape = Shape(("EEG",), TIMES, SFREQ, (0.5, 40.0), 2, "eeg")
+    frame = Frame(shape, ("rest", "seizure"), "seizure")
+    return _bench("Bonn, thinned", thinned(real, per_seizure=PER_SEIZURE), frame, options, extent, cells)
+
+
+def _bench(
+    name: str, real: Material, frame: Frame, options: argparse.Namespace, extent: Extent, cells: Cells
+) -> Bench:
+    size = replace(SIZES["quick" if options.quick else "small"], steps=extent.classifier)
+    folds = groups(real, count=extent.folds)
+    return Bench(name, real, frame, folds, Setting(frame.shape, size), CLASSIFIERS, cells)
+
+
+def jobs_of(bench: Bench, extent: Extent) -> Iterator[Job]:
     """Yield what is asked, what matters most first."""
-    per_label, steps, layers = (20, 10, 4) if quick else (1000, 2000, 300)
+    per_label = extent.per_label
     yield from bench.real_jobs()
     sources = [bench.source(arm, per_label=per_label, ways=WAYS) for arm in (FEATURES, ONE_NOISE, EACH_NOISE)]
-    sources += [seed_source(bench, name, steps=steps, per_label=per_label) for name in (DESCRIBED, COLLAPSED)]
+    if bench.name == "als":
+        sources += [
+            seed_source(bench, name, steps=extent.original, per_label=per_label) for name in (DESCRIBED, COLLAPSED)
+        ]
     sources += [
-        bench.source(replace(arm, steps=layers), per_label=per_label, ways=WAYS) for arm in (LEARNED, AVERAGED)
+        bench.source(replace(arm, steps=extent.layers), per_label=per_label, ways=WAYS)
+        for arm in (LEARNED, AVERAGED)
     ]
     for source in sources:
         yield from bench.jobs(source)
         # The first fold's generator again, with few windows: how many different ones it draws.
-        yield f"diversity/{source.name}", lambda source=source: diversity(bench, source)
+        yield f"{bench.name}/diversity/{source.name}", lambda source=source: diversity(bench, source)
 
 
 def seed_source(bench: Bench, name: str, *, steps: int, per_label: int) -> Source:
@@ -93,8 +149,8 @@ def diversity(bench: Bench, source: Source) -> float:
     made = bench.made.get(source.name)
     if made is None:
         made = source.make(bench.real.at(bench.folds[0][0]), 0)
-    shape = bench.frame.shape
-    windows = SyntheticWindows(made.signal, made.labels, made.people, GROUPS, shape.channels, shape.sfreq)
+    shape, names = bench.frame.shape, bench.frame.names
+    windows = SyntheticWindows(made.signal, made.labels, made.people, names, shape.channels, shape.sfreq)
     return round(diversity_score(windows).value, 4)
 
 
@@ -104,10 +160,11 @@ def table_of(bench: Bench, classifier: str) -> Table:
     arms = (FEATURES, LEARNED, AVERAGED, ONE_NOISE, EACH_NOISE)
     for name in (*(arm.name for arm in arms), DESCRIBED, COLLAPSED):
         rows += [(f"{way}: {name}", name, way) for way in WAYS]
-    return bench.table(classifier, rows, title="Trained on these, tested on people held out")
+    what = "people" if bench.name == "als" else "Bonn recordings"
+    return bench.table(classifier, rows, title=f"Trained on these, tested on {what} held out")
 
 
-def page_of(bench: Bench) -> ExperimentPage:
+def page_of(bench: Bench, bonn: Bench, *, is_real: bool) -> ExperimentPage:
     """Return the page."""
     counts = np.bincount(bench.real.labels, minlength=2)
     sections = (
@@ -135,13 +192,22 @@ def page_of(bench: Bench) -> ExperimentPage:
             _gains(bench),
         ),
         Section(
+            "Seizure against the rest, thinned to one in eleven",
+            (
+                f"The Bonn sets{'' if is_real else ' (recordings simulated in their place)'}, windows of 178 "
+                "samples, the recording being the unit. Seizures are the rare label here.",
+            ),
+            tuple(table_of(bonn, name) for name in bonn.classifiers),
+            _gains(bonn),
+        ),
+        Section(
             "Collapse, seen before a classifier is asked",
             (
                 f"The score that a release of the product must reach is {LEAST_DIVERSITY:g}: the effective "
                 f"number of distinct "
                 "windows among up to 200, less one, over their number less one.",
             ),
-            (_diversity(bench),),
+            (_diversity(bench), _diversity(bonn)),
         ),
     )
     return ExperimentPage(
@@ -152,6 +218,7 @@ def page_of(bench: Bench) -> ExperimentPage:
         facts={
             "windows": ", ".join(f"{name} {count}" for name, count in zip(GROUPS, counts, strict=True))
             + f", of {bench.real.n_people} people, {len(bench.frame.shape.channels)} channels, 2 s at 64 Hz",
+            "Bonn": f"{bonn.real.n_people} recordings, {bonn.real.at(bonn.real.labels == 1).n_people} of seizures",
             "time": f"{bench.cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
         },
         sections=tuple(section for section in sections if any(table.rows for table in section.tables)),
@@ -162,8 +229,8 @@ def _published(bench: Bench) -> Table:
     rows: list[tuple[str | Number, ...]] = []
     claims = {FEATURES.name: "", DESCRIBED: "no number; “stabilised losses”", COLLAPSED: "the same"}
     for name, published in claims.items():
-        gain = bench.difference("cnn-bilstm", (name, "minority only"), ("real", "oversampling"))
-        alone = bench.measures(name, "cnn-bilstm", "synthetic alone")
+        gain = bench.difference(MAIN, (name, "minority only"), ("real", "oversampling"))
+        alone = bench.measures(name, MAIN, "synthetic alone")
         if gain is not None and alone is not None:
             rows.append((name, published, Number.of(alone[MACRO_F1]), Number.of(gain, signed=True)))
     head = ("generator", "published", "macro-F1, synthetic alone", "minority augmented − oversampling")
@@ -172,20 +239,29 @@ def _published(bench: Bench) -> Table:
 
 def _gains(bench: Bench) -> tuple[str, ...]:
     names = (FEATURES.name, LEARNED.name, AVERAGED.name, ONE_NOISE.name, EACH_NOISE.name, DESCRIBED, COLLAPSED)
-    found = [(n, bench.difference("cnn-bilstm", (n, "minority only"), ("real", "oversampling"))) for n in names]
+    found = [(n, bench.difference(MAIN, (n, "minority only"), ("real", "oversampling"))) for n in names]
     dots = [Dot(name, Number.of(one, signed=True)) for name, one in found if one is not None]
-    return (dots_svg("gains", dots, axis="macro-F1 − oversampling, CNN-BiLSTM"),) if dots else ()
+    return (
+        (dots_svg(f"gains-{bench.frame.positive}", dots, axis="macro-F1 − oversampling, CNN-BiLSTM"),)
+        if dots
+        else ()
+    )
 
 
 def _diversity(bench: Bench) -> Table:
-    keys = [key for key in bench.cells.more if key.startswith("diversity/")]
-    found = {key.partition("/")[2]: bench.cells.more[key] for key in keys}
+    start = f"{bench.name}/diversity/"
+    found = {key.removeprefix(start): score for key, score in bench.cells.more.items() if key.startswith(start)}
     rows = [
         (name, f"{score:.3f}", "refused" if score < LEAST_DIVERSITY else "let through")
         for name, score in found.items()
     ]
     head = ("generator", "score", "a release would be")
-    return Table("Diversity of made-up windows", head, tuple(rows))
+    return Table(f"Diversity of made-up windows, {bench.name}", head, tuple(rows))
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the Bonn sets")
+    parser.add_argument("--large", action="store_true", help="more people, windows, folds and steps: hours")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from kit.arms import Arm, Frame
 from kit.bench import Bench, Job, Source, groups, random_windows
-from kit.cohorts import oscillators
+from kit.bonn_sets import SFREQ, TIMES, read
 from kit.originals import dense_gan, one_network_a_label, wavegan
 from kit.study import SECONDS, SIMULATED, arguments, carry_out, open_cells, write
 
-from fedsynth.errors import RecordingError
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
 from fedsynth.evaluation.protocol.fidelity import distances
@@ -35,7 +34,6 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.report.experiment import ExperimentPage, Section
 from fedsynth.report.experiment_figures import floors_svg
 
-SETS, TIMES, SFREQ = "ZONFS", 178, 173.61
 NAMES = ("rest", "seizure")
 DENSE, WAVE = "dense GAN, the original", "WaveGAN, the original"
 FEATURES = Arm("features, no privacy")
@@ -71,30 +69,6 @@ def main(words: list[str] | None = None) -> int:
     print(table_of(bench, MAIN), end="\n\n")
     print(f"Page: {place}")
     return 0
-
-
-def read(folder: Path | None, *, each: int, most: int, seed: int) -> Material:
-    """Read windows of 178 samples, evenly spread over every recording, or simulate such recordings.
-
-    Raises:
-        RecordingError: a set without files, or a file of another length.
-    """
-    if folder is None:
-        return oscillators(per_label=most, each=each, n_times=TIMES, sfreq=SFREQ, seed=seed)
-    signals, labels, people = [], [], []
-    for name in SETS:
-        paths = sorted(path for path in (folder / name).glob("*") if path.suffix.lower() == ".txt")[:most]
-        if not paths:
-            raise RecordingError(f"{folder} has no text files in a folder {name}; it should be as published")
-        for path in paths:
-            values = np.loadtxt(path)
-            if len(values) < each * TIMES:
-                raise RecordingError("a recording is shorter than its windows; it should have 4097 samples")
-            for start in np.linspace(0, len(values) - TIMES, each).astype(int):
-                signals.append(values[None, start : start + TIMES])
-                labels.append(int(name == "S"))
-                people.append(len(people) // each)
-    return Material(np.stack(signals).astype(np.float32), np.array(labels), np.array(people))
 
 
 def scaled_by_all(real: Material) -> Material:

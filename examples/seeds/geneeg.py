@@ -2,9 +2,10 @@
 
     python examples/seeds/geneeg.py                  # 24 simulated patients, in the layouts of Siena and CHB-MIT
     python examples/seeds/geneeg.py --layouts Siena --parts features    # some of it; the rest may follow
+    python examples/seeds/geneeg.py --groups 0       # one patient after the other, not six groups of four: an hour
     python examples/seeds/geneeg.py --quick
 
-It leaves one patient out, trains a generator on the others, and asks whether filling the rarer states with its
+It leaves patients out, trains a generator on the others, and asks whether filling the rarer states with its
 windows serves a classifier better than repeating windows of patients. It ends in a page and in study.json; a
 stopped study goes on where it stopped.
 """
@@ -16,14 +17,15 @@ from dataclasses import asdict, replace
 
 import numpy as np
 from kit.arms import Arm, Frame
-from kit.bench import Bench, Job, groups, leave_one_out, random_windows
+from kit.bench import DOUBLED, Bench, Job, Source, groups, leave_one_out, random_windows
 from kit.cohorts import CHB_MIT, SIENA, STATES, seizures
-from kit.sequential import sequential
+from kit.skips import autoencoded
 from kit.study import SECONDS, SIMULATED, arguments, carry_out, open_cells, write
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
 from fedsynth.evaluation.protocol.fidelity import distances
+from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.measures import MACRO_F1
 from fedsynth.evaluation.protocol.size import SIZES
 from fedsynth.evaluation.protocol.splits import LEAKY
@@ -35,9 +37,23 @@ from fedsynth.report.experiment_figures import Dot, dots_svg, floors_svg
 CENTRAL = Arm("features, no privacy")
 ONE_NOISE = Arm("features, ε = 8, secure sums", epsilon=8.0)
 EACH_NOISE = Arm("features, ε = 8, each hospital's noise", epsilon=8.0, hospitals=4)
-LEARNED = Arm("every layer of vae-ldm, in one place", family="vae-ldm", layers="all")
-AVERAGED = Arm("every layer of vae-ldm, four hospitals averaged", family="vae-ldm", layers="all", hospitals=4)
-SEQUENTIAL = "every layer of vae-ldm, one hospital after the other"
+LEARNED = Arm("every layer of vae-ldm, in one place", family="vae-ldm", layers="all", rows=32)
+AVERAGED = replace(LEARNED, name="every layer of vae-ldm, four hospitals averaged", hospitals=4)
+SEQUENTIAL = replace(
+    AVERAGED, name="every layer of vae-ldm, one hospital after the other, consolidated",
+    order="sequential", consolidation=5000.0,
+)  # fmt: skip
+FORGETFUL = replace(
+    SEQUENTIAL, name="every layer of vae-ldm, one hospital after the other, nothing held", consolidation=0.0
+)
+NETWORKS = (LEARNED, AVERAGED, SEQUENTIAL, FORGETFUL)
+SKIPPED = "an autoencoder with skips, decoded without them (as published)"
+UNSKIPPED = "the same autoencoder, trained without skips"
+PRIVATE_SEQUENTIAL = Arm(
+    "adapters of vae-ldm, ε = 8, one hospital after the other, consolidated", family="vae-ldm", epsilon=8.0,
+    hospitals=4, order="sequential", consolidation=5000.0,
+)  # fmt: skip
+WAYS = ("minority only", DOUBLED)
 LAYOUTS = {"Siena": SIENA, "CHB-MIT": CHB_MIT}
 MAIN = "cnn-bilstm"
 
@@ -49,7 +65,7 @@ def main(words: list[str] | None = None) -> int:
     """Run what is missing and write the page."""
     options = arguments("geneeg", __doc__ or "", more=_options).parse_args(words)
     quick = options.quick
-    cells = open_cells(options, study="geneeg", version=1, groups=options.groups)
+    cells = open_cells(options, study="geneeg", version=2, groups=options.groups)
     benches = {name: bench_of(name, LAYOUTS[name], options, cells) for name in options.layouts}
     first = next(iter(benches.values()))
     few, leaky = (other_split(first, kind, quick=quick) for kind in ("groups", "leaky"))
@@ -63,32 +79,54 @@ def main(words: list[str] | None = None) -> int:
 
 def jobs_of(parts: list[str], benches: dict[str, Bench], few: Bench, leaky: Bench, *, quick: bool) -> Iterator[Job]:
     """Yield what is asked, what matters most first."""
-    per_label, steps = (30, 4) if quick else (500, 500)
-    minority = ("minority only",)
+    per_label, steps = (30, 4) if quick else (500, 120)
     if "features" in parts:
         for bench in benches.values():
             yield from bench.real_jobs()
             yield from bench.jobs(
-                bench.source(CENTRAL, per_label=per_label, ways=("minority only", "all classes", "synthetic alone"))
+                bench.source(CENTRAL, per_label=per_label, ways=(*WAYS, "all classes", "synthetic alone"))
             )
         yield "fidelity", lambda: fidelity(next(iter(benches.values())), quick=quick)
         for bench in (few, leaky):
             yield from bench.real_jobs(("none", "oversampling"))
+        for name in (SKIPPED, UNSKIPPED):
+            yield from few.jobs(autoencoder(few, name, steps=10 if quick else 400, per_label=per_label))
     if "private" in parts:
         for bench in benches.values():
             for arm in (ONE_NOISE, EACH_NOISE):
-                yield from bench.jobs(bench.source(arm, per_label=per_label, ways=minority))
+                yield from bench.jobs(bench.source(arm, per_label=per_label, ways=WAYS))
     if "networks" in parts:
-        ways = ("minority only", "synthetic alone")
-        for arm in (CENTRAL, replace(LEARNED, steps=steps), replace(AVERAGED, steps=steps)):
-            yield from few.jobs(few.source(arm, per_label=per_label, ways=ways))
-        yield from few.jobs(sequential(few, replace(LEARNED, steps=steps), name=SEQUENTIAL, per_label=per_label))
+        ways = (*WAYS, "synthetic alone")
+        yield from few.jobs(few.source(CENTRAL, per_label=per_label, ways=ways))
+        for arm in NETWORKS:
+            share = steps // 2 if arm.hospitals > 1 else steps  # so that all hospitals take twice as many in all
+            yield from few.jobs(few.source(replace(arm, steps=share), per_label=per_label, ways=ways))
+        yield from few.jobs(few.source(PRIVATE_SEQUENTIAL, per_label=per_label, ways=ways))
+
+
+def autoencoder(bench: Bench, name: str, *, steps: int, per_label: int) -> Source:
+    """Return the seed's autoencoder as a source; how it reconstructs those it was trained on is kept."""
+
+    def make(real: Material, fold: int) -> Material:
+        with_skips = name == SKIPPED
+        found = autoencoded(
+            real, bench.frame, steps=steps, per_label=per_label, seed=fold + 1, with_skips=with_skips
+        )
+        told = {"with skips": round(found.with_skips, 3), "without": round(found.without, 3)}
+        bench.cells.more.setdefault("reconstruction", {})[f"{name}/{fold}"] = told
+        return found.made
+
+    return Source(name, make, ("synthetic alone",))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument(
-        "--groups", type=int, default=0, metavar="N", help="leave out N groups of patients, not one after the other"
+        "--groups",
+        type=int,
+        default=6,
+        metavar="N",
+        help="of patients left out in turn (default 6); 0: each patient",
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
 
@@ -113,7 +151,7 @@ def bench_of(name: str, channels: tuple[str, ...], options: argparse.Namespace, 
 
 def other_split(bench: Bench, kind: str, *, quick: bool) -> Bench:
     """Return the same patients in a few groups, or in a leaky split."""
-    count = 2 if quick else 4
+    count = 2 if quick else 3
     folds = groups(bench.real, count=count) if kind == "groups" else random_windows(bench.real, count=count)
     return replace(bench, name=f"{bench.name}, {kind}", folds=folds, made={})
 
@@ -131,7 +169,7 @@ def fidelity(bench: Bench, *, quick: bool) -> list[dict[str, float | str]]:
 def table_of(bench: Bench) -> Table:
     """Return the main table of one layout."""
     rows = [(way, "real", way) for way in ("none", "class weights", "oversampling", "SMOTE")]
-    rows += [(f"minority: {arm.name}", arm.name, "minority only") for arm in (CENTRAL, ONE_NOISE, EACH_NOISE)]
+    rows += [(f"{way}: {arm.name}", arm.name, way) for arm in (CENTRAL, ONE_NOISE, EACH_NOISE) for way in WAYS]
     rows += [(f"all classes: {CENTRAL.name}", CENTRAL.name, "all classes")]
     rows += [(f"synthetic alone: {CENTRAL.name}", CENTRAL.name, "synthetic alone")]
     return bench.table(
@@ -169,11 +207,10 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench) -> ExperimentPa
             "Networks that learn, and sequential fine-tuning",
             (
                 "The seed fine-tunes its networks patient by patient, with elastic weight consolidation and "
-                "a replay "
-                "of raw windows. Here one hospital after the other fine-tunes what the last one left, with "
-                "neither: "
-                "no recording is kept or sent. It stands beside federated averaging and training in one place. "
-                f"{len(few.folds)} groups of patients are left out in turn, since networks take longer.",
+                "a replay of raw windows. Here one hospital after the other fine-tunes what the last one left, and "
+                "its Fisher information, a private sum, holds the weights that mattered; no recording is kept or "
+                "sent. It stands beside the same without consolidation, federated averaging and training in one "
+                f"place. {len(few.folds)} groups of patients are left out in turn, since networks take longer.",
             ),
             (_learned(few),),
         ),
@@ -188,9 +225,11 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench) -> ExperimentPa
             "Flaws of the original, shown",
             (
                 "Its validation takes random windows, half of each in another one, on both sides of the split, and "
-                "stops by them. Below are the same classifier and the same patients, by patient and by window.",
+                "stops by them. Below are the same classifier and the same patients, by patient and by window. Its "
+                "decoder learns beside skips from the encoder, which sees the recording, and draws without them: "
+                "what skips told in training is missing. The same small autoencoder without them stands beside it.",
             ),
-            (_leak(few, leaky),),
+            (_leak(few, leaky), _skips(few)),
         ),
     ]
     return ExperimentPage(
@@ -261,9 +300,11 @@ def _gains(benches: dict[str, Bench]) -> tuple[str, ...]:
                 ("none", "real", "none"),
                 ("class weights", "real", "class weights"),
                 ("SMOTE", "real", "SMOTE"),
-                (CENTRAL.name, CENTRAL.name, "minority only"),
-                (ONE_NOISE.name, ONE_NOISE.name, "minority only"),
-                (EACH_NOISE.name, EACH_NOISE.name, "minority only"),
+                *(
+                    (f"{way}: {arm.name}", arm.name, way)
+                    for arm in (CENTRAL, ONE_NOISE, EACH_NOISE)
+                    for way in WAYS
+                ),
             )
         ]
         dots = [Dot(way, Number.of(one, signed=True)) for way, one in rows if one is not None]
@@ -291,11 +332,8 @@ def _learned(few: Bench) -> Table:
     if few.measures(LEARNED.name, MAIN, "minority only") is None:
         return Table("", (), ())
     rows = [("none", "real", "none"), ("oversampling", "real", "oversampling")]
-    for name in (CENTRAL.name, LEARNED.name, AVERAGED.name, SEQUENTIAL):
-        rows += [
-            (f"minority: {name}", name, "minority only"),
-            (f"synthetic alone: {name}", name, "synthetic alone"),
-        ]
+    for arm in (CENTRAL, *NETWORKS, PRIVATE_SEQUENTIAL):
+        rows += [(f"{way}: {arm.name}", arm.name, way) for way in (*WAYS, "synthetic alone")]
     return few.table(MAIN, rows, title="Groups of patients left out")
 
 
@@ -307,6 +345,19 @@ def _leak(few: Bench, leaky: Bench) -> Table:
             if found is not None:
                 told.append((words, way, shown(Number.of(found[MACRO_F1]))))
     return Table("The same windows, split by patient and by window", ("split", "way", MACRO_F1), tuple(told))
+
+
+def _skips(few: Bench) -> Table:
+    rows: list[tuple[str | Number, ...]] = []
+    kept = few.cells.more.get("reconstruction", {})
+    for name in (SKIPPED, UNSKIPPED):
+        found = few.measures(name, MAIN, "synthetic alone")
+        if found is not None:
+            mine = [one for key, one in kept.items() if key.startswith(f"{name}/")]
+            means = [f"{np.mean([one[how] for one in mine]):.2f}" for how in ("with skips", "without")]
+            rows.append((name, *means, Number.of(found[MACRO_F1])))
+    head = ("decoder", "recordings against reconstructions, r, with skips", "without", "macro-F1, synthetic alone")
+    return Table("A decoder that draws without what it learned with", head, tuple(rows))
 
 
 if __name__ == "__main__":

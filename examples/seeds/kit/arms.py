@@ -1,33 +1,22 @@
 """Arms: from windows of people to windows of a generator, trained by the product, in one place or over hospitals.
 
-Sites live in memory: they compute what a site of the product computes, order by order, without ledger and files. A
-study of a paper asks nobody's permission; `fedsynth rehearse` is for recordings that somebody has to account for.
+Sites live in memory (`fedsynth.rehearsal.in_memory`): a study of a paper asks nobody's permission.
 """
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedsynth.coordinator.rounds import train_generator
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.modalities.shape import Shape
-from fedsynth.plan import Plan, plan_of
-from fedsynth.privacy.allowance import Allowance
-from fedsynth.privacy.private_sum import PrivateSum
+from fedsynth.plan import plan_of
 from fedsynth.recordings.recording import Windows
-from fedsynth.site.steps import prepare
+from fedsynth.rehearsal.in_memory import train_in_memory
 from fedsynth.study import Study
 from fedsynth.synthesis.generator import Generator
-from fedsynth.wire.last_word import LastWord
-from fedsynth.wire.order import Order
-from fedsynth.wire.update import Update
 
 HOSPITALS = 4
-_RUN = "seeds"
 
 
 @dataclass(frozen=True)
@@ -44,8 +33,10 @@ class Frame:
 class Arm:
     """One way to a generator.
 
-    With epsilon infinite nothing is promised. `hospitals` is 1 in one central place. `layers` is "adapters", where
-    private sums of features are all that is asked, or "all", where every layer of the family learns.
+    With epsilon infinite nothing is promised. `hospitals` is 1 in one central place; more are averaged, or train
+    one after the other, held by `consolidation`. `layers` is "adapters", where private sums of features are all
+    that is asked, or "all", where every layer of the family learns, by so many `steps` of `rows` windows at each
+    hospital.
     """
 
     name: str
@@ -55,6 +46,9 @@ class Arm:
     epsilon: float = math.inf
     hospitals: int = 1
     steps: int = 600
+    rows: int = 64
+    order: str = "averaged"
+    consolidation: float = 0.0
 
     @property
     def is_private(self) -> bool:
@@ -66,7 +60,13 @@ def study_of(arm: Arm, frame: Frame, *, people: int, per_person: int, channels: 
     """Return the study of an arm: the default plan with the unit subject."""
     learned: dict[str, object] = {"rounds": 0}
     if arm.layers == "all":
-        learned = {"minibatch_steps": arm.steps, "rounds": 3 if arm.hospitals > 1 else 1}
+        learned = {
+            "minibatch_steps": arm.steps,
+            "minibatch_windows": arm.rows,
+            "rounds": 3 if arm.hospitals > 1 else 1,
+        }
+    if arm.order == "sequential":
+        learned |= {"rounds": 1, "order": arm.order, "consolidation": arm.consolidation}
     return Study.model_validate(
         {
             "name": "seeds",
@@ -98,41 +98,13 @@ def trained(arm: Arm, real: Material, frame: Frame) -> Generator:
     channels = frame.shape.channels
     per_person = int(np.bincount(np.unique(real.people, return_inverse=True)[1]).max())
     plan = plan_of(study_of(arm, frame, people=real.n_people, per_person=per_person, channels=channels))
-    transport = Sites(plan, deal(real, frame, hospitals=arm.hospitals))
-    return train_generator(plan, run=_RUN, transport=transport, roster=transport.roster)
+    return train_in_memory(plan, deal(real, frame, hospitals=arm.hospitals))
 
 
 def drawn(generator: Generator, *, per_label: int, seed: str) -> Material:
     """Draw windows, each of another made-up subject."""
     windows = generator.draw(per_label=per_label, seed=seed)
     return Material(windows.signal, windows.labels, windows.subjects)
-
-
-class Sites:
-    """Sites in memory (`fedsynth.coordinator.transport`); each signs with a key of its own."""
-
-    def __init__(self, plan: Plan, windows: Mapping[str, Windows]) -> None:
-        """Hold every site's windows."""
-        self._plan, self._windows, self._answered = plan, windows, 0
-        self._keys = {site: Ed25519PrivateKey.generate() for site in windows}
-        self.roster = {site: key.public_key().public_bytes_raw() for site, key in self._keys.items()}
-
-    def sites(self) -> tuple[str, ...]:
-        """Return their names."""
-        return tuple(self._windows)
-
-    def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Answer each order."""
-        for site, data in orders.items():
-            order = Order.from_bytes(data)
-            step = self._plan.steps[order.step]
-            work = prepare(order, self._plan, step, device=torch.device("cpu"))
-            answer = work.run(self._windows[site], Allowance(step.mechanism))
-            tensors = {"sum": answer.read()} if isinstance(answer, PrivateSum) else answer
-            self._answered += 1
-            word = LastWord(_RUN, self._plan.digest, site, "0" * 64, self._answered, 0)
-            signature = word.sign(self._keys[site].private_bytes_raw())
-            yield site, Update(tensors, word=word, signature=signature).to_bytes()
 
 
 def deal(real: Material, frame: Frame, *, hospitals: int) -> dict[str, Windows]:

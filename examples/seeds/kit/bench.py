@@ -22,6 +22,8 @@ from kit.arms import Arm, Frame, drawn, trained
 
 REAL_WAYS: tuple[Way, ...] = ("none", "class weights", "oversampling", "SMOTE")
 SYNTHETIC_WAYS = ("minority only", "all classes", "synthetic alone")
+DOUBLED = "minority doubled, then repeated"
+"""As many synthetic windows of a rare label as it has real ones, and then both repeated up to balance."""
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 Make = Callable[[Material, int], Material]
 """From the windows of those who train, and a fold's number, to synthetic windows."""
@@ -135,8 +137,20 @@ def training_of(train: Material, made: Material | None, way: str, *, n_labels: i
     if way == "synthetic alone":
         assert made is not None
         return Training(made)
+    if way == DOUBLED:
+        assert made is not None
+        return augmented(_doubled(train, made, n_labels=n_labels), made, way="oversampling", n_labels=n_labels)
     nothing = made if made is not None else train.at(np.zeros(0, dtype=np.int64))
     return augmented(train, nothing, way=way, n_labels=n_labels)  # type: ignore[arg-type]
+
+
+def _doubled(train: Material, made: Material, *, n_labels: int) -> Material:
+    counts = np.bincount(train.labels, minlength=n_labels)
+    rows = [
+        np.flatnonzero(made.labels == label)[: min(int(count), int(counts.max() - count))]
+        for label, count in enumerate(counts)
+    ]
+    return train.with_more(made.at(np.concatenate(rows)))
 
 
 def leave_one_out(real: Material) -> list[Rows]:
