@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from fedsynth.condition_plan import ConditionPlan, Weights, check_conditions
 from fedsynth.errors import StudyError
 from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.recording_plan import LabelPlan as LabelPlan
@@ -202,10 +203,12 @@ class ReleasePlan(Page):
     """What is drawn. `draw_seed` makes the drawing repeatable; it has nothing to do with privacy noise.
 
     `windows_per_label` is one number for all labels, or one for each by its name, so that a rare one can be filled.
+    `conditions` are weights of values by condition and value; a condition that is not named is drawn as counted.
     """
 
     windows_per_label: Annotated[int | dict[str, int], BeforeValidator(_window_counts)] = 2000
     windows_per_subject: int = Field(default=25, ge=1, le=10_000)
+    conditions: Weights = Field(default_factory=dict)
     draw_seed: int = Field(default=1, ge=0)
     license: Literal["CC0-1.0", "CC-BY-4.0"] = "CC0-1.0"
     publisher: str = "fedsynth rehearsal"
@@ -224,6 +227,7 @@ class Study(Page):
     signal: SignalPlan
     windows: WindowPlan
     labels: LabelPlan
+    conditions: dict[Name, ConditionPlan] = Field(default_factory=dict)
     privacy: PrivacyPlan
     cohort: CohortPlan = CohortPlan()
     family: FamilyPlan
@@ -243,6 +247,8 @@ class Study(Page):
                 f"release.windows_per_label names {', '.join(asked)}; name every label once "
                 f"({', '.join(self.labels.names)}), or give one number for all"
             )
+        moments = self.training.anchor and self.training.estimator == "moments"
+        check_conditions(self.conditions, weights=self.release.conditions, moments=moments)
         largest_delta = 1 / (_PEOPLE_PER_DELTA * self.cohort.least_subjects)
         if self.privacy.is_private and self.privacy.delta > largest_delta:
             raise ValueError(
@@ -278,6 +284,16 @@ class Study(Page):
         asked = self.release.windows_per_label
         names = self.labels.names
         return (asked,) * len(names) if isinstance(asked, int) else tuple(asked[name] for name in names)
+
+    @property
+    def strata(self) -> tuple[int, ...]:
+        """How many values each condition has; a stratum is a combination of values."""
+        return tuple(len(plan.names) for plan in self.conditions.values())
+
+    @property
+    def condition_values(self) -> dict[str, tuple[str, ...]]:
+        """The names of every condition's values."""
+        return {name: plan.names for name, plan in self.conditions.items()}
 
     @property
     def learns_plainly(self) -> bool:

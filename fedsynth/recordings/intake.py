@@ -26,7 +26,7 @@ from fedsynth.recordings.people import is_copy, people_of
 from fedsynth.recordings.readers.arrangement import Arrangement, arrange
 from fedsynth.recordings.readers.faults import Faults
 from fedsynth.recordings.readers.reading import Reading
-from fedsynth.recordings.readers.site import WITHOUT_LABEL, refuse_or_say
+from fedsynth.recordings.readers.site import refuse_or_say
 from fedsynth.recordings.sources import source_of
 from fedsynth.recordings.store.file import Store, open_store
 from fedsynth.recordings.store.index import Entry, StoreShape
@@ -220,8 +220,8 @@ def _outcomes(
         except RecordingError as error:
             jobs.append(Outcome(number, fault=error))
             continue
-        if entry is None:
-            jobs.append(Outcome(number, left_out=WITHOUT_LABEL))
+        if isinstance(entry, str):
+            jobs.append(Outcome(number, left_out=entry))
             continue
         source = source_of(there, place, entry, token=setting.token)
         ready = _ready(source, keeping)

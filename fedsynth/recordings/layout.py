@@ -69,6 +69,13 @@ class HeaderRule(Page):
     wfdb_field: str = Field(pattern=r"^[A-Za-z]{1,20}$")
 
 
+class ColumnRule(Page):
+    """A column of the layout's table; `rename` gives its values the words that a study uses."""
+
+    column: str
+    rename: dict[str, str] = Field(default_factory=dict)
+
+
 class Layout(Page):
     """The page.
 
@@ -77,8 +84,9 @@ class Layout(Page):
     `columns` names channels where files do not; `aliases` gives a file's labels the study's names; of channels that
     are there twice, `twins = "first"` takes the first. `person` is a path rule, or the table's column, and `same`
     says who is one person. `label` is a path rule, a header's field, or the table's column. Where a recording has
-    several classes, `prefer` says which counts; one that has none of these is left out. `marks` says where
-    annotations are. `unit` and `follow_links` as on the command line.
+    several classes, `prefer` says which counts; one that has none of these is left out. `conditions` say by name
+    where covariates stand: a path rule, a header's field, or a column of the table. `marks` says where annotations
+    are. `unit` and `follow_links` as on the command line.
     """
 
     format: RecordingFormat | None = None
@@ -95,6 +103,7 @@ class Layout(Page):
     label: PathRule | HeaderRule | None = None
     prefer: tuple[str, ...] = ()
     table: TableRule | None = None
+    conditions: dict[str, PathRule | HeaderRule | ColumnRule] = Field(default_factory=dict)
     marks: Marks = "file"
 
 

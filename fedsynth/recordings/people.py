@@ -27,6 +27,11 @@ class Known(Protocol):
         """Fingerprints of the study's channels."""
         ...
 
+    @property
+    def stratum(self) -> int:
+        """Number of the combination of its covariates."""
+        ...
+
 
 def people_of(recordings: Sequence[Known]) -> list[int]:
     """Number the person of each recording from 0, in the order in which people come.

@@ -4,18 +4,15 @@ Messages give row numbers and never a cell, a path or a person.
 """
 
 import ast
-import csv
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.layout import CodesRule, HeaderRule, Layout, PathRule, TableRule
 from fedsynth.recordings.participants import Entry
+from fedsynth.recordings.tables import key_of, table_rows
 
-LARGEST_TABLE = 1 << 28  # bytes
 _CODES = re.compile(rb"#\s*([A-Za-z]{1,20})\s*:\s*([0-9]{1,20}(?:\s*,\s*[0-9]{1,20})*)\s*")
 
 
@@ -114,9 +111,8 @@ def register_of(
 def _rows(path: Path, rule: TableRule, root: Path | None) -> dict[str, Entry]:
     wanted = [rule.key, *(column for column in (rule.person, rule.label) if column is not None)]
     found: dict[str, Entry] = {}
-    for number, cells in _table(path, wanted, rule.columns, root):
-        key = PurePosixPath(cells[rule.key]).as_posix()
-        key = re.sub(r"\.(edf|bdf|hea|dat|mat|csv|txt|vhdr|fif|set)$", "", key, flags=re.IGNORECASE)
+    for number, cells in table_rows(path, wanted, rule.columns, root):
+        key = key_of(cells[rule.key])
         person = "" if rule.person is None else cells[rule.person].removesuffix(".0")
         entry = Entry(person, None if rule.label is None else cells[rule.label])
         if found.setdefault(key, entry) != entry:
@@ -127,46 +123,7 @@ def _rows(path: Path, rule: TableRule, root: Path | None) -> dict[str, Entry]:
 
 
 def _classes(path: Path, rule: CodesRule, root: Path | None) -> dict[str, str]:
-    return {cells[rule.key]: cells[rule.value] for _, cells in _table(path, [rule.key, rule.value], (), root)}
-
-
-def _table(
-    path: Path, wanted: list[str], columns: tuple[str, ...], root: Path | None
-) -> list[tuple[int, dict[str, str]]]:
-    """Return the number and the wanted cells of every row of a table parted by commas, semicolons or tabs."""
-    if not path.exists():
-        raise RecordingError("a table that the layout names is missing; put it into the site's folder")
-    check_beside(path, root=root)
-    try:
-        text = path.read_bytes()[:LARGEST_TABLE].decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(
-            f"a table that the layout names cannot be read as UTF-8 text ({type(error).__name__}); save it again"
-        ) from None
-    first = text.split("\n", 1)[0]
-    delimiter = max(("\t", ",", ";"), key=first.count)
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error:
-        raise RecordingError("a table that the layout names cannot be read; save it again") from None
-    heads = list(columns) or ([cell.strip() for cell in lines[0]] if lines else [])
-    missing = [column for column in wanted if heads.count(column) != 1]
-    if missing:
-        raise RecordingError(
-            f"a table that the layout names has {heads.count(missing[0])} columns {missing[0]!r}, and one is needed"
-        )
-    places = {column: heads.index(column) for column in wanted}
-    start = 0 if columns else 1
-    rows = []
-    for number, row in enumerate(lines[start:], start=start + 1):
-        if not row:
-            continue
-        if len(row) < len(heads):
-            raise RecordingError(
-                f"a table that the layout names: row {number} has {len(row)} cells of {len(heads)}"
-            )
-        rows.append((number, {column: row[place].strip() for column, place in places.items()}))
-    return rows
+    return {cells[rule.key]: cells[rule.value] for _, cells in table_rows(path, [rule.key, rule.value], (), root)}
 
 
 def _group(rule: PathRule, below: str, what: str) -> str:

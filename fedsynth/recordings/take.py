@@ -15,10 +15,10 @@ from fedsynth.recordings.excerpt import Keep, Told, excerpt, filtering_of
 from fedsynth.recordings.gate import MissingChannelError
 from fedsynth.recordings.identity import Identity, Token, identity
 from fedsynth.recordings.participants import Entry
-from fedsynth.recordings.readers.arrangement import Place
+from fedsynth.recordings.readers.arrangement import WITHOUT_LABEL, Place
 from fedsynth.recordings.readers.reading import Reading, Seen
 from fedsynth.recordings.readers.samples import Notes
-from fedsynth.recordings.readers.site import WITHOUT_CHANNEL, WITHOUT_LABEL
+from fedsynth.recordings.readers.site import WITHOUT_CHANNEL
 from fedsynth.recordings.store.file import StoreWriter
 from fedsynth.recordings.store.index import StoreShape
 
@@ -57,8 +57,8 @@ class Job:
 class Recorded:
     """What is known of a recording that was taken in; of its samples nothing.
 
-    `labels` are those of its windows, shape (window,), and `amplitudes` of its channels as recorded, in microvolts.
-    It is `Known` (`fedsynth.recordings.people`).
+    `labels` are those of its windows, shape (window,), `stratum` is that of its covariates, and `amplitudes` of its
+    channels as recorded, in microvolts. It is `Known` (`fedsynth.recordings.people`).
     """
 
     identity: Identity
@@ -69,6 +69,7 @@ class Recorded:
     remarks: tuple[str, ...]
     labels: NDArray[np.int64] = field(repr=False)
     told: Told
+    stratum: int = field(default=0, repr=False)
 
     @property
     def subject(self) -> str:
@@ -115,6 +116,7 @@ class Recorded:
             "spectrum": [[float(f"{value:.4g}") for value in row] for row in told.spectrum.tolist()],
             "shown": [len(told.shown), shown],
             "rules": list(told.shown_rules),
+            "stratum": self.stratum,
         }
         return json.dumps(body, separators=(",", ":")).encode("utf-8")
 
@@ -141,6 +143,7 @@ class Recorded:
             remarks=tuple(body["remarks"]),
             labels=np.array(labels, dtype=np.int64),
             told=told,
+            stratum=body.get("stratum", 0),
         )
 
 
@@ -182,7 +185,7 @@ def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
     writer = StoreWriter(new, shape=setting.shape, key=setting.key)
     try:
         recorded = _cut(job, found, setting, keep=writer.keep)
-        writer.end_recording(person=0, labels=recorded.labels, facts=recorded.to_bytes())
+        writer.end_recording(person=0, labels=recorded.labels, facts=recorded.to_bytes(), stratum=recorded.stratum)
         writer.finish()
         new.replace(job.part)
     except BaseException:
@@ -215,5 +218,6 @@ def _cut(job: Job, found: Seen, setting: Setting, *, keep: Keep) -> Recorded:
         remarks=seen.remarks,
         labels=cut.labels,
         told=cut.told,
+        stratum=found.stratum,
     )
     return recorded if cut.told.shown_rules else recorded.unshown()

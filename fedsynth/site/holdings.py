@@ -158,8 +158,8 @@ def keep(
     ends: dict[Group, int] = {}
     for group in holdings.tokens:
         shelf = [
-            Shelved(number, people[number], windows.labels[windows.recordings == number])
-            for number in range(len(recordings))
+            Shelved(number, people[number], windows.labels[windows.recordings == number], stratum=one.stratum)
+            for number, one in enumerate(recordings)
             if groups[number] == group and (windows.recordings == number).any()
         ]
         give = rows or rows_of(windows)

@@ -40,12 +40,16 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Shelved:
-    """A recording on a shelf: its number, its person's, the labels of its windows, and facts of the site's own."""
+    """A recording on a shelf: its number and its person's, the labels of its windows, facts of the site's own.
+
+    `stratum` is that of its covariates.
+    """
 
     number: int
     person: int
     labels: NDArray[np.int64] = field(repr=False)
     facts: bytes = field(default=b"", repr=False)
+    stratum: int = field(default=0, repr=False)
 
 
 def write_shelf(
@@ -80,7 +84,7 @@ def write_shelf(
         for one in ordered:
             for window in rows(one.number):
                 writer.keep(window)
-            writer.end_recording(person=one.person, labels=one.labels, facts=one.facts)
+            writer.end_recording(person=one.person, labels=one.labels, facts=one.facts, stratum=one.stratum)
         counts = [len(entry.labels) for entry in after[0].index.entries] if after else []
         people = [*before, *(one.person for one in ordered)]
         return writer.finish(people=renumbered(people, [*counts, *(len(one.labels) for one in ordered)]))
@@ -125,6 +129,7 @@ def unsealed(store: Store) -> BinaryIO:
         for entry in store.index.entries:
             for window in store.rows(entry) if entry.labels else ():
                 writer.keep(window)
-            writer.end_recording(person=entry.person, labels=np.array(entry.labels, dtype=np.int64))
+            labels = np.array(entry.labels, dtype=np.int64)
+            writer.end_recording(person=entry.person, labels=labels, stratum=entry.stratum)
         writer.finish(close=False)
         return os.fdopen(os.open(place, os.O_RDONLY | os.O_CLOEXEC), "rb")

@@ -1,11 +1,12 @@
 """An arrangement: from a site's folder, its page and its tables to the recordings to be read, and whose each is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.recording_plan import RecordingFormat
+from fedsynth.recordings.covariates import WITHOUT_CONDITION, Covariates, covariates_of
 from fedsynth.recordings.folder import Found, find_recordings
 from fedsynth.recordings.layout import Layout, layout_for
 from fedsynth.recordings.options import SiteOptions
@@ -19,6 +20,8 @@ from fedsynth.study import Study
 
 BY_TABLE = ("file name", "participants.tsv", "recordings.tsv")
 """Sources of labels that tell whose a recording is by themselves."""
+
+WITHOUT_LABEL = "no label of the study, or nothing that bears one, and were left out"
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,23 @@ class Arrangement:
     request: Request
     places: tuple[Place, ...]
     register: Register | Participants = field(repr=False)
+    covariates: Covariates = field(repr=False)
     left_out: dict[str, int]
     follow_links: bool
 
-    def entry(self, place: Place) -> Entry | None:
-        """Look up whose a recording is, and its raw label; None where it is to be left out.
+    def entry(self, place: Place) -> Entry | str:
+        """Look up whose a recording is, its raw label and its stratum; or say why it is to be left out.
 
         Raises:
             RecordingError: it cannot be told.
         """
+        entry = self._registered(place)
+        if entry is None:
+            return WITHOUT_LABEL
+        stratum = self.covariates.stratum(place.path, entry.subject)
+        return WITHOUT_CONDITION if stratum is None else replace(entry, stratum=stratum)
+
+    def _registered(self, place: Place) -> Entry | None:
         if isinstance(self.register, Participants):
             return self.register.entry(place.path)
         if place.label is not None and self.study.labels.source == "layout":
@@ -108,6 +119,7 @@ def arrange(folder: Path, *, site: str, study: Study, options: SiteOptions) -> A
         request=request,
         places=tuple(_places(found.files, reader, site=site)),
         register=_register(folder, named, study, found.files, reader, site=site, root=request.root),
+        covariates=covariates_of(folder, layout, study=study, site=site, root=request.root),
         left_out=dict(found.left_out),
         follow_links=follow,
     )

@@ -26,11 +26,12 @@ OUTSIDE = "annotations before they begin or after they end, which label nothing"
 
 @dataclass(frozen=True)
 class Seen:
-    """A recording that may be used: whose it is, what bears its labels, and what is known of it."""
+    """A recording that may be used: whose it is, what bears its labels, what is known of it, and its stratum."""
 
     subject: str = field(repr=False)
     bearer: Bearer
     seen: FirstPass
+    stratum: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Reading:
             n_times=(study.windows.n_times - 1) * down // up + 1,
             modality=plan.modality,
         )
-        return Seen(entry.subject, bearer, replace(found, remarks=tuple(remarks)))
+        return Seen(entry.subject, bearer, replace(found, remarks=tuple(remarks)), entry.stratum)
 
     def _check_status(self, labels: frozenset[str]) -> None:
         """Hold the study's channels against those that a channels.tsv calls bad: such a one counts as missing."""

@@ -16,7 +16,7 @@ from fedsynth.recordings.folder import command_for
 from fedsynth.recordings.gate import MissingChannelError, check_site
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.people import Known, copies
-from fedsynth.recordings.readers.arrangement import Arrangement, arrange
+from fedsynth.recordings.readers.arrangement import WITHOUT_LABEL, Arrangement, arrange
 from fedsynth.recordings.readers.faults import Faults
 from fedsynth.recordings.readers.reading import Reading, Seen
 from fedsynth.recordings.readers.samples import Notes
@@ -27,7 +27,6 @@ from fedsynth.study import Study
 log = logging.getLogger(__name__)
 
 WITHOUT_CHANNEL = "no channel of a name that the study asks for, and were left out"
-WITHOUT_LABEL = "no label of the study, or nothing that bears one, and were left out"
 _UNIT_BY_WORD = "their unit by the site's word ({unit}), whatever they say themselves"
 
 
@@ -62,14 +61,14 @@ def read_site(
         with faults.of(number):
             try:
                 entry = there.entry(place)
-                read = None if entry is None else reading.look(place, entry, faults.labels)
+                read = None if isinstance(entry, str) else reading.look(place, entry, faults.labels)
             except MissingChannelError:
                 if study.signal.missing == "refuse":
                     raise
                 remarks[WITHOUT_CHANNEL] += 1
                 read = None
             else:
-                remarks[WITHOUT_LABEL] += read is None
+                remarks[entry if isinstance(entry, str) else WITHOUT_LABEL] += read is None
             if read is not None:
                 recordings.append(_whole(read, study))
                 remarks.update(read.seen.remarks)
@@ -129,4 +128,5 @@ def _whole(read: Seen, study: Study) -> Recording:
         fingerprints=read.seen.fingerprints,
         stretches=read.bearer.stretches,
         gaps=read.seen.gaps,
+        stratum=read.stratum,
     )

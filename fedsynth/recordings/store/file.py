@@ -117,6 +117,7 @@ class Store:
             label_names=shape.label_names,
             channels=shape.channels,
             sfreq=shape.sfreq,
+            strata=np.repeat(np.array([entry.stratum for entry in entries], dtype=np.int64), counts),
         )
 
     def _blocks(self, entry: Entry, total: int) -> Iterator[bytes]:
@@ -217,8 +218,10 @@ class StoreWriter:
         if len(self._held) == _at_once(self._index.shape):
             self._flush()
 
-    def end_recording(self, *, person: int, labels: NDArray[np.int64], facts: bytes = b"") -> None:
-        """Note whose the windows were that were given since the last recording, and their labels."""
+    def end_recording(
+        self, *, person: int, labels: NDArray[np.int64], facts: bytes = b"", stratum: int = 0
+    ) -> None:
+        """Note whose the windows were that were given since the last recording, their labels and their stratum."""
         self._flush()
         entry = Entry(
             person=person,
@@ -228,6 +231,7 @@ class StoreWriter:
             labels=tuple(labels.tolist()),
             digest=self._digest.hexdigest(),
             facts_bytes=len(facts),
+            stratum=stratum,
         )
         self._entries.append(entry)
         self._facts.append(facts)

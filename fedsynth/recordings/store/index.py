@@ -30,7 +30,8 @@ class Entry:
 
     `person` numbers people from 0. The windows begin at byte `at`, in blocks closed by the seal of append `part`,
     numbered from `number`. `labels` are those of the windows in their order. `digest` is the SHA-256 of the windows
-    in clear. Facts are bytes of the site's own, `facts_bytes` of them in clear.
+    in clear. Facts are bytes of the site's own, `facts_bytes` of them in clear. `stratum` numbers the combination
+    of the recording's covariates.
     """
 
     person: int
@@ -43,6 +44,7 @@ class Entry:
     facts_bytes: int = 0
     facts_number: int = 0
     facts_digest: str = field(default="", repr=False)
+    stratum: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""The page of a study that names covariates: their public values, and where each recording's stands."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedsynth.recording_plan import Name, Page
+
+Weights = dict[Name, dict[str, Annotated[float, Field(ge=0, le=1e6)]]]
+"""How often values are drawn, by condition and value."""
+NOT_SAID = "not-said"
+"""The value of those whose covariate is missing, where the study keeps them."""
+MOST_STRATA = 100
+"""Combinations of values; each is counted, and noise hides those of a few people anyway."""
+MOST_CONDITIONS = 4
+_TAKEN = ("participant_id", "label", "n_windows", "window", "subject", "y", "x", "time", "species")
+_NOTHING = ("", "n/a", "na", "nan", "none", "null", "unknown", "?")
+_MOST_VALUES = 12
+
+
+class ConditionPlan(Page):
+    """A covariate of a recording or of its person: age band, sex, state.
+
+    `values` names them, or `bands` parts a number at these bounds: a band begins at its first bound and ends before
+    the next. `source` is the table that holds it, in `column` (by default the condition's name), or "layout", whose
+    page says where it stands. `rename` maps raw values to names. `missing` says what becomes of a recording
+    without a value, or with one that is none of these: kept as "not-said", left out, or refused.
+    """
+
+    source: Literal["participants.tsv", "recordings.tsv", "layout"] = "participants.tsv"
+    column: str = ""
+    values: tuple[Name, ...] = Field(default=(), max_length=_MOST_VALUES)
+    bands: tuple[float, ...] = Field(default=(), max_length=_MOST_VALUES - 1)
+    rename: dict[str, Name] = Field(default_factory=dict)
+    missing: Literal["not said", "leave out", "refuse"] = "not said"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.values) == bool(self.bands):
+            raise ValueError("give values, or bands of a number; one of the two")
+        if len(set(self.values)) != len(self.values) or NOT_SAID in self.values:
+            raise ValueError(f'a value is listed twice, or is "{NOT_SAID}", which missing = "not said" adds')
+        if any(not math.isfinite(bound) or bound < 0 for bound in self.bands):
+            raise ValueError("bounds of bands are numbers from 0 on")
+        if any(low >= high for low, high in pairwise(self.bands)):
+            raise ValueError("bounds of bands must rise")
+        if len(self.values) == 1 and self.missing != "not said":
+            raise ValueError("one value parts nobody from anybody")
+        if self.bands and self.rename:
+            raise ValueError("rename is for values, and bands are of a number")
+        if set(self.rename.values()) - set(self.values):
+            raise ValueError("rename leads to a value that is not listed")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The values in order, as a release names them.
+
+        >>> ConditionPlan(bands=(40, 60.5)).names
+        ('under-40', '40-to-60.5', '60.5-and-over', 'not-said')
+        """
+        last = (NOT_SAID,) if self.missing == "not said" else ()
+        if not self.bands:
+            return (*self.values, *last)
+        bounds = [f"{bound:g}" for bound in self.bands]
+        between = (f"{low}-to-{high}" for low, high in pairwise(bounds))
+        return (f"under-{bounds[0]}", *between, f"{bounds[-1]}-and-over", *last)
+
+    def number_of(self, raw: str | None) -> int | None:
+        """Return the index of a raw value among `names`; None where it is missing and not kept.
+
+        >>> age = ConditionPlan(bands=(40, 60))
+        >>> [age.number_of(raw) for raw in ("39.5", "40", "61", "n/a", None)]
+        [0, 1, 2, 3, 3]
+        """
+        found = self._found((raw or "").strip())
+        return (len(self.names) - 1 if self.missing == "not said" else None) if found is None else found
+
+    def _found(self, raw: str) -> int | None:
+        if raw.lower() in _NOTHING and raw not in self.rename and raw not in self.values:
+            return None
+        if not self.bands:
+            name = self.rename.get(raw, raw)
+            return self.values.index(name) if name in self.values else None
+        try:
+            number = float(raw)
+        except ValueError:
+            return None
+        if not math.isfinite(number) or number < 0:
+            return None
+        return sum(number >= bound for bound in self.bands)
+
+
+def check_conditions(
+    conditions: Mapping[str, ConditionPlan], *, weights: Mapping[str, Mapping[str, float]], moments: bool
+) -> None:
+    """Refuse conditions that a release has no room for, that nothing asks for, or that cannot be drawn.
+
+    Args:
+        conditions: of a study.
+        weights: of values in its release.
+        moments: whether its anchor is asked for by the moments, which know conditions.
+
+    Raises:
+        ValueError: too many, too many combinations of values, a name that columns of a release bear already, no
+            moments, or as `check_weights`.
+    """
+    if conditions and not moments:
+        raise ValueError('conditions are asked for by plan.anchor = true and plan.estimator = "moments"')
+    check_weights(weights, conditions)
+    if len(conditions) > MOST_CONDITIONS:
+        raise ValueError(f"{len(conditions)} conditions are named, and {MOST_CONDITIONS} are the most")
+    if taken := [name for name in conditions if name.lower() in _TAKEN]:
+        raise ValueError(f"a condition cannot be called {taken[0]!r}: a column of the release is")
+    strata = math.prod(len(plan.names) for plan in conditions.values())
+    if strata > MOST_STRATA:
+        raise ValueError(
+            f"the conditions have {strata} combinations of values, and {MOST_STRATA} are the most; name fewer"
+        )
+
+
+def check_weights(weights: Mapping[str, Mapping[str, float]], conditions: Mapping[str, ConditionPlan]) -> None:
+    """Refuse weights of values that no condition has, or that leave nobody to draw.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    for name, of_values in weights.items():
+        if name not in conditions:
+            raise ValueError(f"release.conditions names {name!r}, which is none of the study's conditions")
+        if unknown := set(of_values) - set(conditions[name].names):
+            raise ValueError(
+                f"release.conditions.{name} names {sorted(unknown)[0]!r}; its values are "
+                f"{', '.join(conditions[name].names)}"
+            )
+        if not any(of_values.values()):
+            raise ValueError(f"release.conditions.{name} gives every value the weight 0")
+
+
+def stratum_of(numbers: Sequence[int], sizes: Sequence[int]) -> int:
+    """Return the number of a combination of values: the first condition counts slowest.
+
+    >>> stratum_of((1, 2), (4, 3)), stratum_of((), ())
+    (5, 0)
+    """
+    stratum = 0
+    for number, size in zip(numbers, sizes, strict=True):
+        stratum = stratum * size + number
+    return stratum
+
+
+def numbers_of(stratum: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the value of each condition in a stratum.
+
+    >>> numbers_of(5, (4, 3))
+    (1, 2)
+    """
+    numbers = []
+    for size in reversed(sizes):
+        stratum, number = divmod(stratum, size)
+        numbers.append(number)
+    return tuple(reversed(numbers))
