@@ -36,3 +36,8 @@ def torch_generator(*names: str | int, device: torch.device | str = "cpu") -> to
 def uniform_of(normal: Tensor) -> Tensor:
     """Turn standard normal numbers into numbers uniform on [0, 1]."""
     return 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
+
+
+def normal_of(uniform: Tensor) -> Tensor:
+    """Turn numbers uniform on (0, 1) into standard normal ones: what `uniform_of` undoes."""
+    return math.sqrt(2) * torch.erfinv(2 * uniform - 1)

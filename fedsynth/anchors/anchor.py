@@ -15,7 +15,7 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
 
 _LEAST_VARIANCE = 1e-3
-_OF_SIGNALS = ("coherence", "evoked", "course", "modulation")
+_ASKED = ("coherence", "evoked", "course", "modulation", "effects", "strata")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Anchor:
     channel, cosine) and `course` (label, channel, band, segment) are the mean waveform and the course of power of
     windows that begin at events (`fedsynth.modalities.event_related`); `modulation` (label, number) is how rhythms
     come and go (`fedsynth.modalities.modulation`).
+    Where a study names covariates, `effects` (value, feature) is what each of their values adds, and `strata`
+    (label, stratum) which share of a label's subjects has which combination of values.
     """
 
     counts: Tensor
@@ -48,10 +50,12 @@ class Anchor:
     evoked: Tensor | None = None
     course: Tensor | None = None
     modulation: Tensor | None = None
+    effects: Tensor | None = None
+    strata: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""
-        last = {name: getattr(self, name) for name in _OF_SIGNALS}
+        last = {name: getattr(self, name) for name in _ASKED}
         asked = {f"anchor.{name}": value for name, value in last.items() if value is not None}
         return {
             **asked,
@@ -77,7 +81,7 @@ class Anchor:
             between=tensors["anchor.between"],
             component_correlation=tensors["anchor.component_correlation"],
             done=int(tensors["anchor.done"][0]),
-            **{name: tensors.get(f"anchor.{name}") for name in _OF_SIGNALS},
+            **{name: tensors.get(f"anchor.{name}") for name in _ASKED},
         )
 
 
@@ -101,29 +105,39 @@ def uniform_shares(shares: Tensor, size: int) -> Tensor:
     return shares[:, None, None] * torch.eye(size, dtype=torch.float64)
 
 
+def deviations(anchor: Anchor, shape: Shape) -> Tensor:
+    """Return what each stratum adds to the mean of a label, (label, stratum, feature); over a label nothing."""
+    whole = torch.zeros(1, anchor.means.shape[2], dtype=torch.float64)
+    if anchor.effects is None or anchor.strata is None:
+        return whole.expand(shape.n_labels, shape.n_strata, -1)
+    for effects in anchor.effects.split(list(shape.strata)):
+        whole = (whole[:, None] + effects[None]).flatten(0, 1)
+    return whole[None] - (anchor.strata @ whole)[:, None]
+
+
 def draw_width(shape: Shape) -> int:
-    """Return how many standard normal numbers a drawn vector takes: twice those of a subject."""
-    return 2 * subject_draw_width(shape)
+    """Return how many standard normal numbers a drawn vector takes: those of a subject, and its own of features."""
+    return subject_draw_width(shape) + 1 + codec_of(shape).n_features
 
 
 def subject_draw_width(shape: Shape) -> int:
-    """Return how many of them, the first, the windows of one subject share."""
-    return 1 + codec_of(shape).n_features
+    """Return how many of them, the first, the windows of one subject share; with covariates the very first."""
+    return bool(shape.strata) + 1 + codec_of(shape).n_features
 
 
 class FeatureDraw(nn.Module):
     """Draws standardised feature vectors; windows of one subject share the subject's part of the noise.
 
     The noise of a window begins with the subject's part (which component, and how the subject differs from its
-    mean), then comes the window's own, of the same form (`width` in all). Which component is chosen by a standard
-    normal number; those of two windows of a subject correlate by `component_correlation` (a Gaussian copula).
+    mean), then comes the window's own, of the same form (`width` in all). With covariates the subject's stratum
+    comes before all (`fedsynth.anchors.strata`). Which component is chosen by a standard normal number; those of
+    two windows of a subject correlate by `component_correlation` (a Gaussian copula).
     """
 
     def __init__(self, anchor: Anchor, shape: Shape) -> None:
         """Take what is needed of an anchor; buffers, so that it travels with the parts."""
         super().__init__()
-        size = anchor.means.shape[2]
-        self.width = 2 * (1 + size)
+        self.width, self.conditioned = draw_width(shape), bool(shape.strata)
         frame = coordinates_of(shape)
         share, vectors = (part[:, None] for part in torch.linalg.eigh(anchor.between))
         share = share.clamp(0, 1)[..., None, :]
@@ -133,23 +147,47 @@ class FeatureDraw(nn.Module):
         self.register_buffer("means", anchor.means.to(torch.float32))
         self.register_buffer("between", (root * share.sqrt()).to(torch.float32))
         self.register_buffer("within", (root * (1 - share).sqrt()).to(torch.float32))
+        if self.conditioned:
+            alike = torch.full((shape.n_labels, shape.n_strata), 1 / shape.n_strata, dtype=torch.float64)
+            strata = alike if anchor.strata is None else anchor.strata
+            self.register_buffer("strata", strata.cumsum(dim=1).to(torch.float32))
+            self.register_buffer("deviations", deviations(anchor, shape).to(torch.float32))
         self.register_buffer("component_correlation", anchor.component_correlation.clamp(0, 1).to(torch.float32))
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return standardised vectors, shape (window, feature), for noise of shape (window, width)."""
         means, correlation = self.get_buffer("means"), self.get_buffer("component_correlation")[labels, None]
         size = means.shape[2]
-        common, subject, alone, window = noise.split([1, size, 1, size], dim=1)
+        which, common, subject, alone, window = noise.split([int(self.conditioned), 1, size, 1, size], dim=1)
         component = self._component(labels, correlation.sqrt() * common + (1 - correlation).sqrt() * alone)
         shared = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
         own = torch.einsum("wij,wj->wi", self.get_buffer("within")[labels, component], window)
-        return means[labels, component] + shared + own
+        drawn = means[labels, component] + shared + own
+        if self.conditioned:
+            drawn = drawn + self.get_buffer("deviations")[labels, self._stratum(labels, which)]
+        return drawn
+
+    def strata_of(self, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return which stratum each window's subject is of, shape (window,), by the first column of the noise."""
+        return self._stratum(labels, noise[:, :1])
+
+    def _stratum(self, labels: Tensor, normal: Tensor) -> Tensor:
+        return picked(self.get_buffer("strata")[labels], normal)
 
     def _component(self, labels: Tensor, normal: Tensor) -> Tensor:
         """Return the component that a standard normal number, shape (window, 1), picks for each window."""
-        cumulative = self.get_buffer("cumulative")
-        uniform = uniform_of(normal) * cumulative[labels, -1:]
-        return (uniform > cumulative[labels]).sum(dim=1).clamp(max=cumulative.shape[1] - 1)
+        return picked(self.get_buffer("cumulative")[labels], normal)
+
+
+def picked(cumulative: Tensor, normal: Tensor) -> Tensor:
+    """Return which of several kinds standard normal numbers pick, shape (row,).
+
+    Args:
+        cumulative: of the kinds' shares, shape (row, kind).
+        normal: shape (row, 1).
+    """
+    uniform = uniform_of(normal) * cumulative[:, -1:]
+    return (uniform > cumulative).sum(dim=1).clamp(max=cumulative.shape[1] - 1)
 
 
 def positive(covariances: Tensor, *, least: float = _LEAST_VARIANCE, largest: float = 16.0) -> Tensor:

@@ -15,6 +15,7 @@ from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
 from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
+from fedsynth.anchors.moments.conditions import Conditions
 from fedsynth.anchors.moments.estimator import Moments, SignalStage
 from fedsynth.anchors.moments.event_related import EventRelated
 from fedsynth.anchors.moments.log_variances import LogVariances
@@ -82,7 +83,9 @@ class Estimator(Protocol):
         """Return how many numbers one unit contributes to a step."""
         ...
 
-    def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
+    def statistics(
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+    ) -> Tensor:
         """Return what one unit contributes to the next step, shape (statistic_size,), float64; not clipped yet.
 
         Args:
@@ -90,6 +93,7 @@ class Estimator(Protocol):
             shape: of the windows.
             signal: all windows of one unit in microvolts, shape (window, channel, time).
             labels: shape (window,).
+            strata: combinations of covariates, shape (window,); None where all are of one.
         """
         ...
 
@@ -139,7 +143,16 @@ def moments_of(study: Study) -> Moments:
         coherence_of(shape, noise=noise),
         event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
     )
-    return replace(moments, of_signals=tuple(stage for stage in last if stage is not None))
+    asked = tuple(stage for stage in last if stage is not None)
+    return replace(moments, of_signals=asked, of_conditions=conditions_of(shape, noise=noise))
+
+
+def conditions_of(shape: Shape, *, noise: float) -> Conditions | None:
+    """Return what is asked of covariates, wherever a study names some."""
+    if not shape.strata:
+        return None
+    # Without privacy there is nothing to cut.
+    return Conditions() if noise else Conditions(radius=4.0)
 
 
 def coherence_of(shape: Shape, *, noise: float) -> Coherence | None:

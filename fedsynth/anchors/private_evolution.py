@@ -56,7 +56,15 @@ class PrivateEvolution:
         """Return one number for each vector of each label."""
         return shape.n_labels * self.population
 
-    def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
+    def statistics(
+        self,
+        anchor: Anchor,
+        shape: Shape,
+        *,
+        signal: Tensor,
+        labels: Tensor,
+        strata: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return one unit's votes; its windows weigh alike."""
         frame = coordinates_of(shape)
         vector = standardise(codec_of(shape).features(signal), shape) @ frame.there

@@ -25,10 +25,11 @@ _LOUD = 4.0  # canaries' features in spreads of the public prior, where the anch
 
 @dataclass(frozen=True)
 class Unit:
-    """What a privacy unit holds: windows in microvolts, shape (window, channel, time), and labels (window,)."""
+    """What a privacy unit holds: microvolts (window, channel, time), labels (window,) and strata (window,)."""
 
     signal: Tensor
     labels: Tensor
+    strata: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def training_units(recordings: list[Recording], study: Study) -> list[Unit]:
     rows = np.flatnonzero(trains[windows.recordings])
     units = windows.units(study.privacy.unit)[rows]
     mine = [rows[units == unit] for unit in np.unique(units)]
-    return [Unit(torch.from_numpy(windows.signal[one]), torch.from_numpy(windows.labels[one])) for one in mine]
+    signal, labels = torch.from_numpy(windows.signal), torch.from_numpy(windows.labels)
+    strata = torch.zeros_like(labels) if windows.strata is None else torch.from_numpy(windows.strata)
+    return [Unit(signal[one], labels[one], strata[one]) for one in mine]
 
 
 def _name(number: int, study: Study) -> str:

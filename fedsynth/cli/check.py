@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsynth.cli.conditions import asked_conditions
 from fedsynth.cli.differences import differences
 from fedsynth.cli.progress import progress
 
@@ -57,6 +58,7 @@ def check(
             "epsilon": str(plan.epsilon()),
             "private_score": asdict(_expected(plan)) | {"says_nothing": _expected(plan).says_nothing},
             "differences": asdict(differences(plan)),
+            "conditions": asdict(asked_conditions(plan)),
             "phases": [{**phase, "group": group} for group, some in phases.items() for phase in some],
         }
         sys.stdout.write(json.dumps(json.loads(canonical(body)), indent=2) + "\n")
@@ -86,6 +88,7 @@ def check(
     write(f"{_expected(plan).sentence(privacy.unit)}\n")
     write(_about_family(plan.study))
     write(differences(plan).sentences())
+    write(asked_conditions(plan).sentences())
     if not privacy.is_private:
         write("Without privacy it can be rehearsed, and never be released.\n")
 

@@ -1,5 +1,6 @@
 """The shape of a window: what a family must know of a study to build its parts."""
 
+import math
 from dataclasses import dataclass
 
 from fedsynth.modalities.affordable import asks_every_lead
@@ -12,7 +13,8 @@ class Shape:
 
     `centred` says that every window is centred on the R peak of a heart beat. `recorded_sfreq` is the rate in Hz at
     which recordings are filtered before they come to `sfreq`, None where they are recorded at it. `every_lead` says
-    that the beat of every ECG lead is asked for, not only of the heart's dipole.
+    that the beat of every ECG lead is asked for, not only of the heart's dipole. `strata` is how many values each
+    covariate has.
     """
 
     channels: tuple[str, ...]
@@ -24,6 +26,12 @@ class Shape:
     centred: bool = False
     recorded_sfreq: float | None = None
     every_lead: bool = False
+    strata: tuple[int, ...] = ()
+
+    @property
+    def n_strata(self) -> int:
+        """How many combinations of the covariates' values there are: 1 without any."""
+        return math.prod(self.strata)
 
 
 def shape_of(study: Study) -> Shape:
@@ -38,4 +46,5 @@ def shape_of(study: Study) -> Shape:
         centred=study.labels.source == "beats",
         recorded_sfreq=study.signal.recorded_sfreq,
         every_lead=asks_every_lead(study),
+        strata=study.strata,
     )

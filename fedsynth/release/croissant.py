@@ -46,7 +46,8 @@ def croissant(*, study: Study, statement: PrivacyStatement, digests: Mapping[str
                 "@type": "cr:FileObject",
                 "@id": "windows.npz",
                 "name": "windows.npz",
-                "description": "NumPy archive: X, y, subject, label_names, channels, sfreq, unit",
+                "description": "NumPy archive: X, y, subject, label_names, channels, sfreq, unit"
+                + (", conditions, condition_names, condition_values" if study.conditions else ""),
                 "contentUrl": WINDOWS,
                 "encodingFormat": "application/zip",
                 "sha256": digests[WINDOWS],
@@ -76,6 +77,10 @@ def record_set(study: Study) -> dict[str, Any]:
         _field("participant_id", "sc:Text", "name of that subject in participants.tsv"),
         _field("y", "sc:Integer", "the label's number, from 0: " + ", ".join(study.labels.names)),
         _field("label", "sc:Text", "the label for which the window was drawn"),
+        *(
+            _field(name, "sc:Text", f"the {name} for which the window was drawn: {', '.join(plan.names)}")
+            for name, plan in study.conditions.items()
+        ),
         _field(
             "X",
             "sc:Float",

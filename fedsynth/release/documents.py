@@ -128,7 +128,7 @@ Windows of one synthetic subject belong together: they resemble each other as wi
 one label. `data["subject"]` numbers the {len(people)} subjects from 0, which is `{people[0].name}`. Keep a
 subject's windows on one side when you split the data. A synthetic subject stands for no person, and how many there
 are is the study's choice.
-
+{_conditions(study)}
 ## What it must not be used for
 
 - No clinical use: no diagnosis, no treatment, no decision about a person, no calibration of a medical device.
@@ -149,6 +149,20 @@ are is the study's choice.
 ## Is it genuine?
 
 `fedsynth verify` on this folder, or, without our software, `integrity/HOWTO-VERIFY.md`.
+"""
+
+
+def _conditions(study: Study) -> str:
+    """Say what was drawn for which covariates, if any."""
+    if not study.conditions:
+        return ""
+    names = ", ".join(study.conditions)
+    asked = ", ".join(study.release.conditions)
+    how = f"The study chose how often each {asked} is drawn" if asked else "Combinations are as frequent as counted"
+    return f"""
+Each subject was drawn for covariates ({names}); `participants.tsv` has the words. `data["conditions"]`, whose
+columns are `data["condition_names"]`, indexes the rows of `data["condition_values"]`. {how}, with
+noise. What a covariate does to the features is one effect for all labels, as far as noise left it.
 """
 
 

@@ -65,6 +65,15 @@ class Release:
         return tuple(str(name) for name in self._arrays["label_names"])
 
     @cached_property
+    def conditions(self) -> dict[str, NDArray[np.str_]]:
+        """Return for each covariate of the study which value each window was drawn for, shape (window,)."""
+        arrays = self._arrays
+        if "conditions" not in arrays:
+            return {}
+        names, values = arrays["condition_names"], arrays["condition_values"]
+        return {str(name): values[place][arrays["conditions"][:, place]] for place, name in enumerate(names)}
+
+    @cached_property
     def channels(self) -> tuple[str, ...]:
         """Return the channels' names in the order of `X`."""
         return tuple(str(name) for name in self._arrays["channels"])
@@ -152,7 +161,7 @@ class Release:
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row for each sample, as MNE-Python's `Epochs.to_data_frame` does; needs `pandas`.
 
-        Columns: window, subject, label, time in seconds, then each channel in microvolts.
+        Columns: window, subject, label, covariates, time in seconds, then each channel in microvolts.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -169,6 +178,7 @@ class Release:
                 "window": rows,
                 "subject": self.subject[rows],
                 "label": self.labels[rows],
+                **{name: values[rows] for name, values in self.conditions.items()},
                 "time": np.tile(np.arange(n_times) / self.sfreq, n_windows),
                 **{name: samples[:, place] for place, name in enumerate(self.channels)},
             }

@@ -5,6 +5,7 @@ writers of a release, and shown to the guard. So a study that would be refused i
 before a recording is opened or anybody is charged.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,6 +136,8 @@ def _drawn(study: Study, *, counts: Sequence[int]) -> SyntheticStream:
         sfreq=study.signal.sfreq,
         n_times=study.windows.n_times,
         pieces=pieces,
+        conditions=study.condition_values,
+        subject_strata=np.arange(sum(map(len, sizes))) % math.prod(study.strata),
     )
 
 

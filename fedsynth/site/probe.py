@@ -5,6 +5,7 @@ what fails for reasons that are not a person's has to fail here, where nothing d
 """
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -38,6 +39,7 @@ def made_up_windows(study: Study, *, device: torch.device, units: int = 1) -> Ba
         windows=(_MICROVOLTS * windows).to(device),
         labels=(torch.arange(count) % labels).to(device),
         units=torch.arange(count) // each,
+        strata=torch.arange(count) % math.prod(study.strata),
     )
 
 

@@ -96,8 +96,8 @@ def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
     if anchor.done != step.index:
         raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
 
-    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
-        return estimator.statistics(anchor, shape, signal=windows, labels=labels)
+    def contribution(windows: Tensor, labels: Tensor, strata: Tensor) -> Tensor:
+        return estimator.statistics(anchor, shape, signal=windows, labels=labels, strata=strata)
 
     size = estimator.statistic_size(shape, step=step.index)
     return _sum_of_units(contribution, plan=plan, step=step, size=size)
@@ -235,7 +235,7 @@ def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
     positive = study.labels.names.index(study.labels.positive)
     edges, confusion = classifier.edges.numpy(), tally_plan_of(study).confusion
 
-    def contribution(windows: Tensor, labels: Tensor) -> Tensor:
+    def contribution(windows: Tensor, labels: Tensor, strata: Tensor) -> Tensor:  # noqa: ARG001
         given = answer(classifier.eval(), windows.numpy())
         told = tallies(given, labels.numpy(), positive=positive, edges=edges, confusion=confusion)
         return told.mean(dim=0)
@@ -244,7 +244,7 @@ def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
 
 
 def _sum_of_units(
-    contribution: Callable[[Tensor, Tensor], Tensor], *, plan: Plan, step: Step, size: int
+    contribution: Callable[[Tensor, Tensor, Tensor], Tensor], *, plan: Plan, step: Step, size: int
 ) -> StepWork:
     """Return the work of adding up what each unit contributes, shape (size,), after trying it on a made-up unit.
 
@@ -254,7 +254,7 @@ def _sum_of_units(
     """
     unit = plan.study.privacy.unit
     probe(
-        lambda batch: contribution(batch.windows, batch.labels)[None],
+        lambda batch: contribution(batch.windows, batch.labels, _strata(batch))[None],
         study=plan.study,
         step=step,
         size=size,
@@ -263,7 +263,7 @@ def _sum_of_units(
 
     def work(windows: Windows, allowance: Allowance) -> PrivateSum:
         batch = _batch(windows, unit=unit, device=torch.device("cpu"))
-        rows = batch.rows()
+        rows, strata = batch.rows(), _strata(batch)
         taken = allowance.step(n_units=len(rows), size=size)
         failed = 0
         for drawn in taken.units:
@@ -271,7 +271,7 @@ def _sum_of_units(
             if not len(mine):  # all its windows were left out: it adds zero, and MKL refuses an empty transform
                 continue
             try:
-                taken.sum.add(contribution(batch.windows[mine], batch.labels[mine])[None])
+                taken.sum.add(contribution(batch.windows[mine], batch.labels[mine], strata[mine])[None])
             except Exception:
                 log.exception("a unit counts as zero")
                 failed += 1
@@ -286,7 +286,13 @@ def _batch(windows: Windows, *, unit: PrivacyUnit, device: torch.device) -> Batc
         windows=torch.from_numpy(windows.signal).to(device),
         labels=torch.from_numpy(windows.labels).to(device),
         units=torch.from_numpy(windows.units(unit)),
+        strata=None if windows.strata is None else torch.from_numpy(windows.strata),
     )
+
+
+def _strata(batch: Batch) -> Tensor:
+    """Return each window's stratum, all 0 where a study has no covariates."""
+    return torch.zeros_like(batch.labels) if batch.strata is None else batch.strata
 
 
 def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:

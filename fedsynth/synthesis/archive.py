@@ -68,7 +68,11 @@ def bounded(windows: SyntheticStream, *, modality: Modality, range_uv: float) ->
 
 
 def write_npz(path: Path, *, windows: SyntheticStream) -> None:
-    """Write windows as an uncompressed archive that `np.load(path, allow_pickle=False)` opens."""
+    """Write windows as an uncompressed archive that `np.load(path, allow_pickle=False)` opens.
+
+    With covariates there are also `conditions` (window, condition), which index the rows of `condition_values`
+    (condition, value), filled up with "", and `condition_names`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (windows.n_windows, len(windows.channels), windows.n_times)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -76,15 +80,17 @@ def write_npz(path: Path, *, windows: SyntheticStream) -> None:
             _npy_header(stream, "<f4", shape)
             for _, block in windows.blocks():
                 stream.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+        values = windows.subject_values
         for name, of_subject in (
             ("y", windows.subject_labels),
             ("subject", np.arange(len(windows.subject_labels))),
+            *((("conditions", values),) if windows.conditions else ()),
         ):
             with _entry(archive, name) as stream:
-                _npy_header(stream, "<i8", shape[:1])
+                _npy_header(stream, "<i8", (shape[0], *of_subject.shape[1:]))
                 for start in range(0, len(of_subject), _SUBJECTS):
                     some = slice(start, start + _SUBJECTS)
-                    repeated = np.repeat(of_subject[some], windows.subject_windows[some])
+                    repeated = np.repeat(of_subject[some], windows.subject_windows[some], axis=0)
                     stream.write(repeated.astype("<i8").tobytes())
         facts: dict[str, NDArray[Any]] = {
             "label_names": np.array(windows.label_names),
@@ -92,6 +98,10 @@ def write_npz(path: Path, *, windows: SyntheticStream) -> None:
             "sfreq": np.array(float(windows.sfreq)),
             "unit": np.array("uV"),
         }
+        if windows.conditions:
+            longest = max(len(names) for names in windows.conditions.values())
+            padded = [[*names, *[""] * (longest - len(names))] for names in windows.conditions.values()]
+            facts |= {"condition_names": np.array(list(windows.conditions)), "condition_values": np.array(padded)}
         for name, array in facts.items():
             with _entry(archive, name) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)

@@ -4,9 +4,10 @@ A draw is a number of made-up subjects with windows each. The noise of a window 
 its place among the label's windows alone, so a longer draw begins with the shorter one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.estimator import estimator_of
+from fedsynth.anchors.strata import asked_shares, bent, strata_picked
+from fedsynth.condition_plan import check_weights
 from fedsynth.errors import RunError
 from fedsynth.families.protocol import Family
 from fedsynth.families.registry import family_of
@@ -25,6 +28,9 @@ from fedsynth.rng import torch_generator
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
+Weights = Mapping[str, Mapping[str, float]]
+"""By condition and value, how often values are drawn."""
+Bend = Callable[[Tensor], Tensor]
 _ROWS = 256  # of noise under one seed; larger batches were slower (benchmarks/README.md)
 _NUMBERS = 2**22  # noise or samples in one batch, so that wide windows are drawn in smaller ones
 
@@ -64,6 +70,7 @@ class Generator:
         seed: str,
         windows_per_subject: int = 1,
         untrained: bool = False,
+        conditions: Weights | None = None,
         progress: StepProgress | None = None,
     ) -> SyntheticWindows:
         """Draw windows into memory; arguments and errors as for `stream`.
@@ -75,6 +82,7 @@ class Generator:
             seed=seed,
             windows_per_subject=windows_per_subject,
             untrained=untrained,
+            conditions=conditions,
             progress=progress,
         ).gathered()
 
@@ -85,6 +93,7 @@ class Generator:
         seed: str,
         windows_per_subject: int,
         untrained: bool = False,
+        conditions: Weights | None = None,
         progress: StepProgress | None = None,
         batch: int = _ROWS,
     ) -> SyntheticStream:
@@ -98,25 +107,29 @@ class Generator:
             seed: a public name for this drawing.
             windows_per_subject: how many windows share a made-up subject; a label's last one may have fewer.
             untrained: draw from the anchor alone, as if no gradient step had been taken.
+            conditions: weights of values by condition and value; others are drawn as they were counted.
             progress: called with (windows drawn, windows in all).
             batch: windows decoded at once, at most.
 
         Raises:
             RunError: trained by code whose parts look different.
+            ValueError: weights of conditions or values that the study does not have.
         """
         study, shape, family = self.study, self.shape, self.family
         parts = self._parts(family, shape, untrained=untrained)
         counts = (per_label,) * shape.n_labels if isinstance(per_label, int) else tuple(per_label)
         sizes = [subject_sizes(count, windows_per_subject) for count in counts]
         limit = study.signal.range_uv
+        bends = self._bends(conditions or {})
+        noises = [
+            _Noise.of(family, shape, names=("draw", seed, label), per_subject=windows_per_subject, bend=bend)
+            for label, bend in enumerate(bends)
+        ]
 
         def pieces() -> Iterator[NDArray[np.float32]]:
             done = 0
             for label, count in enumerate(counts):
-                noises = _noise(
-                    family, shape, names=("draw", seed, label), count=count, per_subject=windows_per_subject
-                )
-                for rows in noises:
+                for rows in noises[label].rows(count):
                     for noise in rows.split(batch):
                         with torch.no_grad():
                             drawn = family.sample(parts, torch.full((len(noise),), label), noise)
@@ -136,6 +149,8 @@ class Generator:
             sfreq=study.signal.sfreq,
             n_times=shape.n_times,
             pieces=pieces,
+            conditions=study.condition_values,
+            subject_strata=self._strata(noises, [len(of_label) for of_label in sizes]),
         )
 
     def released(self, *, progress: StepProgress | None = None) -> SyntheticStream:
@@ -145,8 +160,25 @@ class Generator:
             per_label=self.study.windows_by_label,
             seed=f"release {plan.draw_seed}",
             windows_per_subject=plan.windows_per_subject,
+            conditions=plan.conditions,
             progress=progress,
         )
+
+    def _bends(self, weights: Weights) -> list[Bend | None]:
+        """Return for each label what leads to the strata that are asked for; None where they are as counted."""
+        check_weights(weights, self.study.conditions)
+        counted = self.anchor.strata
+        if counted is None or not weights:
+            return [None] * self.shape.n_labels
+        asked = asked_shares(counted, self.study.condition_values, weights)
+        return [partial(bent, counted=mine, asked=wanted) for mine, wanted in zip(counted, asked, strict=True)]
+
+    def _strata(self, noises: Sequence["_Noise"], subjects: Sequence[int]) -> NDArray[np.int64] | None:
+        if self.anchor.strata is None:
+            return None
+        picked = zip(noises, subjects, self.anchor.strata, strict=True)
+        found = [strata_picked(noise.firsts(count), shares) for noise, count, shares in picked]
+        return torch.cat(found).numpy()
 
     def _parts(self, family: Family, shape: Shape, *, untrained: bool) -> nn.ModuleDict:
         parts = family.build(shape, self.anchor)
@@ -178,20 +210,50 @@ def at_prior(study: Study) -> Generator:
     return untrained(study, estimator_of(study).prior(shape_of(study)))
 
 
-def _noise(
-    family: Family, shape: Shape, *, names: tuple[str | int, ...], count: int, per_subject: int
-) -> Iterator[Tensor]:
-    """Yield the noise of one label's windows, shape (window, noise_width); subjects share its first columns."""
-    width, shared = family.noise_width(shape), family.subject_width(shape)
-    size = max(1, min(_ROWS, _NUMBERS // max(width, len(shape.channels) * shape.n_times)))
-    for start in range(0, count, size):
-        # Whole blocks are drawn and cut, so that a window's noise does not depend on how many follow it.
-        own = torch.randn(size, width, generator=torch_generator(*names, "windows", start // size))
-        rows = torch.arange(start, min(start + size, count))
-        noise = own[: len(rows)]
-        subjects = rows // per_subject
-        for block in torch.unique(subjects // size):
-            mine = subjects // size == block
-            theirs = torch.randn(size, shared, generator=torch_generator(*names, "subjects", int(block)))
-            noise[mine, :shared] = theirs[subjects[mine] % size]
-        yield noise
+@dataclass(frozen=True)
+class _Noise:
+    """The noise of one label's windows: `width` numbers each, of which a subject's windows share the first.
+
+    It is drawn in blocks of `size`, each under a seed of its own. `bend` turns the first number of every subject.
+    """
+
+    names: tuple[str | int, ...]
+    width: int
+    shared: int
+    size: int
+    per_subject: int
+    bend: Bend | None
+
+    @classmethod
+    def of(
+        cls, family: Family, shape: Shape, *, names: tuple[str | int, ...], per_subject: int, bend: Bend | None
+    ) -> "_Noise":
+        width = family.noise_width(shape)
+        size = max(1, min(_ROWS, _NUMBERS // max(width, len(shape.channels) * shape.n_times)))
+        return cls(names, width, family.subject_width(shape), size, per_subject, bend)
+
+    def rows(self, count: int) -> Iterator[Tensor]:
+        """Yield the noise of the first windows, shape (window, width)."""
+        size = self.size
+        for start in range(0, count, size):
+            # Whole blocks are drawn and cut, so that a window's noise does not depend on how many follow it.
+            own = torch.randn(size, self.width, generator=torch_generator(*self.names, "windows", start // size))
+            rows = torch.arange(start, min(start + size, count))
+            noise = own[: len(rows)]
+            subjects = rows // self.per_subject
+            for block in torch.unique(subjects // size):
+                mine = subjects // size == block
+                noise[mine, : self.shared] = self._subjects(int(block))[subjects[mine] % size]
+            yield noise
+
+    def firsts(self, subjects: int) -> Tensor:
+        """Return the first number of the first subjects, shape (subject,)."""
+        blocks = [self._subjects(block)[:, 0] for block in range(math.ceil(subjects / self.size))]
+        return torch.cat([*blocks, torch.empty(0)])[:subjects]
+
+    def _subjects(self, block: int) -> Tensor:
+        """Return what subjects of a block share, shape (size, shared)."""
+        theirs = torch.randn(self.size, self.shared, generator=torch_generator(*self.names, "subjects", block))
+        if self.bend is not None:
+            theirs[:, 0] = self.bend(theirs[:, 0])
+        return theirs

@@ -3,12 +3,13 @@
 Windows belong to made-up subjects. One subject's windows have one label and stand together, in the order drawn.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsynth.condition_plan import numbers_of
 from fedsynth.errors import RefusedError
 
 
@@ -17,7 +18,8 @@ class SyntheticWindows:
     """Windows drawn from a generator.
 
     `signal` is float32 in microvolts, shape (window, channel, time), at `sfreq` Hz; `labels` (window,) int64
-    index `label_names`; `subjects` (window,) int64 number the made-up subjects from 0.
+    index `label_names`; `subjects` (window,) int64 number the made-up subjects from 0. Where a study has
+    covariates, `conditions` names their values, and `strata` (window,) int64 number combinations of them.
     """
 
     signal: NDArray[np.float32]
@@ -26,6 +28,8 @@ class SyntheticWindows:
     label_names: tuple[str, ...]
     channels: tuple[str, ...]
     sfreq: float
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    strata: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class SyntheticStream:
 
     `subject_labels` and `subject_windows` (subject,) int64 are each made-up subject's label and number of windows.
     `pieces()` begins anew at the first window and yields float32 microvolts, shape (window, channel, time).
+    `conditions` names the values of covariates, and `subject_strata` (subject,) int64 number combinations of them.
     """
 
     subject_labels: NDArray[np.int64]
@@ -43,6 +48,16 @@ class SyntheticStream:
     sfreq: float
     n_times: int
     pieces: Callable[[], Iterator[NDArray[np.float32]]]
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    subject_strata: NDArray[np.int64] | None = None
+
+    @property
+    def subject_values(self) -> NDArray[np.int64]:
+        """Return which value of each condition a subject has, shape (subject, condition)."""
+        sizes = [len(values) for values in self.conditions.values()]
+        strata = self.subject_strata if self.subject_strata is not None else np.zeros_like(self.subject_labels)
+        rows = [numbers_of(int(stratum), sizes) for stratum in strata]
+        return np.array(rows, dtype=np.int64).reshape(len(strata), len(sizes))
 
     @property
     def n_windows(self) -> int:
@@ -89,6 +104,8 @@ class SyntheticStream:
             label_names=self.label_names,
             channels=self.channels,
             sfreq=self.sfreq,
+            conditions=self.conditions,
+            strata=None if self.subject_strata is None else self.subject_strata[subjects],
         )
 
     def gathered(self) -> SyntheticWindows:
@@ -123,4 +140,6 @@ def stream_of(windows: SyntheticWindows) -> SyntheticStream:
         sfreq=windows.sfreq,
         n_times=windows.signal.shape[2],
         pieces=lambda: iter((windows.signal,)),
+        conditions=windows.conditions,
+        subject_strata=None if windows.strata is None else windows.strata[starts],
     )

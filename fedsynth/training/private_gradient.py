@@ -33,11 +33,15 @@ WINDOWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """A site's training windows as tensors on one device; `units` (window,) numbers the privacy units from 0."""
+    """A site's training windows as tensors on one device; `units` (window,) numbers the privacy units from 0.
+
+    `strata` (window,) numbers the combinations of their covariates; None where a study has none.
+    """
 
     windows: Tensor
     labels: Tensor
     units: Tensor
+    strata: Tensor | None = None
 
     @property
     def n_units(self) -> int:

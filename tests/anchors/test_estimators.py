@@ -57,8 +57,10 @@ ESTIMATORS = [
 class Unbounded(Moments):
     """Moments that forget to bound the residual whose products are taken."""
 
-    def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
-        return super().statistics(anchor, shape, signal=signal, labels=labels) * 1e3
+    def statistics(
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+    ) -> Tensor:
+        return super().statistics(anchor, shape, signal=signal, labels=labels, strata=strata) * 1e3
 
 
 def cohort(count: int, *, own: float = 0.0) -> list[tuple[Tensor, Tensor]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedsynth.anchors.anchor import Anchor, prior_anchor
 from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.anchors.moments.components import Components
+from fedsynth.anchors.moments.conditions import Conditions
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.modalities.registry import codec_of, standardise
@@ -70,10 +71,14 @@ class SignalStage(Protocol):
 
 @dataclass(frozen=True)
 class Moments:
-    """Stages in order, each of which knows what the ones before it have made; those of signals are last."""
+    """Stages in order, each of which knows what the ones before it have made.
+
+    Effects of covariates, where a study has some, come after what features say of labels; signals are last.
+    """
 
     stages: tuple[Stage, ...] = (CountsAndMeans(), SecondMoments())
     of_signals: tuple[SignalStage, ...] = ()
+    of_conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning: components know their covariances whole.
@@ -87,26 +92,35 @@ class Moments:
 
     def requests(self, shape: Shape) -> tuple[SumRequest, ...]:
         """Return the private sums with their public bounds."""
-        return tuple(self._asked(step).request(shape) for step in range(len(self.stages) + len(self.of_signals)))
+        return tuple(stage.request(shape) for stage in self._every)
 
     def prior(self, shape: Shape) -> Anchor:
         """Return the public prior, with room for as many components as a stage estimates."""
         numbers = [stage.number for stage in self.stages if isinstance(stage, Components)]
         anchor = prior_anchor(shape, components=max(numbers, default=1))
+        if self.of_conditions is not None:
+            anchor = self.of_conditions.prior(anchor, shape)
         for stage in self.of_signals:
             anchor = stage.prior(anchor, shape)
         return anchor
 
     def statistic_size(self, shape: Shape, *, step: int) -> int:
         """Return how many numbers one unit contributes to a step."""
-        return shape.n_labels * self._asked(step).size(shape)
+        asked = self._every[step]
+        return asked.size(shape) if isinstance(asked, Conditions) else shape.n_labels * asked.size(shape)
 
-    def statistics(self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor) -> Tensor:
+    def statistics(
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+    ) -> Tensor:
         """Return one unit's contribution to the next step."""
-        if anchor.done >= len(self.stages):
-            last = self.of_signals[anchor.done - len(self.stages)]
+        asked = self._every[anchor.done]
+        if anchor.done >= len(self._every) - len(self.of_signals):
+            last = self.of_signals[anchor.done - len(self._every)]
             return last.contribution(shape, signal=signal, labels=labels).flatten()
         vector = standardise(codec_of(shape).features(signal), shape) @ coordinates_of(shape).there
+        if isinstance(asked, Conditions):
+            told = torch.zeros_like(labels) if strata is None else strata
+            return asked.contribution(anchor, shape, vector=vector, labels=labels, strata=told)
         return self.stages[anchor.done].contribution(anchor, shape, vector=vector, labels=labels).flatten()
 
     def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:
@@ -123,11 +137,16 @@ class Moments:
 
     def advance(self, anchor: Anchor, shape: Shape, *, total: Tensor, noise_std: float) -> Anchor:
         """Take in the sum over all sites of one step."""
-        rows = total.to(torch.float64).unflatten(0, (shape.n_labels, -1))
-        after = self._asked(anchor.done).advance(anchor, shape, rows=rows, noise_std=noise_std)
+        asked, numbers = self._every[anchor.done], total.to(torch.float64)
+        if isinstance(asked, Conditions):
+            after = asked.advance(anchor, shape, total=numbers, noise_std=noise_std)
+        else:
+            rows = numbers.unflatten(0, (shape.n_labels, -1))
+            after = asked.advance(anchor, shape, rows=rows, noise_std=noise_std)
         return replace(after, done=anchor.done + 1)
 
-    def _asked(self, step: int) -> Stage | SignalStage:
-        """Return what a step asks for."""
-        first = len(self.stages)
-        return self.stages[step] if step < first else self.of_signals[step - first]
+    @property
+    def _every(self) -> tuple[Stage | Conditions | SignalStage, ...]:
+        """What the steps ask for, in order."""
+        between = () if self.of_conditions is None else (self.of_conditions,)
+        return (*self.stages, *between, *self.of_signals)

@@ -76,15 +76,18 @@ def _sidecar(person: SyntheticSubject, *, study: Study) -> dict[str, Any]:
 
 def _write_dataset_files(out: Path, *, people: tuple[SyntheticSubject, ...], study: Study) -> None:
     kind = format_of(study.signal.modality)
-    rows = [("participant_id", "label", "n_windows")]
-    rows += [(person.name, person.label, str(person.n_windows)) for person in people]
+    rows = [("participant_id", "label", "n_windows", *study.conditions)]
+    rows += [(person.name, person.label, str(person.n_windows), *person.values) for person in people]
     _write_tsv(out / "participants.tsv", rows)
     levels = {name: f"windows drawn for the label {name}" for name in study.labels.names}
-    described = {
+    described: dict[str, Any] = {
         "participant_id": {"Description": "a made-up subject; it stands for no person"},
         "label": {"Description": "the label of all its windows", "Levels": levels},
         "n_windows": {"Description": f"how many windows its {kind.name} {kind.unit} holds, {kind.pieces}"},
     }
+    for name, plan in study.conditions.items():
+        kept = {value: f"drawn for {name} {value}" for value in plan.names}
+        described[name] = {"Description": "the covariate for which its windows were drawn", "Levels": kept}
     _write_json(out / "participants.json", described)
     _write_json(
         out / f"task-{TASK}_events.json",

@@ -6,6 +6,7 @@ memory in pieces.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
@@ -86,6 +87,10 @@ def check_fits(windows: SyntheticStream, *, study: Study) -> None:
     facts = (windows.channels, windows.label_names, windows.sfreq)
     if facts != (study.signal.channels, study.labels.names, study.signal.sfreq):
         raise RefusedError("channels, labels or rate of the windows are not the study's. Nothing was written")
+    strata = windows.subject_strata
+    inside = strata is not None and strata.min() >= 0 and strata.max() < math.prod(study.strata)
+    if dict(windows.conditions) != study.condition_values or (study.conditions and not inside):
+        raise RefusedError("conditions of the windows are not the study's. Nothing was written")
     if long := [name for name in windows.channels if len(name) > _NAMED_CHANNEL]:
         raise RefusedError(f"EDF holds channel names of {_NAMED_CHANNEL} characters; {long[0]} is longer")
     if len(windows.subject_windows) > MOST_SUBJECTS:

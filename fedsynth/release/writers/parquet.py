@@ -21,7 +21,8 @@ _GROUP = 2**22  # bytes of windows in a group of rows
 def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...]) -> None:
     """Write one row for each window, in the order drawn.
 
-    Columns: `window` and `subject` int64 from 0, `participant_id`, `y` int64, `label`, and `X`, a list of channels
+    Columns: `window` and `subject` int64 from 0, `participant_id`, `y` int64, `label`, the value of each condition
+    under its name, and `X`, a list of channels
     that are lists of float32 in microvolts. The schema's metadata hold `channels`, `label_names`, `sfreq` and
     `unit`.
 
@@ -34,14 +35,14 @@ def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...
     schema = _schema(windows)
     ends = np.cumsum(windows.subject_windows)
     label_names, people = pa.array(windows.label_names, pa.string()), pa.array(names, pa.string())
-    start = 0
+    values, start = windows.subject_values, 0
     with pq.ParquetWriter(
         path,
         schema,
         version="2.6",
         data_page_version="1.0",
         compression="none",
-        use_dictionary=["label", "participant_id"],
+        use_dictionary=["label", "participant_id", *windows.conditions],
         write_statistics=["window", "subject", "y"],
         store_schema=True,
     ) as writer:
@@ -55,6 +56,10 @@ def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...
                 "participant_id": people.take(pa.array(mine)),
                 "y": pa.array(y, pa.int64()),
                 "label": label_names.take(pa.array(y)),
+                **{
+                    name: pa.array(known, pa.string()).take(pa.array(values[mine, place]))
+                    for place, (name, known) in enumerate(windows.conditions.items())
+                },
                 "X": _lists(group),
             }
             writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
@@ -75,6 +80,7 @@ def _schema(windows: SyntheticStream) -> pa.Schema:
             pa.field("participant_id", pa.string(), nullable=False),
             pa.field("y", pa.int64(), nullable=False),
             pa.field("label", pa.string(), nullable=False),
+            *(pa.field(name, pa.string(), nullable=False) for name in windows.conditions),
             pa.field("X", pa.list_(pa.list_(pa.float32()))),
         ],
         metadata=facts,
