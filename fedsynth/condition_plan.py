@@ -130,14 +130,15 @@ def check_weights(weights: Mapping[str, Mapping[str, float]], conditions: Mappin
     """
     for name, of_values in weights.items():
         if name not in conditions:
-            raise ValueError(f"release.conditions names {name!r}, which is none of the study's conditions")
+            raise ValueError(
+                f"{name!r} is none of the study's conditions ({', '.join(conditions) or 'it has none'})"
+            )
         if unknown := set(of_values) - set(conditions[name].names):
             raise ValueError(
-                f"release.conditions.{name} names {sorted(unknown)[0]!r}; its values are "
-                f"{', '.join(conditions[name].names)}"
+                f"{sorted(unknown)[0]!r} is no value of {name}; its values are {', '.join(conditions[name].names)}"
             )
         if not any(of_values.values()):
-            raise ValueError(f"release.conditions.{name} gives every value the weight 0")
+            raise ValueError(f"every value of {name} has the weight 0, so that nobody can be drawn")
 
 
 def stratum_of(numbers: Sequence[int], sizes: Sequence[int]) -> int:

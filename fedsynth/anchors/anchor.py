@@ -130,7 +130,7 @@ class FeatureDraw(nn.Module):
 
     The noise of a window begins with the subject's part (which component, and how the subject differs from its
     mean), then comes the window's own, of the same form (`width` in all). With covariates the subject's stratum
-    comes before all (`fedsynth.anchors.strata`). Which component is chosen by a standard normal number; those of
+    comes before all (`fedsynth.anchors.asked`). Which component is chosen by a standard normal number; those of
     two windows of a subject correlate by `component_correlation` (a Gaussian copula).
     """
 
@@ -166,6 +166,12 @@ class FeatureDraw(nn.Module):
         if self.conditioned:
             drawn = drawn + self.get_buffer("deviations")[labels, self._stratum(labels, which)]
         return drawn
+
+    @property
+    def shares(self) -> Tensor:
+        """Return the share of each component in a label, shape (label, component)."""
+        cumulative = self.get_buffer("cumulative")
+        return cumulative.diff(dim=1, prepend=torch.zeros_like(cumulative[:, :1]))
 
     def strata_of(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return which stratum each window's subject is of, shape (window,), by the first column of the noise."""

@@ -14,6 +14,7 @@ import typer
 from fedsynth.cli import (
     audit,
     check,
+    draw,
     evaluate,
     federation,
     fetch,
@@ -90,6 +91,7 @@ for _verb in (
     ingest.ingest,
     rehearse.rehearse,
     release.release,
+    draw.draw,
     verify.verify,
     audit.audit,
     evaluate.evaluate,

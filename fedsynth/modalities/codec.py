@@ -52,6 +52,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def directions(self) -> dict[str, Tensor]:
+        """Return by name what a made-up subject may be asked for: weights of features in natural units, float64."""
+        ...
+
+    @property
     def noise_width(self) -> int:
         """Return how many standard normal numbers the decoder takes for a window."""
         ...

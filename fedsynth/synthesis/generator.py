@@ -5,9 +5,9 @@ its place among the label's windows alone, so a longer draw begins with the shor
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
+from fedsynth.anchors.asked import strata_picked
 from fedsynth.anchors.estimator import estimator_of
-from fedsynth.anchors.strata import asked_shares, bent, strata_picked
-from fedsynth.condition_plan import check_weights
 from fedsynth.errors import RunError
 from fedsynth.families.protocol import Family
 from fedsynth.families.registry import family_of
@@ -26,11 +25,9 @@ from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.progress import StepProgress
 from fedsynth.rng import torch_generator
 from fedsynth.study import Study
+from fedsynth.synthesis.asked import Asked, Bend
 from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
-Weights = Mapping[str, Mapping[str, float]]
-"""By condition and value, how often values are drawn."""
-Bend = Callable[[Tensor], Tensor]
 _ROWS = 256  # of noise under one seed; larger batches were slower (benchmarks/README.md)
 _NUMBERS = 2**22  # noise or samples in one batch, so that wide windows are drawn in smaller ones
 
@@ -70,7 +67,7 @@ class Generator:
         seed: str,
         windows_per_subject: int = 1,
         untrained: bool = False,
-        conditions: Weights | None = None,
+        asked: Asked | None = None,
         progress: StepProgress | None = None,
     ) -> SyntheticWindows:
         """Draw windows into memory; arguments and errors as for `stream`.
@@ -82,7 +79,7 @@ class Generator:
             seed=seed,
             windows_per_subject=windows_per_subject,
             untrained=untrained,
-            conditions=conditions,
+            asked=asked,
             progress=progress,
         ).gathered()
 
@@ -93,7 +90,7 @@ class Generator:
         seed: str,
         windows_per_subject: int,
         untrained: bool = False,
-        conditions: Weights | None = None,
+        asked: Asked | None = None,
         progress: StepProgress | None = None,
         batch: int = _ROWS,
     ) -> SyntheticStream:
@@ -107,20 +104,20 @@ class Generator:
             seed: a public name for this drawing.
             windows_per_subject: how many windows share a made-up subject; a label's last one may have fewer.
             untrained: draw from the anchor alone, as if no gradient step had been taken.
-            conditions: weights of values by condition and value; others are drawn as they were counted.
+            asked: which subjects; by default they are as the private sums left them.
             progress: called with (windows drawn, windows in all).
             batch: windows decoded at once, at most.
 
         Raises:
             RunError: trained by code whose parts look different.
-            ValueError: weights of conditions or values that the study does not have.
+            StudyError: subjects are asked for by what the study does not have.
         """
         study, shape, family = self.study, self.shape, self.family
         parts = self._parts(family, shape, untrained=untrained)
         counts = (per_label,) * shape.n_labels if isinstance(per_label, int) else tuple(per_label)
         sizes = [subject_sizes(count, windows_per_subject) for count in counts]
         limit = study.signal.range_uv
-        bends = self._bends(conditions or {})
+        bends = (asked or Asked()).bends(study, self.anchor)
         noises = [
             _Noise.of(family, shape, names=("draw", seed, label), per_subject=windows_per_subject, bend=bend)
             for label, bend in enumerate(bends)
@@ -160,18 +157,9 @@ class Generator:
             per_label=self.study.windows_by_label,
             seed=f"release {plan.draw_seed}",
             windows_per_subject=plan.windows_per_subject,
-            conditions=plan.conditions,
+            asked=Asked(plan.conditions),
             progress=progress,
         )
-
-    def _bends(self, weights: Weights) -> list[Bend | None]:
-        """Return for each label what leads to the strata that are asked for; None where they are as counted."""
-        check_weights(weights, self.study.conditions)
-        counted = self.anchor.strata
-        if counted is None or not weights:
-            return [None] * self.shape.n_labels
-        asked = asked_shares(counted, self.study.condition_values, weights)
-        return [partial(bent, counted=mine, asked=wanted) for mine, wanted in zip(counted, asked, strict=True)]
 
     def _strata(self, noises: Sequence["_Noise"], subjects: Sequence[int]) -> NDArray[np.int64] | None:
         if self.anchor.strata is None:
@@ -214,7 +202,7 @@ def at_prior(study: Study) -> Generator:
 class _Noise:
     """The noise of one label's windows: `width` numbers each, of which a subject's windows share the first.
 
-    It is drawn in blocks of `size`, each under a seed of its own. `bend` turns the first number of every subject.
+    It is drawn in blocks of `size`, each under a seed of its own. `bend` leads to the subjects that are asked for.
     """
 
     names: tuple[str | int, ...]
@@ -254,6 +242,4 @@ class _Noise:
     def _subjects(self, block: int) -> Tensor:
         """Return what subjects of a block share, shape (size, shared)."""
         theirs = torch.randn(self.size, self.shared, generator=torch_generator(*self.names, "subjects", block))
-        if self.bend is not None:
-            theirs[:, 0] = self.bend(theirs[:, 0])
-        return theirs
+        return theirs if self.bend is None else self.bend(theirs)

@@ -10,7 +10,9 @@ import pytest
 
 import fedsynth
 from fedsynth.coordinator.run_folder import RunFolder
+from fedsynth.errors import StudyError
 from fedsynth.release.load import Release
+from fedsynth.synthesis.asked import Asked
 
 pytestmark = pytest.mark.slow  # a rehearsal and a release
 
@@ -89,19 +91,19 @@ def test_what_a_release_asks_for_is_drawn_and_the_rest_as_counted(released: Rele
 def test_subjects_of_a_covariate_can_be_asked_of_a_run(run: RunFolder) -> None:
     generator = run.generator()
 
-    old = generator.draw(per_label=6, seed="a", conditions={"age": {"60-and-over": 1}, "sex": {"F": 1}})
+    old = generator.draw(per_label=6, seed="a", asked=Asked({"age": {"60-and-over": 1}, "sex": {"F": 1}}))
 
     assert old.strata is not None
     assert set(old.strata.tolist()) == {3}
-    with pytest.raises(ValueError, match="its values are"):
-        generator.draw(per_label=6, seed="a", conditions={"age": {"ancient": 1}})
+    with pytest.raises(StudyError, match="its values are"):
+        generator.draw(per_label=6, seed="a", asked=Asked({"age": {"ancient": 1}}))
 
 
 def test_a_longer_drawing_begins_with_the_shorter_one(run: RunFolder) -> None:
-    generator, asked = run.generator(), {"sex": {"F": 1.0, "M": 1.0}}
+    generator, asked = run.generator(), Asked({"sex": {"F": 1.0, "M": 1.0}})
 
     short, long = (
-        generator.draw(per_label=count, seed="a", windows_per_subject=2, conditions=asked) for count in (6, 10)
+        generator.draw(per_label=count, seed="a", windows_per_subject=2, asked=asked) for count in (6, 10)
     )
 
     assert short.strata is not None

@@ -9,9 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedsynth.errors import RunError
+from fedsynth.errors import RunError, StudyError
 from fedsynth.report.sample import coherence
 from fedsynth.study import Study, parse_study
+from fedsynth.synthesis.asked import Asked
 from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.synthesis.windows import SyntheticWindows
 
@@ -195,3 +196,32 @@ def test_coherence_is_the_intraclass_correlation_of_a_known_mixture() -> None:
     )
 
     assert coherence(windows) == pytest.approx(0.75, abs=0.04)
+
+
+def test_a_subject_can_be_asked_for_by_where_it_lies_in_the_distribution_of_a_feature(generator: Generator) -> None:
+    plain, quiet, loud = (
+        generator.draw(per_label=400, seed="a", windows_per_subject=4, asked=asked)
+        for asked in (None, Asked(features={"loudness": (0.1, 0.1)}), Asked(features={"loudness": (0.9, 0.9)}))
+    )
+
+    def levels(windows: SyntheticWindows) -> NDArray[np.float64]:
+        level: NDArray[np.float64] = np.log10(windows.signal.astype(np.float64).std(axis=2).mean(axis=1))
+        return level
+
+    assert np.quantile(levels(plain), 0.5) < np.median(levels(loud))
+    assert np.median(levels(quiet)) < np.quantile(levels(plain), 0.4)
+    assert np.median(levels(loud)) > np.quantile(levels(plain), 0.6)
+    assert generator.draw(per_label=4, seed="a", asked=Asked()).signal.shape == plain.signal[:8].shape
+
+
+@pytest.mark.parametrize(
+    ("asked", "fragment"),
+    [
+        (Asked({"age": {"old": 1}}), "none of the study's conditions"),
+        (Asked(features={"charm": (0, 1)}), "delta, theta, alpha, beta, loudness"),
+        (Asked(features={"alpha": (0.9, 0.1)}), "two rising numbers"),
+    ],
+)
+def test_what_no_subject_can_be_asked_by_is_refused(generator: Generator, asked: Asked, fragment: str) -> None:
+    with pytest.raises(StudyError, match=fragment):
+        generator.draw(per_label=4, seed="a", asked=asked)

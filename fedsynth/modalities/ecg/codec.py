@@ -49,6 +49,15 @@ class EcgCodec:
         return torch.ones(self.n_features, dtype=torch.float64)
 
     @property
+    def directions(self) -> dict[str, Tensor]:
+        """Return rate (minus the log interval), irregularity and amplitude; of centred windows amplitude alone."""
+        places = {"amplitude": (self.core, 1.0)}
+        if not self.shape.centred:
+            places |= {"rate": (0, -1.0), "irregularity": (1, 1.0)}
+        every = torch.eye(self.n_features, dtype=torch.float64)
+        return {name: sign * every[place] for name, (place, sign) in places.items()}
+
+    @property
     def noise_width(self) -> int:
         """Return one choice of a rhythm, one of a shared noise, and one of a noise for each channel."""
         return noise_width(self.shape)

@@ -16,6 +16,15 @@ from fedsynth.rng import numpy_generator
 
 _SHAPE_WEIGHTS = (0.6, 0.6, 0.6, 0.6, 0.3, 0.3, 0.6)  # in the order of `features.waveform_shape`
 
+_RHYTHMS = {
+    "delta": (0.0, 4.0),
+    "theta": (4.0, 8.0),
+    "alpha": (8.0, 13.0),
+    "beta": (13.0, 30.0),
+    "gamma": (30.0, math.inf),
+    "loudness": (0.0, math.inf),
+}
+
 
 @dataclass(frozen=True)
 class EegCodec:
@@ -61,6 +70,15 @@ class EegCodec:
         return weights
 
     @property
+    def directions(self) -> dict[str, Tensor]:
+        """Return the mean log power of each rhythm that passes, and of all of them: loudness."""
+        middles = [
+            (first + last) / 2 * self.shape.sfreq / self.shape.n_times for first, last in band_bins(self.shape)
+        ]
+        found = {name: _marked(self, middles, low, high) for name, (low, high) in _RHYTHMS.items()}
+        return {name: weights for name, weights in found.items() if float(weights.sum()) > 0}
+
+    @property
     def noise_width(self) -> int:
         """Return what the decoder takes."""
         return noise_width(self.shape)
@@ -82,3 +100,11 @@ class EegCodec:
     def decoder(self) -> nn.Module:
         """Return the simulator behind its equaliser."""
         return SimulatingDecoder(self.shape)
+
+
+def _marked(codec: EegCodec, middles: list[float], low: float, high: float) -> Tensor:
+    """Return weights (feature,) of the constant map's bands between two frequencies, in all 1, or nothing."""
+    inside = torch.tensor([float(low <= hertz < high) for hertz in middles], dtype=torch.float64)
+    weights = torch.zeros(codec.n_features, dtype=torch.float64)
+    weights[: len(middles)] = inside / inside.sum().clamp_min(1)
+    return weights
