@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedsynth.engines.certificates import ServerFiles, make_node_key, make_serve
 from fedsynth.engines.flower import CONNECTION, connect, run_app, write_app
 from fedsynth.engines.processes import LOOPBACK, Process, Processes, free_ports
 from fedsynth.engines.protocol import Patience
+from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy.statement import PrivacyStatement
 
 MakeRun = Callable[..., RunFolder]
@@ -231,6 +233,47 @@ def test_links_come_back_after_a_superlink_that_was_killed(make_run: MakeRun, se
         for site in one.sites:
             one.wait_for("connected", site=site, seconds=90, times=2)
         assert all(process.poll() is None for process in one.sites.values())
+
+
+def test_an_order_that_went_with_a_killed_link_is_asked_again_and_charged_once(make_run: MakeRun) -> None:
+    run = make_run("deployment")
+    told = list[tuple[str, int, int]]()
+    with federation(run) as one:
+        for site in one.sites:
+            one.wait_for("connected", site=site)
+        family = roles(one.sites["east"].pid)
+
+        def progress(what: str, done: int, total: int) -> None:
+            told.append((what, done, total))
+            if what == "sites connected" and done == total:
+                os.kill(family["gate"], signal.SIGSTOP)  # what the link takes from now on it cannot pass on
+
+        def drive() -> None:
+            how = {"folder": run.path, "superlink": one.superlink, "options": (), "patience": Patience()}
+            run_app(one.processes, **how, progress=progress)  # type: ignore[arg-type]
+
+        with ThreadPoolExecutor(1) as pool:
+            driven = pool.submit(drive)
+            ends = time.monotonic() + 120
+            while not (waiting := [what for what, done, _ in told if what.endswith(", sites") and done == 2]):
+                assert time.monotonic() < ends, told
+                time.sleep(0.1)
+            time.sleep(3)  # longer than a link's pause: it has taken the order
+            assert (waiting[-1], 3, 3) not in told
+            for pid in (one.sites["east"].pid, *family.values()):
+                os.kill(pid, signal.SIGKILL)
+            one.sites["east"].wait()
+            one.start("east")
+            killed = time.monotonic()
+            driven.result(200)
+            took = time.monotonic() - killed
+
+    print(f"\nfinished {took:.0f} s after the link was killed and started again")
+    assert {site.site for site in run.statement().sites} == set(run.facts().sites)
+    for site in run.facts().sites:
+        with Ledger(run.site(site) / "ledger") as ledger:
+            lines = [charge.mechanism.purpose for charge in ledger.charges()]
+        assert len(lines) == len(set(lines)) == len(run.plan().steps)
 
 
 def test_a_node_that_is_not_registered_ends_with_a_sentence(make_run: MakeRun) -> None:
