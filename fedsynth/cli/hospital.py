@@ -1,6 +1,7 @@
 """`fedsynth site init`, `request`, `approver`, `preflight`: a hospital's folder, its keys and its machine."""
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -83,10 +84,12 @@ def preflight(
 
     Each line says what was found; one that fails says what to do (exit code 1).
     """
-    from fedsynth.errors import RefusedError
+    from fedsynth.errors import RefusedError, RunError
     from fedsynth.site.preflight import preflight as look
     from fedsynth.site.preflight import this_machine
 
+    if not 0 <= room < math.inf:
+        raise RunError(f"--room is {room:g}; it is a number of gigabytes")
     checks = look(this_machine(folder, offline=offline, least_room=round(room * 1024**3)))
     failed = [check for check in checks if not check.passed]
     if as_json:

@@ -144,8 +144,8 @@ def _ids(users: str) -> list[int]:
         return [os.geteuid()] * len(_ROLES)
     try:
         ids = [int(one) if one.isdecimal() else pwd.getpwnam(one).pw_uid for one in users.split(",")]
-    except KeyError as error:
-        raise NodeError(f"there is no user {error.args[0]!r}; make it first") from None
+    except KeyError:
+        raise NodeError(f"one of the users {users!r} does not exist; make it first") from None
     if len(ids) != len(_ROLES):
         raise NodeError("--users names three: LINK,GATE,TRAIN")
     return ids

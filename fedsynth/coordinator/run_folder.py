@@ -101,7 +101,9 @@ class RunFolder:
             run, engine, cohort, sites, composes, roster = (raw[name] for name in names)
             return RunFacts(run, engine, cohort, tuple(sites), composes, roster, raw.get("asked", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.path} is not a run's folder; name one that `fedsynth rehearse` wrote") from error
+            raise RunError(
+                f"{self.path} is not a run's folder; name one that `fedsynth rehearse` or `fedsynth run` wrote"
+            ) from error
 
     def plan(self) -> Plan:
         """Read the plan.

@@ -34,19 +34,25 @@ def check_vacant(folder: Path) -> None:
 
 
 def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file that must not be there yet; mode 0600 where it is private, else 0644.
+    """Write a file that must not be there yet, whole or not at all; mode 0600 where it is private, else 0644.
 
     Raises:
-        RefusedError: it is there.
+        RefusedError: it is there, or its folder is not.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o644)
     except FileExistsError:
         raise RefusedError(f"{path.name} is there already, and it was left as it is; remove or rename it") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RefusedError(f"the folder that {path.name} shall lie in is not there; make it first") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)  # half of it would be taken for the whole, and stand in the way
+        raise
 
 
 def replace(path: Path, data: bytes, *, private: bool = False) -> None:

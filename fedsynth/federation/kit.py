@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from fedsynth.errors import FederationError, RefusedError
+from fedsynth.federation import keys
 from fedsynth.federation.authority import Authority, Certified
 from fedsynth.federation.files import make_folder, read, replace, write_new
+from fedsynth.federation.membership import TLS_KEY
 from fedsynth.federation.roster import (
     AUTHORITY,
     REVOKED,
@@ -19,6 +21,7 @@ from fedsynth.federation.roster import (
     Roster,
     authority_words,
     load_authority,
+    load_certificate,
     load_revoked,
     load_roster,
     signed,
@@ -74,8 +77,8 @@ def accept_kit(kit: Path, folder: Path, *, words: str | None) -> Roster:
         words: the authority's, as its people said them; needed where none is pinned.
 
     Raises:
-        FederationError: words that are missing or wrong, another authority, an older edition, or a signature that
-            does not hold; nothing was taken in.
+        FederationError: words that are missing or wrong, another authority, an older edition, another's kit, or a
+            signature that does not hold; nothing was taken in.
         FederationFileError: a file is missing or malformed.
         RefusedError: the kit holds something that no kit does.
     """
@@ -104,9 +107,26 @@ def accept_kit(kit: Path, folder: Path, *, words: str | None) -> Roster:
                 "the newest"
             )
     _check_contents(kit)
+    if (kit / CERTIFICATE).exists():
+        _check_certificate(kit, folder)
     make_folder(folder)
     _take(kit, folder)
     return roster
+
+
+def _check_certificate(kit: Path, folder: Path) -> None:
+    """Refuse a kit of somebody else."""
+    if not (folder / TLS_KEY).exists():
+        raise FederationError(
+            "no request to be certified was made here, and a kit answers one; nothing was taken in. Make it by "
+            "fedsynth site request, or at a coordinator by fedsynth federation request"
+        )
+    own = keys.load_ec(folder / TLS_KEY, what="the TLS key")
+    if load_certificate(kit / CERTIFICATE).public_key() != own.public_key():
+        raise FederationError(
+            "the kit's certificate is not for the key that was made here; nothing was taken in. "
+            "Ask for your own kit"
+        )
 
 
 def _take(kit: Path, folder: Path) -> None:

@@ -9,9 +9,10 @@ A charge that had no answer yet is closed in the copy, for its answer may have l
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,27 +44,32 @@ def back_up(folder: Path, place: Path, *, windows: bool = False) -> Copied:
         windows: copy the holdings too, which hold recordings.
 
     Raises:
-        RefusedError: something stands there.
+        RefusedError: something stands there, or it is within the site's folder.
         RunError: no ledger to copy.
         LedgerError: another process has held the ledger for a minute.
     """
     check_vacant(place)
+    if place.resolve().is_relative_to(folder.resolve()):
+        raise RefusedError(
+            "a copy within the site's folder is lost with it; name a place on another disk or machine"
+        )
     ledger = folder / load_policy(folder).ledger
     if not (ledger / disk.DATABASE).exists():
         raise RunError("this site has no ledger yet, so that there is nothing to keep")
-    make_folder(place)
-    # Approvals first: one that comes between says more than its ledger, never less.
-    for path in _state(folder, windows=windows):
-        target = place / path.relative_to(folder)
-        make_folder(target.parent)
-        write_new(target, path.read_bytes(), private=True)
-    make_folder(place / _LEDGER)
-    with disk.lock(ledger):
-        write_new(place / _LEDGER / disk.KEY, read(ledger / disk.KEY, what="the ledger's key"), private=True)
-        lines = _copy_database(ledger / disk.DATABASE, place / _LEDGER / disk.DATABASE)
-    sums = _sums(place)
-    body = {"lines": lines, "files": sums}
-    write_new(place / MANIFEST, json.dumps(body, indent=1).encode("utf-8") + b"\n", private=True)
+    with _whole_or_nothing(place):
+        make_folder(place)
+        # Approvals first: one that comes between says more than its ledger, never less.
+        for path in _state(folder, windows=windows):
+            target = place / path.relative_to(folder)
+            make_folder(target.parent)
+            write_new(target, path.read_bytes(), private=True)
+        make_folder(place / _LEDGER)
+        with disk.lock(ledger):
+            write_new(place / _LEDGER / disk.KEY, read(ledger / disk.KEY, what="the ledger's key"), private=True)
+            lines = _copy_database(ledger / disk.DATABASE, place / _LEDGER / disk.DATABASE)
+        sums = _sums(place)
+        body = {"lines": lines, "files": sums}
+        write_new(place / MANIFEST, json.dumps(body, indent=1).encode("utf-8") + b"\n", private=True)
     return Copied(len(sums), lines)
 
 
@@ -84,17 +90,29 @@ def restore(place: Path, folder: Path) -> Copied:
             "the backup is not what was written: a file was changed, added or lost; nothing was restored"
         )
     check_vacant(folder)
-    make_folder(folder)
     policy = load_policy(place)
     ledger = folder / policy.ledger
     if ledger.exists():
         raise RefusedError(f"a ledger stands at {policy.ledger} (site.toml); it was left as it is")
-    for name in sums:
-        inside = Path(name)
-        target = ledger / inside.name if inside.parts[0] == _LEDGER else folder / inside
-        make_folder(target.parent)
-        write_new(target, (place / inside).read_bytes(), private=True)
+    with _whole_or_nothing(folder, ledger):
+        make_folder(folder)
+        for name in sums:
+            inside = Path(name)
+            target = ledger / inside.name if inside.parts[0] == _LEDGER else folder / inside
+            make_folder(target.parent)
+            write_new(target, (place / inside).read_bytes(), private=True)
     return Copied(len(sums), lines)
+
+
+@contextmanager
+def _whole_or_nothing(*made: Path) -> Iterator[None]:
+    """Remove folders that are being made where that fails: half a copy is none, and would stand in the way."""
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _state(folder: Path, *, windows: bool) -> Iterator[Path]:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from fedsynth.errors import FederationError, RefusedError
-from fedsynth.federation import keys
+from fedsynth.errors import RefusedError
 from fedsynth.federation.files import make_folder, write_new
-from fedsynth.federation.kit import CERTIFICATE, accept_kit
-from fedsynth.federation.membership import TLS_KEY, MembershipRequest, make_membership
+from fedsynth.federation.kit import accept_kit
+from fedsynth.federation.membership import MembershipRequest, make_membership
 from fedsynth.federation.names import check_name
-from fedsynth.federation.roster import Roster, load_certificate
+from fedsynth.federation.roster import Roster
 from fedsynth.site.consent import FEDERATION, IDENTITY
 from fedsynth.site.policy import load_policy
 
@@ -89,19 +88,8 @@ def take_kit(folder: Path, kit: Path, *, words: str | None) -> Roster:
     """Take the authority's kit, or a later kit or notice, into a site's folder.
 
     Raises:
-        FederationError: as `accept_kit`, or the kit is another participant's.
+        StudyError: the folder is no site's.
+        FederationError: as `accept_kit`.
     """
-    name = load_policy(folder).name
-    if (kit / CERTIFICATE).exists():
-        _check_certificate(kit, folder, name=name)
+    load_policy(folder)  # a site's folder, and no other
     return accept_kit(kit, folder / FEDERATION, words=words)
-
-
-def _check_certificate(kit: Path, folder: Path, *, name: str) -> None:
-    certificate = load_certificate(kit / CERTIFICATE)
-    own = keys.load_ec(folder / FEDERATION / TLS_KEY, what="this site's TLS key")
-    if certificate.public_key() != own.public_key():
-        raise FederationError(
-            f"the kit's certificate is not for the key that {name} made here; nothing was taken in. Ask for this "
-            "site's own kit"
-        )

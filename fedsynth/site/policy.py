@@ -180,4 +180,8 @@ def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not written in UTF-8"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)

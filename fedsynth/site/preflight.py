@@ -83,7 +83,7 @@ def preflight(machine: Machine) -> tuple[Check, ...]:
     try:
         policy = load_policy(machine.folder)
     except FedsynthError as error:
-        return (Check("rules", passed=False, said=f"{error}; fedsynth site init SITE --name NAME writes one"),)
+        return (Check("rules", passed=False, said=str(error)),)
     checks: dict[str, Callable[[Machine, Policy], str]] = {
         "authority": _authority,
         "name": _name,
@@ -96,15 +96,19 @@ def preflight(machine: Machine) -> tuple[Check, ...]:
         "versions": _versions,
     }
     done = [Check("rules", passed=True, said=f"site.toml is read; this site is {policy.name}")]
+    first: dict[str, str] = {}  # the check that a sentence was said at
     for name, look in checks.items():
         try:
             done.append(Check(name, passed=True, said=look(machine, policy)))
-        except _FindingError as failure:
-            done.append(Check(name, passed=False, said=str(failure)))
-        except FedsynthError as error:
-            done.append(Check(name, passed=False, said=str(error)))
+            continue
+        except (_FindingError, FedsynthError) as error:
+            said = str(error)
         except OSError as error:
-            done.append(Check(name, passed=False, said=f"the system refused: {error.strerror}; ask its people why"))
+            said = f"the system refused: {error.strerror}; ask its people why"
+        before = first.setdefault(said, name)
+        done.append(
+            Check(name, passed=False, said=said if before == name else f"cannot be seen before {before} is")
+        )
     return tuple(done)
 
 

@@ -64,7 +64,9 @@ def waiting(folder: Path, *, now: datetime | None = None) -> tuple[list[Pending]
     Raises:
         FederationError: the coordinator is not in good standing; nothing it asked is shown.
         FederationFileError: the site has no kit.
+        StudyError: the folder is no site's.
     """
+    load_policy(folder)
     coordinator_of(folder, now=now)
     found, objections = list[Pending](), list[str]()
     for path in sorted(_paths(folder)):
@@ -81,7 +83,9 @@ def find(folder: Path, digest: str, *, now: datetime | None = None) -> Pending:
     Raises:
         RefusedError: fewer than 12 digits, or none or two requests that begin so.
         FederationError, FederationFileError, RunError: it does not verify.
+        StudyError: the folder is no site's.
     """
+    load_policy(folder)
     if len(digest) < _LEAST_DIGITS:
         raise RefusedError(
             f"give at least {_LEAST_DIGITS} digits of the request's digest, as fedsynth site requests shows it"
@@ -150,7 +154,11 @@ def withdraw_run(folder: Path, *, run: str) -> bool:
 
     Returns:
         Whether there was anything to take back.
+
+    Raises:
+        StudyError: the folder is no site's.
     """
+    load_policy(folder)
     signed = False
     for path in _paths(folder):
         beside = path.with_suffix(".signatures")

@@ -36,10 +36,13 @@ def look(folder: Path) -> Frozen:
 
     Raises:
         LedgerError: the key is gone, and nothing can be settled.
-        RunError: an approval says no run or people, so that what it may have cost is not known.
+        RunError: there is no ledger yet; or an approval says no run or people, so that what it may have cost is not
+            known.
     """
     policy, plans = load_policy(folder), _plans(folder)
     place, head = _places(folder, policy)
+    if not plans and not place.exists() and not (head and head.exists()):
+        raise RunError("this site has no ledger yet, and nothing was approved here; there is nothing to settle")
     finding = examine(place, head_file=head, plans=[*plans.values()], marks=_marks(folder))
     return Frozen(finding, tuple(plans))
 

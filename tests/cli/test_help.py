@@ -77,7 +77,7 @@ def test_the_version_and_every_decision_are_in_the_site() -> None:
             ["check", "examples/toy"], "is a folder; name the study.toml in it", id="a folder for a study"
         ),
         pytest.param(["check", "README.md"], "docs/study.md has an example", id="no TOML"),
-        pytest.param(["release", "nowhere", "--out", "x"], "name one that `fedsynth rehearse` wrote", id="no run"),
+        pytest.param(["release", "nowhere", "--out", "x"], "name one that `fedsynth rehearse` or", id="no run"),
         pytest.param(["verify", "docs"], "name the folder of a release", id="no release"),
         pytest.param(
             ["site", "ingest", "docs", "examples/toy/study.toml", "docs"], "fedsynth site init FOLDER", id="no site"

@@ -150,7 +150,7 @@ def test_a_kit_of_another_site_is_refused(tmp_path: Path, fedsynth: Command, ask
     done = fedsynth("site", "init", tmp_path / "north", "--kit", kit, "--authority", words_in(made))
 
     assert done.code == 1
-    assert "not for the key that north made" in " ".join(done.err.split())
+    assert "not for the key that was made here" in " ".join(done.err.split())
 
 
 def test_rotation_and_renewal_by_command(tmp_path: Path, fedsynth: Command, asked: dict[str, str]) -> None:
