@@ -136,10 +136,11 @@ def _lines(n_times: int, sfreq: float) -> tuple[list[NDArray[np.float64]], _Rows
     frequencies = np.fft.rfftfreq(n_times, 1 / sfreq)
     # A window's spectrum has leaked two bins to either side.
     width = max(LINE_WIDTH_HZ, 2 * sfreq / n_times)
-    lines = [line * np.arange(1, int(sfreq / 2 / line) + 1) for line in LINE_HZ if line < sfreq / 2]
+    multiples = [line * np.arange(1, int(sfreq / 2 / line) + 1) for line in LINE_HZ if line < sfreq / 2]
     if width == LINE_WIDTH_HZ:
-        lines.append(np.array([RAILWAY_HZ]))
-    near = [(np.abs(frequencies - one[:, None]) <= width).any(axis=0)[frequencies >= 1.0] for one in lines]
+        multiples.append(np.array([RAILWAY_HZ]))
+    distances = [np.abs(frequencies[frequencies >= 1.0] - lines[:, None]).min(axis=0) for lines in multiples]
+    near = [one <= width for one in distances]
     return [one.astype(np.float64) for one in near if one.any()], np.hanning(n_times).astype(np.float32)
 
 

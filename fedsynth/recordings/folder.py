@@ -5,6 +5,7 @@ code, stimuli; doi:10.1038/sdata.2016.44), and bins, backups and the like. Links
 into the annex of its own repository (git-annex, DataLad); a link that leads out needs a person's word.
 """
 
+import fnmatch
 import os
 import shlex
 from collections import Counter
@@ -30,8 +31,22 @@ BINS = (
     "#snapshot",
     "__macosx",
     "system volume information",
+    "recycle bin",
+    "papierkorb",
+    "corbeille",
+    "papelera",
+    "cestino",
+    "tmp",
+    "temp",
+    "~snapshot",
+    "@recently-snapshot",
+    "old[ _-]*",
+    "*[ _]old",
+    "backup[ _-]*",
+    "*[ _]backup",
+    "trash[ _-]*",
 )
-"""Folders whose files are no recordings of a site, in lower case; names that begin with a dot are others."""
+"""Folders whose files are no recordings of a site, as patterns in lower case; a dot at the beginning is another."""
 _LEFT_OUT = frozenset((*BESIDE_RAW_DATA, *BINS))
 _ANNEX = (".git", "annex", "objects")
 _POINTERS = (b"/annex/objects/", b"../.git/annex/", b"version https://git-lfs.github.com/spec/")
@@ -104,6 +119,15 @@ def command_for(folder: Path, *, suffixes: Collection[str], numbers: Collection[
     )
 
 
+def is_left_out(name: str) -> bool:
+    """Tell whether a folder's files are no recordings, by its name.
+
+    >>> is_left_out("Backup_2023"), is_left_out("derivatives"), is_left_out("sub-old1")
+    (True, True, False)
+    """
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _LEFT_OUT)
+
+
 def check_beside(path: Path, *, root: Path | None) -> None:
     """Refuse a file that a recording needs beside it, and that is missing, absent, or outside the site's folder.
 
@@ -167,7 +191,7 @@ def _walk(
         if entry.name.startswith("."):
             found.left_out["hidden names"] += _count(path, suffixes)
             continue
-        if entry.is_dir() and entry.name.lower() in _LEFT_OUT:
+        if entry.is_dir() and is_left_out(entry.name):
             kind = "derivatives, sources and code" if entry.name.lower() in BESIDE_RAW_DATA else "bins and backups"
             found.left_out[f"folders of {kind}"] += _count(path, suffixes)
             continue

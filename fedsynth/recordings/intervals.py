@@ -29,6 +29,8 @@ def stretches_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq:
         n_times: samples of the recording.
         sfreq: in Hz.
 
+    Behind a point in time that has a label other than the background's (`has_no_end`) nothing is background.
+
     Raises:
         UnknownLabelError: an annotation that is none of the study's, where the study refuses such.
 
@@ -58,6 +60,10 @@ def stretches_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq:
         part = painted.between(start, stop)
         part[(part != _NOBODY) & (part != number)] = _UNKNOWN
         part[part == _NOBODY] = number
+    for mark in marks:
+        if has_no_end(mark, plan):
+            behind = painted.between(mark.start, n_times)
+            behind[behind == _NOBODY] = _UNKNOWN
     for start, target, rule in before:
         late = start - round(rule.gap_seconds * sfreq)
         part = painted.between(start - round(rule.seconds * sfreq), late)
@@ -67,6 +73,17 @@ def stretches_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq:
     if plan.background is not None:
         owner[(owner == _NOBODY) & ~painted.near()] = plan.names.index(plan.background)
     return painted.stretches()
+
+
+def has_no_end(mark: Mark, plan: LabelPlan) -> bool:
+    """Tell whether an annotation should be an interval of a label and is a point: how long it lasted, nobody knows.
+
+    >>> plan = LabelPlan(names=("rest", "fit"), source="intervals", positive="fit", background="rest")
+    >>> [has_no_end(Mark(30, 0, text), plan) for text in ("fit", "rest", "blink")]
+    [True, False, False]
+    """
+    label = plan.rename.get(mark.text, mark.text)
+    return mark.n_times == 0 and label in plan.names and label != plan.background
 
 
 def events_of(marks: Sequence[Mark], plan: LabelPlan, *, n_times: int, sfreq: float, window: float) -> Beats:

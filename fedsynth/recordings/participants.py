@@ -13,6 +13,7 @@ from fedsynth.recordings.folder import leads_out
 from fedsynth.study import LabelPlan, Study
 
 PARTICIPANTS, RECORDINGS = "participants.tsv", "recordings.tsv"
+_BEFORE = "sub-"
 _LONGEST_SHOWN, _MOST_SHOWN = 40, 20
 _LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
 
@@ -48,7 +49,10 @@ class Participants:
             return self._row(path.stem, RECORDINGS, "recording's")
         subject = path.stem if self.stem_is_subject else path.stem.split("_")[0]
         if source == "participants.tsv":
-            return self._row(subject, PARTICIPANTS, "person's")
+            # Tables often leave out what BIDS puts before every participant's label.
+            other = subject.removeprefix(_BEFORE) if subject.startswith(_BEFORE) else f"{_BEFORE}{subject}"
+            known = other if subject not in self.rows and other in self.rows else subject
+            return self._row(known, PARTICIPANTS, "person's")
         found = _LETTERS_THEN_DIGIT.match(path.stem)
         if found is None:
             raise RecordingError(
@@ -126,7 +130,7 @@ def labels_found(entries: list[Entry]) -> str:
     said = [f"{label[:_LONGEST_SHOWN]!r} ({len(people[label])} people)" for label in shown[:_MOST_SHOWN]]
     alone = len(people) - len(shown)
     more = [f"{len(shown) - _MOST_SHOWN} more"] if len(shown) > _MOST_SHOWN else []
-    last = [f"and {alone} that one person alone has"] if alone else []
+    last = [f"{'and ' * bool(said)}{alone} that one person alone has"] if alone else []
     return "labels found: " + "; ".join([", ".join([*said, *more])] * bool(said) + last)
 
 
@@ -179,8 +183,12 @@ def _rows(path: Path, columns: tuple[str, ...], site: str) -> list[tuple[int, li
             raise RecordingError(f"{where} is no file; put the table there. Nothing was written")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
+        below = [*path.parent.glob(f"*/{path.name}"), *path.parent.glob(f"*/*/{path.name}")]
+        advice = "put it into the site's folder"
+        if len(below) == 1:
+            advice = "one stands in a folder below, so name that folder as the site's"
         raise RecordingError(
-            f"{where} is missing, and labels.source asks for it; put it into the site's folder. Nothing was written"
+            f"{where} is missing, and labels.source asks for it; {advice}. Nothing was written"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(

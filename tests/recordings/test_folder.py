@@ -44,6 +44,12 @@ def names(found: Found, root: Path) -> list[str]:
         "lost+found/sub-1.edf",
         "@eaDir/sub-1.edf",
         "__MACOSX/sub-1.edf",
+        "Backup_2023/sub-1.edf",
+        "old recordings/sub-1.edf",
+        "sub-1/eeg_old/sub-1.edf",
+        "Papierkorb/sub-1.edf",
+        "~snapshot/hourly/sub-1.edf",
+        "tmp/sub-1.edf",
         ".git/sub-1.edf",
         "._sub-1.edf",
         ".sub-1.edf",
@@ -59,7 +65,8 @@ def test_what_is_no_raw_data_of_the_site_is_left_out_and_counted(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "name", ["older/sub-1.edf", "code-7/sub-1.edf", "sub-old/sub-1.edf", "coded.edf", "old.edf"]
+    "name",
+    ["older/sub-1.edf", "code-7/sub-1.edf", "sub-old/sub-1.edf", "temporal/1.edf", "oldenburg/1.edf", "old.edf"],
 )
 def test_names_that_only_begin_like_those_are_read(tmp_path: Path, name: str) -> None:
     put(tmp_path, name)

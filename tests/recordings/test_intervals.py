@@ -32,6 +32,13 @@ def shown(stretches: tuple[Stretch, ...]) -> list[tuple[int, int, str]]:
     [
         pytest.param([], {}, [(0, 1000, "normal")], id="nothing"),
         pytest.param(
+            [Mark(500, 0, "seizure"), Mark(800, 50, "ictal")],
+            {},
+            [(0, 300, "normal"), (300, 500, "preictal"), (800, 850, "ictal")],
+            id="a seizure of which only the onset is known",
+        ),
+        pytest.param([Mark(500, 0, "normal")], {}, [(0, 1000, "normal")], id="a point of the background"),
+        pytest.param(
             [Mark(500, 100, "seizure")],
             {},
             [(0, 300, "normal"), (300, 500, "preictal"), (500, 600, "ictal"), (600, 1000, "normal")],

@@ -4,7 +4,6 @@ The format is that of the BrainVision Core Data Format 1.0 (Brain Products). Rea
 vectorised, of 16-bit whole numbers or 32-bit floating-point numbers.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.decimals import decimal
 from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
@@ -223,11 +223,8 @@ def _sections(text: str) -> dict[str, dict[str, str]]:
 
 
 def _number(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = decimal(text)
+    if value is None:
         raise RecordingError(f"{what} is not a finite number; export it again")
     return value
 

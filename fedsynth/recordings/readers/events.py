@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.decimals import decimal
 from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.recording import Mark
@@ -40,8 +41,8 @@ def bids_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark] | N
         text = table.read_bytes()[:LARGEST_TABLE].decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RecordingError("its events.tsv is not UTF-8 text; save it again") from None
-    rows = [line.split("\t") for line in lines_of(text) if line.strip()]
-    heads = [cell.strip() for cell in rows[0]] if rows else []
+    rows = [[cell.strip().strip('"') for cell in line.split("\t")] for line in lines_of(text) if line.strip()]
+    heads = rows[0] if rows else []
     named = next((name for name in _NAMES if name in heads), None)
     if named is None or "onset" not in heads:
         raise RecordingError("its events.tsv has no column onset, or none of trial_type and value; correct it")
@@ -49,7 +50,7 @@ def bids_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark] | N
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(heads):
             raise RecordingError(f"row {number} of its events.tsv has {len(row)} cells of {len(heads)}; correct it")
-        cells = dict(zip(heads, (cell.strip() for cell in row), strict=True))
+        cells = dict(zip(heads, row, strict=True))
         onset, seconds = _seconds(cells["onset"]), _seconds(cells.get("duration", "n/a"))
         if onset is None or (seconds is not None and seconds < 0):
             raise RecordingError(f"row {number} of its events.tsv has no usable onset or duration; correct it")
@@ -58,8 +59,5 @@ def bids_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark] | N
 
 
 def _seconds(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if abs(value) < _LONGEST else None
+    value = decimal(cell)
+    return value if value is not None and abs(value) < _LONGEST else None

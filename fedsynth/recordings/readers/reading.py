@@ -7,7 +7,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.montage import canonical_channel
 from fedsynth.recordings.gaps import elapsed_length, stored_beats, stored_stretches
 from fedsynth.recordings.gate import MissingChannelError, check_facts
-from fedsynth.recordings.intervals import events_of, stretches_of
+from fedsynth.recordings.intervals import events_of, has_no_end, stretches_of
 from fedsynth.recordings.layout import Layout
 from fedsynth.recordings.participants import Entry, name_of
 from fedsynth.recordings.placement import Bearer
@@ -21,6 +21,7 @@ from fedsynth.recordings.readers.wfdb import read_beats
 from fedsynth.study import Study
 
 BY_MARKS = ("intervals", "events")
+WITHOUT_END = "annotations of a label without a duration; nothing behind them is background"
 OUTSIDE = "annotations before they begin or after they end, which label nothing"
 
 
@@ -117,6 +118,8 @@ class Reading:
         if any(mark.start >= n_times or mark.start + (mark.n_times or 0) < 0 for mark in marks):
             remarks.append(OUTSIDE)
         if plan.source == "intervals":
+            if plan.background is not None and any(has_no_end(mark, plan) for mark in marks):
+                remarks.append(WITHOUT_END)
             stretches = stretches_of(marks, plan, n_times=n_times, sfreq=sfreq)
             return Bearer(stretches=stored_stretches(stretches, n_times=stored, gaps=gaps))
         up, down = self.study.signal.resampling

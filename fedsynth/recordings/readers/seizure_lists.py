@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.decimals import decimal
 from fedsynth.recordings.folder import check_beside
 from fedsynth.recordings.lines import lines_of
 from fedsynth.recordings.recording import DOUBTFUL, Mark
@@ -83,13 +84,10 @@ def seizeit_marks(path: Path, *, sfreq: float, root: Path | None) -> list[Mark]:
         if line.startswith("#") or len(cells) < 2 or not line.strip():
             continue
         unknown = cells[1].strip().lower() in ("none", "n/a", "nan", "")
-        try:
-            start, end = float(cells[0]), -1e9 if unknown else float(cells[1])
-            if not (abs(start) <= 1e9 and abs(end) <= 1e9):
-                raise ValueError
-        except ValueError:
+        start, end = decimal(cells[0].strip()), -1e9 if unknown else decimal(cells[1].strip())
+        if start is None or end is None or not (abs(start) <= 1e9 and abs(end) <= 1e9):
             if marks or not re.match(r"[A-Za-z]", cells[0]):
-                raise RecordingError("a line of the list of seizures has no usable times; correct it") from None
+                raise RecordingError("a line of the list of seizures has no usable times; correct it")
             continue
         marks.append(_mark(start, end - start, recorded=end, sfreq=sfreq))
     return marks

@@ -1,6 +1,5 @@
 """Delimited text: a file to the names of its first line and blocks of numbers, a few megabytes at a time."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.decimals import decimal
 from fedsynth.recordings.lines import lines_of
 
 BLOCK_BYTES = 1 << 22
@@ -104,19 +104,14 @@ class TableParser:
 def number_of(cell: str, *, comma: bool) -> float | None:
     """Return the finite number that a cell holds, None where it holds anything else."""
     text = cell.strip().strip('"')
-    if "_" in text or len(text) > _LONGEST_NUMBER:
-        return None
-    try:
-        value = float(text.replace(",", ".") if comma else text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return None if len(text) > _LONGEST_NUMBER else decimal(text.replace(",", ".") if comma else text)
 
 
 def _at_once(rows: list[list[str]], comma: bool) -> NDArray[np.float64] | None:
     """Return all numbers, or None where a cell is none, which is then looked for cell by cell."""
     flat = [cell.replace(",", ".") if comma else cell for row in rows for cell in row]
-    if not flat or max(map(len, flat)) > _LONGEST_NUMBER:
+    together = "".join(flat)
+    if not flat or max(map(len, flat)) > _LONGEST_NUMBER or "_" in together or not together.isascii():
         return None
     try:
         numbers = np.array(flat).astype(np.float64)

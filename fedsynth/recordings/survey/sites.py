@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedsynth.errors import RecordingError
 from fedsynth.recording_plan import RecordingFormat
-from fedsynth.recordings.folder import BINS, find_recordings
+from fedsynth.recordings.folder import find_recordings, is_left_out
 from fedsynth.recordings.layout import PAGE, Layout, layout_for
 from fedsynth.recordings.participants import PARTICIPANTS, RECORDINGS
 from fedsynth.recordings.readers.arrangement import site_files
@@ -53,7 +53,7 @@ def sites_of(folder: Path, *, follow_links: bool) -> tuple[Found, ...]:
     below = [
         path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in BINS
+        if path.is_dir() and not path.name.startswith(".") and not is_left_out(path.name)
     ]
     held = [path for path in below if _any_recording(path)]
     alone = any((folder / name).is_file() for name in _TABLES) or not held or _any_recording(folder, deep=False)

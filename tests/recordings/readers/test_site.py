@@ -223,6 +223,18 @@ def test_labels_of_text_files_may_stand_in_participants_tsv_and_those_of_edf_fil
     assert [(item.subject, item.label) for item in edf] == [("H03", "healthy"), ("ill1", "ill"), ("ill2", "ill")]
 
 
+def test_a_table_may_leave_out_what_stands_before_every_participant(tmp_path: Path) -> None:
+    north = edf_site(tmp_path / "north")
+    table = (north / "participants.tsv").read_text(encoding="utf-8-sig")
+    before = read_site(north, site="north", study=EDF)
+
+    (north / "participants.tsv").write_text(table.replace("sub-", ""))
+
+    after = read_site(north, site="north", study=EDF)
+    assert [one.label for one in after] == [one.label for one in before]
+    assert {f"sub-{one.subject}" for one in after} == {one.subject for one in before}
+
+
 def test_the_digest_of_a_text_file_is_of_its_samples(tmp_path: Path) -> None:
     one = read_site(text_site(tmp_path / "north"), site="north", study=TEXT)[1]
 
@@ -402,6 +414,10 @@ BAD_EDF: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "empty label": (rows(HEAD, *ALL[:2], f"{ID}c\t"), (FIRST_OF_4, "not one of the study's names")),
     "no row": (rows(HEAD, *ALL[1:]), ("recording 2 of 4 (in name order)", "belongs to no row of participants.tsv")),
     "no participants.tsv": (lambda f: (f / "participants.tsv").unlink(), ("participants.tsv is missing",)),
+    "participants.tsv in a folder below": (
+        lambda f: (f / "bids").mkdir() or (f / "participants.tsv").rename(f / "bids" / "participants.tsv"),
+        ("one stands in a folder below, so name that folder as the site's",),
+    ),
     "participants.tsv not UTF-8": (
         lambda f: (f / "participants.tsv").write_bytes(b"\xff\xfe" + CANARY.encode("utf-16")) and None,
         ("participants.tsv cannot be read as UTF-8",),
