@@ -64,8 +64,9 @@ def people_of(recordings: Sequence[Known]) -> list[int]:
 def is_copy(recordings: Sequence[Known]) -> list[bool]:
     """Tell of each recording whether an earlier one holds its samples; such a one counts once.
 
-    It does where the data are exactly the same, and where at least half of the fingerprints of what the study uses
-    stand in one earlier recording: saved again with other channels, with other data records, or cut a little.
+    It does where the data are exactly the same, and where at least a sixth of the fingerprints of what the study
+    uses stand in one earlier recording: saved again with other channels, with other data records, cut a little, or
+    rounded anew, of which half of the fingerprints know nothing.
 
     >>> import numpy as np
     >>> from fedsynth.recordings.recording import Recording
@@ -83,7 +84,7 @@ def is_copy(recordings: Sequence[Known]) -> list[bool]:
                 shared[holder] = shared.get(holder, 0) + 1
             holders[fingerprint].append(number)
         told.append(
-            recording.digest in digests or 2 * max(shared.values(), default=0) >= max(1, len(recording.used))
+            recording.digest in digests or 6 * max(shared.values(), default=0) >= max(1, len(recording.used))
         )
         digests.add(recording.digest)
     return told

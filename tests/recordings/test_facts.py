@@ -28,7 +28,7 @@ def test_fingerprints_do_not_depend_on_how_a_channel_is_cut(cuts: list[int], see
         pieces.end_pass()
 
     assert pieces.found() == fingerprints(wave)
-    assert len(pieces.found()) == 4
+    assert len(pieces.found()) == 8
 
 
 @settings(max_examples=30, deadline=None)

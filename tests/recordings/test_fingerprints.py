@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsynth.recordings.fingerprints import KEPT, RUN, Fingerprinter, _rolling, fingerprints
+from fedsynth.recordings.fingerprints import KEPT, RUN, Fingerprinter, fingerprints
 from fedsynth.recordings.people import copies, is_copy, people_of
 from fedsynth.recordings.recording import Recording
+from fedsynth.recordings.sketch import rolling
 
 
 def brain(seed: int, n_times: int = 4000) -> np.ndarray:
@@ -31,14 +32,45 @@ SAVED: dict[str, object] = {
 }
 
 
+BOTH_KINDS = 2 * KEPT
+
+
 @pytest.mark.parametrize("name", SAVED)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_signal_is_known_again_however_it_was_saved(name: str, seed: int) -> None:
     wave = brain(seed)
     before, after = set(fingerprints(wave)), set(fingerprints(SAVED[name](wave)))  # type: ignore[operator]
 
-    assert len(before) == KEPT
+    assert len(before) == BOTH_KINDS
     assert 2 * len(before & after) >= KEPT
+
+
+def in_16_bits_of_its_range(x: np.ndarray) -> np.ndarray:
+    """As software writes EDF: the physical limits are the smallest and the largest value."""
+    step = (float(x.max()) - float(x.min())) / 65535
+    return np.rint((x - float(x.min())) / step).astype(np.int32)
+
+
+ROUNDED: dict[str, object] = {
+    "written by other limits": in_16_bits_of_its_range,
+    "written by other limits, cut": lambda x: in_16_bits_of_its_range(x)[700:],
+    "as decimals of a table": lambda x: np.round(x * (20 / 39), 1),
+    "in other microvolts and limits": lambda x: in_16_bits_of_its_range(np.round(x * (20 / 39), 2)),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_signal_that_was_rounded_anew_is_known_again(name: str, seed: int) -> None:
+    wave = brain(seed)
+    again = ROUNDED[name](wave)  # type: ignore[operator]
+
+    channels = [(wave, again), (brain(seed + 100), ROUNDED[name](brain(seed + 100)))]  # type: ignore[operator]
+    one = held("one", *(before for before, _ in channels), used=2, digest="1")
+    two = held("two", *(after for _, after in channels), used=2, digest="2")
+    other = held("other", brain(seed + 50), brain(seed + 51), used=2, digest="3")
+    assert people_of([one, two, other]) == [0, 0, 1]
+    assert is_copy([one, two, other]) == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +97,7 @@ def test_flat_stretches_do_not_stand_for_a_signal() -> None:
     one[1000:3000] = 77
     other[500:3500] = 77
 
-    assert len(set(fingerprints(one))) == KEPT
+    assert len(set(fingerprints(one))) == BOTH_KINDS
     assert not set(fingerprints(one)) & set(fingerprints(other))
 
 
@@ -115,12 +147,12 @@ def test_recordings_without_fingerprints_are_known_by_their_data_alone() -> None
 
 def test_the_hash_of_a_stretch_is_that_of_its_steps_alone() -> None:
     steps = np.abs(np.diff(brain(3).astype(np.int64)))
-    whole = _rolling(steps)
+    whole = rolling(steps, RUN)
 
     assert len(whole) == len(steps) - RUN + 1
     assert len(np.unique(whole)) == len(whole)
     for start in (0, 1, 77, 2000):
-        assert _rolling(steps[start : start + RUN]).tolist() == [whole[start]]
+        assert rolling(steps[start : start + RUN], RUN).tolist() == [whole[start]]
 
 
 @pytest.mark.parametrize("name", ["as it was", "in 24 bits", "in microvolts"])
@@ -154,4 +186,4 @@ def test_a_channel_is_gone_through_as_often_as_its_factor_needs(factors: tuple[i
 
     assert gone_through == passes
     assert whole.found() == fingerprints(np.concatenate(parts))
-    assert len(whole.found()) == KEPT
+    assert len(whole.found()) == BOTH_KINDS
