@@ -23,7 +23,11 @@ def fetch(
     ] = None,
     registry: Annotated[Path | None, typer.Option(help="a page of sets of your own (TOML)")] = None,
     unpinned: Annotated[
-        bool, typer.Option("--unpinned", help="fetch a set whose checksums nobody pinned, as its server gives it")
+        bool,
+        typer.Option(
+            "--unpinned",
+            help="trust the checksums of a set that nobody pinned, once; from then on the folder pins them",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON")] = False,
 ) -> None:
@@ -52,7 +56,12 @@ def fetch(
     if as_json:
         sys.stdout.write(json.dumps({"folder": str(folder), **asdict(found)}, indent=2) + "\n")
         return
-    pin = "" if what.sums_sha256 else f'To pin this set: sums_sha256 = "{found.sums_sha256}"\n'
+    pin = ""
+    if found.trusted_now:
+        pin = (
+            "Its checksums were taken on trust, this once: the folder's lock holds them from now on. To pin it "
+            f'everywhere: sums_sha256 = "{found.sums_sha256}"\n'
+        )
     layout = f' Its layout: preset = "{what.preset}" in [recordings] of a study.' if what.preset else ""
     sys.stdout.write(
         f"{what.title}: {found.files} files are in {folder}, {found.fetched} fetched now.{layout}\n{pin}"

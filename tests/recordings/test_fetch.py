@@ -10,7 +10,7 @@ import pytest
 
 from fedsynth.cli.main import main
 from fedsynth.errors import FetchError
-from fedsynth.recordings.fetch import Fetched, fetch
+from fedsynth.recordings.fetch import LOCK, Fetched, fetch
 from fedsynth.recordings.layout import presets
 from fedsynth.recordings.public_sets import PublicSet, files_of, public_sets
 
@@ -155,7 +155,62 @@ def test_a_set_that_nobody_pinned_takes_a_word(server: Server, what: PublicSet, 
         go(loose, tmp_path / "set")
     assert server.asked == []
 
-    assert go(loose, tmp_path / "set", unpinned=True).sums_sha256 == what.sums_sha256
+    first = go(loose, tmp_path / "set", unpinned=True)
+    assert (first.sums_sha256, first.trusted_now) == (what.sums_sha256, True)
+
+
+@pytest.fixture
+def trusted(what: PublicSet, tmp_path: Path) -> PublicSet:
+    """A set without a pin, fetched in part into the folder `set`."""
+    loose = what.model_copy(update={"sums_sha256": ""})
+    go(loose, tmp_path / "set", unpinned=True, patterns=("RECORDS",))
+    return loose
+
+
+def test_what_was_trusted_once_is_pinned_from_then_on(trusted: PublicSet, tmp_path: Path) -> None:
+    again = go(trusted, tmp_path / "set")
+
+    assert (again.files, again.fetched, again.trusted_now) == (3, 2, False)
+
+
+@pytest.mark.parametrize("unpinned", [False, True])
+def test_a_server_that_changes_its_mind_is_refused(
+    server: Server, trusted: PublicSet, tmp_path: Path, unpinned: bool
+) -> None:
+    (tmp_path / "set" / "SUMS").unlink()
+    server.files["data/100.dat"] = b"changed"
+    server.publish()
+
+    with pytest.raises(FetchError, match="no longer those that this folder was fetched by"):
+        go(trusted, tmp_path / "set", unpinned=unpinned)
+
+    assert not (tmp_path / "set" / "data").exists()
+
+
+def test_checksums_that_were_changed_in_the_folder_are_fetched_again(trusted: PublicSet, tmp_path: Path) -> None:
+    (tmp_path / "set" / "SUMS").write_text("0" * 64 + " RECORDS\n")
+
+    assert go(trusted, tmp_path / "set").files == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ('address = "https://other.org/"\nsums_sha256 = "' + "0" * 64 + '"\n', "holds another set"),
+        ("sums_sha256 = 7", "cannot be used"),
+        ("=", "cannot be used"),
+    ],
+)
+def test_a_lock_of_another_set_or_a_damaged_one_is_refused(
+    server: Server, trusted: PublicSet, tmp_path: Path, text: str, fragment: str
+) -> None:
+    (tmp_path / "set" / LOCK).write_text(text)
+    asked = len(server.asked)
+
+    with pytest.raises(FetchError, match=fragment):
+        go(trusted, tmp_path / "set", unpinned=True)
+
+    assert len(server.asked) == asked
 
 
 def test_no_network_is_named(tmp_path: Path, server: Server, what: PublicSet) -> None:
