@@ -135,6 +135,7 @@ def _pieces(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> I
             notes.content.update(_read(file_path, start, min(_HASHED_BYTES, size - start)))
     notes.sfreq = header.sfreq * header.signals[chosen[0]].per_frame
     sums = dict.fromkeys(range(len(header.signals)), 0)
+    before: dict[int, int] = {}
     for first, count, places in frames_together(header, n_times=n_times, sizes=sizes):
         data = tuple(_read(file_path, *place) for file_path, place in zip(files, places, strict=True))
         steps = decoded(
@@ -142,7 +143,9 @@ def _pieces(path: Path, header: WfdbHeader, request: Request, notes: Notes) -> I
             n_times=count,
             data=data,
             unpack=partial(_unpack, header, n_times=n_times, data=data),
+            before=before,
         )
+        before = {index: int(values[-1]) for index, values in steps.items()}
         for index, values in steps.items():
             sums[index] += int(values.sum(dtype=np.int64))
         if first + count == n_times:

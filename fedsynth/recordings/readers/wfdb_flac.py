@@ -14,6 +14,9 @@ from fedsynth.errors import RecordingError
 from fedsynth.extras import explained
 from fedsynth.recordings.readers.wfdb_header import WfdbHeader
 
+MOST_SAMPLES = 1 << 25
+"""Of one file, in all its signals: about half a gigabyte in the library's hands."""
+
 
 def unpack_flac(header: WfdbHeader, *, n_times: int, place: int, content: bytes) -> NDArray[np.int32]:
     """Decode a compressed signal file: samples in the order in which signals take turns.
@@ -26,11 +29,16 @@ def unpack_flac(header: WfdbHeader, *, n_times: int, place: int, content: bytes)
 
     Raises:
         MissingPackageError: WFDB-Python is not installed.
-        RecordingError: a file that it cannot decode.
+        RecordingError: a file that it cannot decode, or of more than `MOST_SAMPLES`.
     """
+    signals = [header.signals[index] for index in list(header.files.values())[place]]
+    if n_times * sum(signal.per_frame for signal in signals) > MOST_SAMPLES:
+        raise RecordingError(
+            "a compressed signal file is decoded at once, and this one holds more than "
+            f"{MOST_SAMPLES >> 20} million samples; write the record again in format 16, or in segments"
+        )
     with explained():
         import wfdb
-    signals = [header.signals[index] for index in list(header.files.values())[place]]
     lines = [f"r {len(signals)} 1 {n_times}"]
     lines += [f"r.dat {signal.format}x{signal.per_frame} 1(0)/mV 0 0 0 0 0 C" for signal in signals]
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as folder:

@@ -4,7 +4,7 @@ The formats are those of signal(5) of the WFDB Applications Guide. Signals of on
 stand all samples of the first, then those of the second, and so on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +90,17 @@ def digital(
 
 
 def decoded(
-    header: WfdbHeader, *, n_times: int, data: tuple[bytes, ...], unpack: Callable[[int], NDArray[np.int32]]
+    header: WfdbHeader,
+    *,
+    n_times: int,
+    data: tuple[bytes, ...],
+    unpack: Callable[[int], NDArray[np.int32]],
+    before: Mapping[int, int] | None = None,
 ) -> dict[int, NDArray[np.int32]]:
     """Decode some frames of all signals, as `digital` does, and hold nothing against a checksum.
+
+    `before` are the signals' samples before these frames, where they are not the first: in format 8 each sample is
+    stored as its distance from the one before.
 
     Raises:
         RecordingError: fewer samples than announced.
@@ -108,7 +116,8 @@ def decoded(
         for index, width in zip(indices, widths, strict=True):
             mine = frames[:, start : start + width].reshape(-1)
             if form == 8:
-                mine = (np.cumsum(mine, dtype=np.int64) + header.signals[index].initial).astype(np.int32)
+                start_at = before[index] if before else header.signals[index].initial
+                mine = (np.cumsum(mine, dtype=np.int64) + start_at).astype(np.int32)
             found[index] = mine
             start += width
     return found
@@ -141,7 +150,7 @@ def frames_together(
     firsts = [header.signals[indices[0]] for indices in header.files.values()]
     widths = [sum(header.signals[index].per_frame for index in indices) for indices in header.files.values()]
     at_once = n_times
-    if not any(one.format in COMPRESSED or one.format == 8 for one in firsts):
+    if not any(one.format in COMPRESSED for one in firsts):
         # Six frames end with a byte in every format.
         at_once = max(6, _PIECE_SAMPLES // sum(widths) // 6 * 6)
     for first in range(0, n_times, at_once):

@@ -12,7 +12,7 @@ from fedsynth.recordings.readers.wfdb import read_wfdb
 from fedsynth.recordings.readers.wfdb_signal import samples_of
 
 FRAMES = 97
-BYTES = {16: 2.0, 24: 3.0, 32: 4.0, 61: 2.0, 80: 1.0, 160: 2.0, 212: 1.5, 310: 4 / 3, 311: 4 / 3}
+BYTES = {8: 1.0, 16: 2.0, 24: 3.0, 32: 4.0, 61: 2.0, 80: 1.0, 160: 2.0, 212: 1.5, 310: 4 / 3, 311: 4 / 3}
 
 
 def record(folder: Path, form: int, *, widths: tuple[int, ...], checksum: int | None = None) -> Path:
@@ -27,9 +27,12 @@ def record(folder: Path, form: int, *, widths: tuple[int, ...], checksum: int | 
     for number, width in enumerate(widths):
         mine = frames[:, start : start + width].reshape(-1)
         start += width
+        first = int(mine[0])
+        if form == 8:  # distances from one sample to the next, the first from the initial value
+            mine = first + np.cumsum(mine, dtype=np.int64)
         found = int(mine.sum(dtype=np.int64)) % 65536 if checksum is None else checksum
         rate = f"x{width}" if width > 1 else ""
-        lines.append(f"r.dat {form}{rate} 200(0)/mV 12 0 {mine[0]} {found} 0 L{number}")
+        lines.append(f"r.dat {form}{rate} 200(0)/mV 12 0 {first} {found} 0 L{number}")
     (folder / "r.hea").write_text("\n".join(lines) + "\n")
     (folder / "r.dat").write_bytes(data)
     return folder / "r.hea"

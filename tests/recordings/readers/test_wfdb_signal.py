@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.readers import wfdb_flac
 from fedsynth.recordings.readers.samples import Notes, Request, Samples, gather
 from fedsynth.recordings.readers.wfdb import read_wfdb
 from fedsynth.recordings.readers.wfdb_header import WfdbHeader, WfdbSignal, parse_wfdb_header
@@ -234,6 +235,14 @@ def test_formats_read_as_wfdb_reads_them(tmp_path: Path, form: int, n_times: int
         samples_per_signal(header, sizes=(size - 5,))
     with pytest.raises(RecordingError, match="is longer"):
         samples_per_signal(header, sizes=(size + 4,))
+
+
+def test_a_compressed_file_of_more_than_is_decoded_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = parse_wfdb_header(b"r 2 100 40\nr.dat 516 200/mV 12 0 0 0 0 I\nr.dat 516 200/mV 12 0 0 0 0 II\n")
+    monkeypatch.setattr(wfdb_flac, "MOST_SAMPLES", 79)
+
+    with pytest.raises(RecordingError, match=r"decoded at once.*in format 16, or in segments"):
+        wfdb_flac.unpack_flac(header, n_times=40, place=0, content=b"fLaC")
 
 
 @pytest.mark.parametrize("form", [508, 516, 524])
