@@ -3,9 +3,8 @@
     python examples/seeds/bonn.py --data DIR     # the Bonn sets as published, a folder for each: Z, O, N, F, S
     python examples/seeds/bonn.py                # without: simulated recordings, laid out in the same way
 
-Windows are those of the UCI table: 178 samples, about a second. There are no patient numbers, so that a
-recording is
-held out as a whole and is the unit of the promise. It ends in a page and in study.json; a stopped study goes on.
+Windows are those of the UCI table: 178 samples, about a second. There are no patient numbers, so that a recording
+is held out as a whole and is the unit of the promise. It ends in a page and in study.json; a stopped study goes on.
 """
 
 import argparse
@@ -40,7 +39,7 @@ FEATURES = Arm("features, no privacy")
 ONE_NOISE = Arm("features, ε = 8, secure sums", epsilon=8.0)
 EACH_NOISE = Arm("features, ε = 8, each hospital's noise", epsilon=8.0, hospitals=4)
 LEARNED = tuple(
-    Arm(f"every layer of {family}, {where}", family=family, layers="all", hospitals=hospitals)
+    Arm(f"every layer of {family}, {where}", family=family, layers="all", hospitals=hospitals, rows=32)
     for family, where, hospitals in (
         ("dense-gan", "in one place", 1),
         ("wavegan", "in one place", 1),
@@ -56,15 +55,17 @@ def main(words: list[str] | None = None) -> int:
     options = arguments("bonn", __doc__ or "", more=_options).parse_args(words)
     quick: bool = options.quick
     real = read(options.data, each=2 if quick else 4, most=6 if quick else 80, seed=options.seed)
-    cells = open_cells(options, study="bonn", version=1, windows=len(real), data=bool(options.data))
+    cells = open_cells(
+        options, study="bonn", version=2, large=options.large, windows=len(real), data=bool(options.data)
+    )
     shape = Shape(("EEG",), TIMES, SFREQ, (0.5, 40.0), 2, "eeg")
-    setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=300))
+    setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=200))
     frame = Frame(shape, NAMES, "seizure")
     bench = Bench("by recording", real, frame, groups(real, count=2 if quick else 3), setting, (MAIN, OTHER), cells)
     seeds = replace(bench, name="the seed's classifiers", classifiers=tuple(PUBLISHED))
     leaky = replace(seeds, name="by window", folds=random_windows(real, count=len(bench.folds)))
     scaled = replace(leaky, name="by window, scaler of everybody", real=scaled_by_all(real))
-    carry_out(cells, list(jobs_of(bench, seeds, leaky, scaled, quick=quick)))
+    carry_out(cells, list(jobs_of(bench, seeds, leaky, scaled, quick=quick, large=options.large)))
     place = write(options, cells, page_of(bench, seeds, leaky, scaled, is_real=options.data is not None))
     print(table_of(bench, MAIN), end="\n\n")
     print(f"Page: {place}")
@@ -82,9 +83,9 @@ def scaled_by_all(real: Material) -> Material:
     return replace(real, signal=scaled.reshape(real.signal.shape).astype(np.float32))
 
 
-def jobs_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, quick: bool) -> Iterator[Job]:
+def jobs_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, quick: bool, large: bool) -> Iterator[Job]:
     """Yield what is asked, what matters most first."""
-    per_label, steps, layers = (20, 10, 6) if quick else (1000, 1500, 500)
+    per_label, steps, layers = (20, 10, 6) if quick else (5000, 20000, 3000) if large else (500, 1500, 60)
     yield from bench.real_jobs(("none", "class weights", "oversampling"))
     for arm in (FEATURES, ONE_NOISE, EACH_NOISE):
         yield from bench.jobs(bench.source(arm, per_label=per_label))
@@ -215,6 +216,7 @@ def _far(cells: Cells) -> Table:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the Bonn sets")
+    parser.add_argument("--large", action="store_true", help="more windows and steps: hours")
 
 
 if __name__ == "__main__":
