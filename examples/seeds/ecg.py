@@ -1,24 +1,25 @@
 """Synthetic ECG (arXiv 2411.18456): three families, seven rhythms, two cohorts alone and merged.
 
-    python examples/seeds/ecg.py
+    python examples/seeds/ecg.py                 # both cohorts simulated
+    python examples/seeds/ecg.py --data DIR      # PTB-XL, as far as it is there, in the place of the second one
+    python examples/seeds/ecg.py --large         # 60 people of a rhythm, more steps: hours
     python examples/seeds/ecg.py --quick
 
-Trained on real, synthetic or both, tested on real and synthetic, and a network pretrained on synthetic
-windows whose
-head then sees 0 to 100 % of the real people. Does adding synthetic windows help, and does it on merged data, as the
-paper found? It ends in a page and in a file for each cohort and generator; a stopped study goes on.
+Trained on real, synthetic or both, tested on real and synthetic, and a network pretrained on synthetic windows
+whose head then sees 0 to 100 % of the real people. Does adding synthetic windows help, and does it on merged data,
+as the paper found? It ends in a page and in a file for each cohort and generator; a stopped study goes on.
 """
 
 import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from kit.arms import Arm, Frame, drawn, trained
 from kit.hearts import CHAPMAN, LEADS, OTHER, RHYTHMS, hearts
+from kit.real_sets import ptbxl
 from kit.study import SECONDS, SIMULATED, arguments, write
 
 from fedsynth.cli.progress import progress
@@ -35,7 +36,7 @@ from fedsynth.report.experiment_figures import Dot, dots_svg, figures_of
 
 FEATURES = Arm("features, no privacy", family="diffwave")
 LEARNED = tuple(
-    Arm(f"every layer of {family}, {where}", family=family, layers="all", hospitals=hospitals)
+    Arm(f"every layer of {family}, {where}", family=family, layers="all", hospitals=hospitals, rows=16)
     for family, where, hospitals in (
         ("diffwave", "in one place", 1),
         ("time-diffusion", "in one place", 1),
@@ -46,7 +47,35 @@ LEARNED = tuple(
 ONE_NOISE = Arm("features, ε = 8, secure sums", family="diffwave", epsilon=8.0)
 EACH_NOISE = Arm("features, ε = 8, each hospital's noise", family="diffwave", epsilon=8.0, hospitals=4)
 ARMS = (FEATURES, *LEARNED, ONE_NOISE, EACH_NOISE)
+EVERYWHERE = (FEATURES, *LEARNED[:3])
+"""On every cohort; the others on the merged one."""
 NETWORK = "resnet"
+MERGED = "merged"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is done: people of a rhythm, steps of a family's layers and of the network, windows of a label."""
+
+    each: int
+    layers: int
+    network: int
+    per_label: int
+    shares: tuple[int, ...] = (0, 20, 40, 60, 80, 100)
+
+
+QUICK = Extent(each=4, layers=4, network=40, per_label=6, shares=(0, 50, 100))
+USUAL = Extent(each=18, layers=60, network=100, per_label=40)
+LARGE = Extent(each=60, layers=1000, network=400, per_label=200)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Windows of people, which of them are held out (window,), and the rhythms' names."""
+
+    real: Material
+    held_out: np.ndarray
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,73 +91,101 @@ class Trial:
 def main(words: list[str] | None = None) -> int:
     """Run what is missing and write the page."""
     options = arguments("ecg", __doc__ or "", more=_options).parse_args(words)
-    cohorts = cohorts_of(options.quick, options.seed)
+    extent = QUICK if options.quick else LARGE if options.large else USUAL
+    cohorts = cohorts_of(options, extent)
     arms = (FEATURES, LEARNED[0], ONE_NOISE, EACH_NOISE) if options.quick else ARMS
-    pairs = [(name, arm) for name in cohorts for arm in arms if arm.family in options.families]
+    pairs = [
+        (name, arm)
+        for name in cohorts
+        for arm in arms
+        if arm.family in options.families and (name == MERGED or arm in EVERYWHERE)
+    ]
     found = []
     with progress() as tell:
         tell("study", 0, len(pairs))
         for number, (name, arm) in enumerate(pairs):
-            found.append(trial(name, cohorts[name], arm, options))
+            found.append(trial(name, cohorts[name], arm, options, extent))
             tell("study", number + 1, len(pairs))
-    index = Cells.at(options.out / "study.json", {"study": "ecg", "quick": options.quick, "seed": options.seed})
+    told = {"quick": options.quick, "large": options.large, "seed": options.seed, "data": bool(options.data)}
+    index = Cells.at(options.out / "study.json", {"study": "ecg", **told})
     index.more = {"trials": [_path(options.out, one.cohort, one.arm).name for one in found]}
-    place = write(options, index, page_of(found))
+    place = write(options, index, page_of(found, is_real=options.data is not None))
     print(gains_table(found), end="\n\n")
     print(f"Page: {place}")
     return 0
 
 
-def cohorts_of(quick: bool, seed: int) -> dict[str, Material]:
-    """Return a cohort in the layout of Chapman-Shaoxing, one of other devices and rhythms, and both."""
-    leads, times = (("I", "II", "V2"), 256) if quick else (LEADS, 1000)
-    each = 4 if quick else 24
+def cohorts_of(options: argparse.Namespace, extent: Extent) -> dict[str, Cohort]:
+    """Return a simulated cohort in the layout of Chapman-Shaoxing, PTB-XL or one of other devices, and both."""
+    leads, times = (("I", "II", "V2"), 256) if options.quick else (LEADS, 1000)
     mixes = ((1.0,) * 7, (2.0, 1.0, 0.7, 1.0, 1.0, 0.4, 0.4))
-    first, second = (
+    simulated = [
         hearts(
-            counts=tuple(max(4, round(each * share)) for share in mix),
+            counts=tuple(max(4, round(extent.each * share)) for share in mix),
             device=device,
             leads=leads,
-            seed=seed + number,
+            seed=options.seed + number,
             n_times=times,
         )
         for number, (mix, device) in enumerate(zip(mixes, (CHAPMAN, OTHER), strict=True))
+    ]
+    first = Cohort(simulated[0], held_out_third(simulated[0]), RHYTHMS)
+    second = Cohort(simulated[1], held_out_third(simulated[1]), RHYTHMS)
+    name = "other devices"
+    if options.data is not None:
+        name, (real, held_out, names) = "PTB-XL", ptbxl(options.data, least=6, most=3 * extent.each)
+        second = Cohort(
+            Material(real.signal[:, [LEADS.index(lead) for lead in leads], :times], real.labels, real.people),
+            held_out,
+            names,
+        )
+        first = _with_rhythms(first, names)
+    both = Cohort(
+        first.real.with_more(second.real), np.concatenate([first.held_out, second.held_out]), second.names
     )
-    return {"Chapman layout": first, "other devices": second, "merged": first.with_more(second)}
+    return {"Chapman layout": first, name: second, MERGED: both}
 
 
-def trial(cohort: str, real: Material, arm: Arm, options: argparse.Namespace) -> Trial:
-    """Hold people out, train a generator on the others and run the protocol; or read what is there."""
-    quick: bool = options.quick
-    n_times = real.signal.shape[2]
+def _with_rhythms(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
+    """Return the people whose rhythm is among these, numbered as they are there."""
+    numbers = np.array([names.index(name) if name in names else -1 for name in cohort.names])[cohort.real.labels]
+    mine = cohort.real.at(numbers >= 0)
+    return Cohort(replace(mine, labels=numbers[numbers >= 0]), cohort.held_out[numbers >= 0], names)
+
+
+def trial(name: str, cohort: Cohort, arm: Arm, options: argparse.Namespace, extent: Extent) -> Trial:
+    """Train a generator on those who are not held out and run the protocol; or read what is there."""
+    real, held_out, names = cohort.real, cohort.held_out, cohort.names
     leads = LEADS if real.signal.shape[1] == len(LEADS) else ("I", "II", "V2")
-    shape = Shape(leads, n_times, 100.0, (0.5, 40.0), len(RHYTHMS), "ecg")
-    frame = Frame(shape, RHYTHMS, "fibrillation", range_uv=5000.0)
-    held_out = held_out_third(real)
-    steps, per_label = (4, 6) if quick else (400, 60)
+    shape = Shape(leads, real.signal.shape[2], 100.0, (0.5, 40.0), len(names), "ecg")
+    frame = Frame(shape, names, "fibrillation", range_uv=5000.0)
     plan = ProtocolPlan(
-        tables=("matrix", "augmentation", "transfer") if arm.layers == "all" or arm == FEATURES else ("matrix",),
+        tables=("matrix", "transfer") if name == MERGED and arm in EVERYWHERE else ("matrix",),
         classifiers=(NETWORK,),
-        augmenting=(NETWORK,),
-        ways=("none", "oversampling", "all classes", "minority only"),
         transferring=NETWORK,
-        shares=(0, 50, 100) if quick else (0, 20, 40, 60, 80, 100),
+        shares=extent.shares,
         split="given",
-        size="quick" if quick else "small",
+        size="quick" if options.quick else "small",
+        steps=extent.network,
     )
-    asked = {"cohort": cohort, "arm": arm.name, "quick": quick, "seed": options.seed, "plan": plan.to_plain()}
-    cells = Cells.at(_path(options.out, cohort, arm), asked)
-    makes = partial(_made, replace(arm, steps=steps), real.at(~held_out), frame, per_label=per_label)
+    asked = {"cohort": name, "arm": arm.name, "seed": options.seed, "people": len(real), "plan": plan.to_plain()}
+    asked |= {"layers": extent.layers, "data": bool(options.data)}
+    cells = Cells.at(_path(options.out, name, arm), asked)
+    steps = extent.layers // 2 if arm.hospitals > 1 else extent.layers
+    began = time.process_time()
     # What is finished needs no generator any more, only people to name.
-    made = real.at(held_out) if cells.more.get("finished") else makes()
-    split = split_of(real, made, name="given", n_labels=len(RHYTHMS), held_out=held_out)
-    question = Question(split, plan, shape, RHYTHMS, RHYTHMS.index("fibrillation"))
+    made = (
+        real.at(held_out)
+        if cells.more.get("finished")
+        else _made(replace(arm, steps=steps), real.at(~held_out), frame, per_label=extent.per_label)
+    )
+    split = split_of(real, made, name="given", n_labels=len(names), held_out=held_out)
+    question = Question(split, plan, shape, names, names.index("fibrillation"))
     if not cells.more.get("finished"):
-        began = time.process_time()
         run_protocol(question, cells, progress=lambda *_: None)
         cells.more = {"finished": True, SECONDS: round(time.process_time() - began, 1)}
         cells.keep()
-    return Trial(cohort, arm, question, cells)
+    return Trial(name, arm, question, cells)
 
 
 def held_out_third(real: Material) -> np.ndarray:
@@ -154,7 +211,7 @@ def gains_table(found: list[Trial]) -> Table:
     return Table("Macro-F1 on real people held out, residual network", head, tuple(rows))
 
 
-def page_of(found: list[Trial]) -> ExperimentPage:
+def page_of(found: list[Trial], *, is_real: bool) -> ExperimentPage:
     """Return the page."""
     cohorts = list(dict.fromkeys(one.cohort for one in found))
     sections = [
@@ -164,7 +221,8 @@ def page_of(found: list[Trial]) -> ExperimentPage:
                 "The paper reports its findings in words and bars: augmenting one set barely helps, on the "
                 "merged set "
                 "all measures rise, and Time-VQVAE is best in fine-tuning, below a classifier that saw real data. "
-                "Here cohorts are simulated and some hundred people large instead of ten thousand, networks take "
+                f"Here {'one cohort is' if is_real else 'cohorts are'} simulated and some hundred people large "
+                "instead of ten thousand, networks take "
                 "hundreds of steps from a public prior instead of long training from scratch, and one split stands "
                 "for 20 repetitions: intervals are over people, not over trainings.",
             ),
@@ -183,10 +241,13 @@ def page_of(found: list[Trial]) -> ExperimentPage:
         kicker="The seeds, reproduced: 12-lead ECG",
         title="Does synthetic ECG help, alone and on merged cohorts?",
         notice=SIMULATED,
-        lead=("Seven rhythms, ten seconds; a third of the people of every rhythm is held out.",),
+        lead=(
+            f"{len(found[0].question.names)} rhythms, ten seconds; of the simulated people a third of every rhythm "
+            f"is held out{', of PTB-XL folds 9 and 10 where they are there' if is_real else ''}.",
+        ),
         facts={
             "people": ", ".join(f"{name}: {_people(found, name)}" for name in cohorts),
-            "time": f"{seconds / 60:.0f} minutes of computing, without the training of generators",
+            "time": f"{seconds / 60:.0f} minutes of computing",
         },
         sections=tuple(section for section in sections if section.tables),
     )
@@ -237,6 +298,8 @@ def _path(out: Path, cohort: str, arm: Arm) -> Path:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     families = tuple(dict.fromkeys(arm.family for arm in ARMS))
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of PTB-XL, or a part of it")
+    parser.add_argument("--large", action="store_true", help="more people and steps: hours")
     parser.add_argument("--families", nargs="+", choices=families, default=list(families))
 
 

@@ -2,6 +2,7 @@
 
     python examples/seeds/geneeg.py                  # 24 simulated patients, in the layouts of Siena and CHB-MIT
     python examples/seeds/geneeg.py --layouts Siena --parts features    # some of it; the rest may follow
+    python examples/seeds/geneeg.py --data DIR       # and Guinea-Bissau: people with epilepsy nobody saw
     python examples/seeds/geneeg.py --groups 0       # one patient after the other, not six groups of four: an hour
     python examples/seeds/geneeg.py --quick
 
@@ -14,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 from kit.arms import Arm, Frame
@@ -21,6 +23,7 @@ from kit.bench import DOUBLED, Bench, Job, Source, groups, leave_one_out, random
 from kit.cohorts import CHB_MIT, SIENA, STATES, seizures
 from kit.skips import autoencoded
 from kit.study import SECONDS, SIMULATED, arguments, carry_out, open_cells, write
+from kit.unseen import unseen_bench, unseen_jobs, unseen_section
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
@@ -37,6 +40,7 @@ from fedsynth.report.experiment_figures import Dot, dots_svg, floors_svg
 CENTRAL = Arm("features, no privacy")
 ONE_NOISE = Arm("features, ε = 8, secure sums", epsilon=8.0)
 EACH_NOISE = Arm("features, ε = 8, each hospital's noise", epsilon=8.0, hospitals=4)
+PRIVATE = (CENTRAL, ONE_NOISE, EACH_NOISE)
 LEARNED = Arm("every layer of vae-ldm, in one place", family="vae-ldm", layers="all", rows=32)
 AVERAGED = replace(LEARNED, name="every layer of vae-ldm, four hospitals averaged", hospitals=4)
 SEQUENTIAL = replace(
@@ -65,12 +69,16 @@ def main(words: list[str] | None = None) -> int:
     """Run what is missing and write the page."""
     options = arguments("geneeg", __doc__ or "", more=_options).parse_args(words)
     quick = options.quick
-    cells = open_cells(options, study="geneeg", version=2, groups=options.groups)
+    cells = open_cells(options, study="geneeg", version=2, groups=options.groups, data=bool(options.data))
     benches = {name: bench_of(name, LAYOUTS[name], options, cells) for name in options.layouts}
     first = next(iter(benches.values()))
     few, leaky = (other_split(first, kind, quick=quick) for kind in ("groups", "leaky"))
-    carry_out(cells, list(jobs_of(options.parts, benches, few, leaky, quick=quick)))
-    place = write(options, cells, page_of(benches, few, leaky))
+    jobs = list(jobs_of(options.parts, benches, few, leaky, quick=quick))
+    unseen = unseen_bench(options.data, cells, quick=quick) if options.data else None
+    if unseen is not None:
+        jobs += unseen_jobs(unseen, PRIVATE, per_label=20 if quick else 400)
+    carry_out(cells, jobs)
+    place = write(options, cells, page_of(benches, few, leaky, unseen))
     for bench in benches.values():
         print(table_of(bench), end="\n\n")
     print(f"Page: {place}")
@@ -128,6 +136,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of patients left out in turn (default 6); 0: each patient",
     )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the Guinea-Bissau recordings")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
 
 
@@ -177,7 +186,7 @@ def table_of(bench: Bench) -> Table:
     )
 
 
-def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench) -> ExperimentPage:
+def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench | None) -> ExperimentPage:
     """Return the page."""
     main = next(iter(benches.values()))
     counts = np.bincount(main.real.labels, minlength=3)
@@ -214,6 +223,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench) -> ExperimentPa
             ),
             (_learned(few),),
         ),
+        *([unseen_section(unseen, PRIVATE)] if unseen is not None else []),
         Section(
             "Fidelity, by patient",
             ("Twelve features and loudness; p-values by permuting patients, corrected by Holm over all rows.",),

@@ -1,13 +1,13 @@
 """The plan of an evaluation: which tables, by which classifiers, on which split."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from fedsynth.errors import RefusedError
 from fedsynth.evaluation.protocol.augmentation import WAYS, Way
 from fedsynth.evaluation.protocol.classifiers.registry import NETWORKS, classifier_of
 from fedsynth.evaluation.protocol.fidelity import Correction
-from fedsynth.evaluation.protocol.size import SizeName
+from fedsynth.evaluation.protocol.size import SIZES, Size, SizeName
 from fedsynth.evaluation.protocol.splits import SplitName
 
 TableName = Literal["matrix", "augmentation", "transfer", "fidelity"]
@@ -22,7 +22,7 @@ class ProtocolPlan:
 
     `classifiers` answer in the matrix, `augmenting` under augmentation, `transferring` is pretrained. Empty means
     the usual ones: in the matrix random convolutions, boosting and the small network, in the others the network of
-    the seed's paper for the kind of signal.
+    the seed's paper for the kind of signal. `steps` are those of a network's training, None as `size` has them.
     """
 
     tables: tuple[TableName, ...] = TABLES
@@ -34,6 +34,7 @@ class ProtocolPlan:
     split: SplitName = "person"
     folds: int = 3
     size: SizeName = "small"
+    steps: int | None = None
     correction: Correction = "benjamini-hochberg"
 
     def check(self) -> None:
@@ -54,8 +55,16 @@ class ProtocolPlan:
                 raise RefusedError(f"there is no {what} {unknown[0]!r}; there are: {', '.join(known)}")
         if not all(0 <= share <= 100 for share in self.shares):
             raise RefusedError("shares of real people are per cent, from 0 to 100")
+        if self.steps is not None and self.steps < 1:
+            raise RefusedError(f"a network cannot be trained by {self.steps} steps; ask for 1 or more")
         if self.folds < 2:
             raise RefusedError("people are parted into 2 folds or more")
+
+    @property
+    def extent(self) -> Size:
+        """Return how large classifiers are and how long they train."""
+        size = SIZES[self.size]
+        return size if self.steps is None else replace(size, steps=self.steps)
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain data."""

@@ -19,7 +19,6 @@ from fedsynth.evaluation.protocol.material import Fold, Material
 from fedsynth.evaluation.protocol.measures import measured
 from fedsynth.evaluation.protocol.plan import ProtocolPlan
 from fedsynth.evaluation.protocol.replicates import Replicates
-from fedsynth.evaluation.protocol.size import SIZES
 from fedsynth.evaluation.protocol.splits import Split
 from fedsynth.modalities.shape import Shape
 from fedsynth.progress import Progress
@@ -82,7 +81,7 @@ def run_protocol(question: Question, cells: Cells, *, progress: Progress) -> Non
 
 def _jobs(question: Question, cells: Cells) -> Iterator[Callable[[], object]]:
     plan, shape = question.plan, question.shape
-    setting = Setting(shape, SIZES[plan.size])
+    setting = Setting(shape, plan.extent)
     usual = usual_network(shape)
     if "matrix" in plan.tables:
         for name in plan.classifiers:
@@ -180,7 +179,7 @@ def _fidelity(question: Question) -> list[dict[str, float | str]]:
         shape=question.shape,
         names=question.names,
         correction=question.plan.correction,
-        draws=SIZES[question.plan.size].draws,
+        draws=question.plan.extent.draws,
     )
     return [asdict(one) for one in found]
 
@@ -209,5 +208,5 @@ def _told(question: Question, answers: list[Answers], tests: list[Material]) -> 
         np.concatenate([some.people for some in tests]),
         names=question.names,
         positive=question.positive,
-        draws=SIZES[question.plan.size].draws,
+        draws=question.plan.extent.draws,
     )
