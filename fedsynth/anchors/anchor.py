@@ -15,7 +15,7 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.rng import uniform_of
 
 _LEAST_VARIANCE = 1e-3
-_ASKED = ("coherence", "evoked", "course", "modulation", "effects", "strata")
+_ASKED = ("coherence", "evoked", "course", "modulation", "effects", "strata", "views", "views_variance")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Anchor:
     channels have in common, real and imaginary part (`fedsynth.modalities.coherence`), and `evoked` (label,
     channel, cosine) and `course` (label, channel, band, segment) are the mean waveform and the course of power of
     windows that begin at events (`fedsynth.modalities.event_related`); `modulation` (label, number) is how rhythms
-    come and go (`fedsynth.modalities.modulation`).
+    come and go (`fedsynth.modalities.modulation`). `views` (label, view) are mean random views of raw windows and
+    `views_variance` (label,) the noise in each (`fedsynth.modalities.random_views`): for the report, never drawn.
     Where a study names covariates, `effects` (value, feature) is what each of their values adds, and `strata`
     (label, stratum) which share of a label's subjects has which combination of values.
     """
@@ -52,6 +53,8 @@ class Anchor:
     modulation: Tensor | None = None
     effects: Tensor | None = None
     strata: Tensor | None = None
+    views: Tensor | None = None
+    views_variance: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""

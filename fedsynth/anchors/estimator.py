@@ -21,10 +21,11 @@ from fedsynth.anchors.moments.event_related import EventRelated
 from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.modulation import Modulation
+from fedsynth.anchors.moments.raw_views import RawViews
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.moments.subjects import OwnProducts, Ratios
 from fedsynth.anchors.private_evolution import PrivateEvolution
-from fedsynth.modalities.affordable import expected_noise
+from fedsynth.modalities.affordable import asks_raw_views, expected_noise
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.event_related import EventRelatedPlan
 from fedsynth.modalities.shape import Shape, shape_of
@@ -142,6 +143,7 @@ def moments_of(study: Study) -> Moments:
         modulation_of(shape, noise=noise),
         coherence_of(shape, noise=noise),
         event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
+        raw_views_of(noise=noise) if asks_raw_views(study) else None,
     )
     asked = tuple(stage for stage in last if stage is not None)
     return replace(moments, of_signals=asked, of_conditions=conditions_of(shape, noise=noise))
@@ -191,6 +193,11 @@ def modulation_of(shape: Shape, *, noise: float) -> Modulation | None:
     if shape.modality != "eeg" or noise >= _BY_NOISE[1][0]:
         return None
     return Modulation() if noise else Modulation(radius=8.0)
+
+
+def raw_views_of(*, noise: float) -> RawViews:
+    """Return what is asked of raw windows for the report alone; without privacy there is nothing to cut."""
+    return RawViews() if noise else RawViews(radius=8.0)
 
 
 ESTIMATORS: dict[EstimatorName, Callable[[Study], Estimator]] = {

@@ -86,6 +86,7 @@ def check(
     write("Every unit is in one of the two groups, so the promise is the larger figure.\n")
     write(_about_delta(plan.study))
     write(f"{_expected(plan).sentence(privacy.unit)}\n")
+    write(_about_raw_windows(plan.study))
     write(_about_family(plan.study))
     write(differences(plan).sentences())
     write(asked_conditions(plan).sentences())
@@ -104,6 +105,21 @@ def _expected(plan: "Plan") -> "Expectation":
         sites=len(cohort.sites) or cohort.least_sites,
         noise_shares=asked.noise_shares,
     )
+
+
+def _about_raw_windows(study: "Study") -> str:
+    """Say whether the report will hold raw windows against features."""
+    from fedsynth.evaluation.comparison import COMPARED
+    from fedsynth.evaluation.tally_plan import tally_plan_of
+
+    compared = tally_plan_of(study).compared
+    if not compared:
+        return (
+            "Whether raw windows tell labels apart as well as features do will not be asked: with so few units "
+            "or so much noise it would cost the score more than it could say.\n"
+        )
+    taught = ", and against one that a private sum of recordings taught" if compared == len(COMPARED) else ""
+    return f"The report will hold a classifier of raw windows against one of features{taught}.\n"
 
 
 def _about_family(study: "Study") -> str:

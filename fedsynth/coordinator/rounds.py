@@ -20,7 +20,9 @@ from fedsynth.coordinator.sequential import in_turn, train_in_turn
 from fedsynth.coordinator.statement import charged, statement_of
 from fedsynth.coordinator.transport import Transport
 from fedsynth.errors import FedsynthError, RefusedError, RunError, WireError
-from fedsynth.evaluation.classifier import set_edges, train_classifier, windows_to_train_on
+from fedsynth.evaluation.asked import Asked
+from fedsynth.evaluation.classifier import windows_to_train_on
+from fedsynth.evaluation.compared_scores import compared_scores
 from fedsynth.evaluation.label_counts import label_counts
 from fedsynth.evaluation.private_scores import scores_of, tally_size
 from fedsynth.evaluation.score import Score
@@ -336,29 +338,20 @@ class _Run:
     def _assess(self, number: int, step: Step) -> None:
         positive, tally = self.study.labels.names.index(self.study.labels.positive), tally_plan_of(self.study)
         if not self.classifier:
-            windows = windows_to_train_on(self._draw(), shape=self.shape)
-            classifier = train_classifier(
-                windows.signal,
-                windows.labels,
-                shape=self.shape,
-                seed=0,
-                progress=partial(self.tell, "classifier on synthetic windows"),
-            )
-            set_edges(classifier, windows, positive=positive, bins=tally.bins)
-            self.classifier = classifier.state_dict()
+            windows, asked = windows_to_train_on(self._draw(), shape=self.shape), Asked(self.shape, tally)
+            told = partial(self.tell, "classifier on synthetic windows")
+            asked.learn(windows, self.generator.anchor, positive=positive, progress=told)
+            self.classifier = asked.tensors()
             self._keep(is_set_up=True)  # the sites score these very windows
         elif not self.archive.exists() or archive_digest(self.archive) != self.windows:
             self._draw()
-        total = self._sum(number, step, self.classifier, size=tally_size(self.shape.n_labels))
-        scores = scores_of(
-            total.values,
-            label_names=self.study.labels.names,
-            positive=positive,
-            noise_std=total.noise_std,
-            source="private sum",
-            tally=tally,
-        )
-        self.scores = (*(replace(score, windows=self.windows) for score in scores), *self.scores)
+        size = tally_size(self.shape.n_labels, compared=tally.compared)
+        total = self._sum(number, step, self.classifier, size=size)
+        how: dict[str, Any] = {"label_names": self.study.labels.names, "positive": positive, "tally": tally}
+        scores = scores_of(total.values, noise_std=total.noise_std, source="private sum", **how)
+        compared = compared_scores(total.values, noise_std=total.noise_std, **how)
+        of_release = [replace(score, windows=self.windows) for score in (*scores, *compared)]
+        self.scores = (*of_release, *self.scores)
 
     def _draw(self) -> SyntheticStream:
         """Draw what is scored and released: once, here, and named by its digest.

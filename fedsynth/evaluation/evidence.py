@@ -54,6 +54,8 @@ def says_nothing(score: Score, *, labels: int) -> str:
             return "its interval is half a scale wide"
         if score.direction > 0 and score.low >= _SATURATED:
             return "it is at the end of its scale: the task is easy, and nothing follows for others"
+    elif score.direction == 0 and score.source == "private sum" and score.high - score.low >= WIDEST:
+        return "its interval is half a scale wide"
     elif score.direction > 0 and _is_share(score) and score.value >= _SATURATED:
         return "it is at the end of its scale"
     return ""

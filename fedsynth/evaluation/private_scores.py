@@ -1,7 +1,9 @@
 """Utility as a private sum: what held-out units contribute, and the scores read off the noisy totals.
 
 A unit's windows are shown to the classifier; the unit contributes, averaged over its windows, one cell of a
-histogram of the positive label's probability and, where the plan asks for it, one of the confusion matrix.
+histogram of the positive label's probability and, where the plan asks for it, one of the confusion matrix. Where
+raw windows are held against features, one cell of a histogram follows for each classifier that is compared
+(`fedsynth.evaluation.comparison`).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +21,9 @@ EVEN_EDGES = tuple(number / BINS for number in range(1, BINS))
 _NEVER = 2.0  # an edge that no probability reaches
 
 
-def tally_size(n_labels: int) -> int:
-    """Return the length of a tally; cells that a plan does not ask for stay zero."""
-    return n_labels * n_labels + 2 * BINS
+def tally_size(n_labels: int, *, compared: int = 0) -> int:
+    """Return the length of a tally with so many more histograms; cells that a plan does not ask for stay zero."""
+    return n_labels * n_labels + 2 * BINS * (1 + compared)
 
 
 def edges_for(
@@ -65,15 +67,35 @@ def tallies(
     failure.
     """
     count, n_labels = probabilities.shape
-    finite: NDArray[np.bool_] = np.array([bool(np.isfinite(row).all()) for row in probabilities], dtype=bool)
-    probabilities = np.where(finite[:, None], probabilities, 0.0)
+    finite = _finite(probabilities)
     matrix = np.zeros((count, n_labels, n_labels))
-    matrix[np.arange(count), labels, probabilities.argmax(axis=1)] = float(confusion)
-    histogram = np.zeros((count, 2, BINS))
-    bins = np.searchsorted(np.asarray(edges, dtype=np.float64), probabilities[:, positive], side="right")
-    histogram[np.arange(count), (labels == positive).astype(int), bins] = 1
-    rows = np.concatenate([matrix.reshape(count, -1), histogram.reshape(count, -1)], axis=1)
-    return torch.from_numpy(rows * finite[:, None])
+    matrix[np.arange(count), labels, np.where(finite, probabilities, 0.0).argmax(axis=1)] = float(confusion)
+    bins = histogram(probabilities, labels, positive=positive, edges=edges)
+    return torch.from_numpy(np.concatenate([matrix.reshape(count, -1) * finite, bins], axis=1))
+
+
+def histogram(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    positive: int,
+    edges: Sequence[float] | NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Return the one bin of each window that its positive label's probability falls in, shape (window, 2 * BINS).
+
+    Windows of other labels fill the first half, positive ones the second. The arguments are those of `tallies`.
+    """
+    count, finite = len(probabilities), _finite(probabilities)
+    rows = np.zeros((count, 2, BINS))
+    given = np.where(finite, probabilities, 0.0)[:, positive]
+    bins = np.searchsorted(np.asarray(edges, dtype=np.float64), given, side="right")
+    rows[np.arange(count), (labels == positive).astype(int), bins] = 1
+    return rows.reshape(count, -1) * finite
+
+
+def _finite(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether all of a window's probabilities are numbers, shape (window, 1)."""
+    return np.array([[bool(np.isfinite(row).all())] for row in probabilities], dtype=bool).reshape(-1, 1)
 
 
 def scores_of(
@@ -98,12 +120,9 @@ def scores_of(
         source: what the scores are said to come from.
         tally: what was asked for; other cells hold noise and nothing else, and are not looked at.
     """
-    values = total.to(torch.float64).numpy()
     n_labels = len(label_names)
-    rng = np.random.default_rng(0)
-    again = (
-        rng.poisson(np.maximum(values, 0), (400, len(values))) + rng.normal(0, 1, (400, len(values))) * noise_std
-    )
+    values = total.to(torch.float64).numpy()[: tally_size(n_labels)]
+    again = resampled_cells(values, noise_std=noise_std)
     where = "trained on synthetic, tested on real windows of held-out people"
     named: tuple[tuple[str, str, Callable[[NDArray[np.float64], int], float]], ...] = (
         (f"AUROC, {label_names[positive]} against the rest", _blunted(tally), partial(_auroc, bins=tally.bins)),
@@ -115,6 +134,17 @@ def scores_of(
         value = measure(values, n_labels)
         scores.append(Score(name, value, float(low), float(high), 1, source, f"{where}; {chance}"))
     return tuple(scores)
+
+
+def resampled_cells(values: NDArray[np.float64], *, noise_std: float) -> NDArray[np.float64]:
+    """Return cells moved 400 times by as much as counts of their size and the noise vary, shape (400, cell)."""
+    rng, size = np.random.default_rng(0), (400, len(values))
+    return rng.poisson(np.maximum(values, 0), size) + rng.normal(0, 1, size) * noise_std
+
+
+def auroc_of(cells: NDArray[np.float64], *, bins: int) -> float:
+    """Return the AUROC that a histogram's cells (2 * BINS,) tell, one half where there is nobody."""
+    return _auroc(cells, 0, bins=bins)
 
 
 def _blunted(tally: TallyPlan) -> str:

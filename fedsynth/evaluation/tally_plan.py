@@ -7,10 +7,11 @@ epsilon, delta and trust decide; no recording does.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from statistics import NormalDist
 
+from fedsynth.modalities.affordable import asks_raw_views, compares_raw_windows
 from fedsynth.study import Study
 
 BINS = 16
@@ -27,15 +28,20 @@ _USEFUL = 0.5  # the widest interval of a macro-F1 that says something
 
 @dataclass(frozen=True)
 class TallyPlan:
-    """`bins` of the positive label's probability, and whether the `confusion` matrix is asked for beside them."""
+    """`bins` of the positive label's probability, and whether the `confusion` matrix is asked for beside them.
+
+    `compared` more histograms say whether raw windows tell labels apart as well as features do: none, two of
+    classifiers that the release taught, or a third of one that recordings taught.
+    """
 
     bins: int = BINS
     confusion: bool = True
+    compared: int = 0
 
     @property
     def bound(self) -> float:
-        """Return the L2 bound of one unit's tally: an average of one-hot vectors, or two."""
-        return math.sqrt(1 + self.confusion)
+        """Return the L2 bound of one unit's tally: an average of one-hot vectors, side by side."""
+        return math.sqrt(1 + self.confusion + self.compared)
 
 
 EVERYTHING = TallyPlan()
@@ -46,24 +52,26 @@ def tally_plan_of(study: Study) -> TallyPlan:
     """Return what a study asks of its held-out units; the same on every machine.
 
     The confusion matrix is left out where the interval of a perfect macro-F1 would be half a scale wide. Of bins
-    there are as many as put the supposed AUROC most standard deviations above chance.
+    there are as many as put the supposed AUROC most standard deviations above chance. Raw windows are held against
+    features where noise is low and enough units are held out (`fedsynth.modalities.affordable`).
     """
+    compared = (2 + asks_raw_views(study)) * compares_raw_windows(study)
     if not study.privacy.is_private:
-        return EVERYTHING
+        return replace(EVERYTHING, compared=compared)
     n_labels, noise = len(study.labels.names), _noise(study)
     units = held_out_units(study)
     with_confusion = EVERYTHING.bound * noise
     # A perfect matrix is moved by its other cells alone, each of which counts in two labels' scores.
     f1_std = with_confusion * math.sqrt((n_labels - 1) / n_labels) / (units / n_labels)
     confusion = 2 * _HALF * f1_std < _USEFUL
-    noise_std = noise * TallyPlan(confusion=confusion).bound
+    noise_std = noise * TallyPlan(confusion=confusion, compared=compared).bound
     positives = units / n_labels
 
     def evidence(bins: int) -> float:
         area, std = _expected(bins, positives=positives, others=units - positives, noise_std=noise_std)
         return (area - 0.5) / std
 
-    return TallyPlan(max(_CHOICES, key=evidence), confusion)
+    return TallyPlan(max(_CHOICES, key=evidence), confusion, compared)
 
 
 def held_out_units(study: Study) -> int:

@@ -6,6 +6,9 @@ from fedsynth.study import Study
 
 _EVERY_LEAD = 0.0005  # of a mean's bound: least noise's .0025 at 43 features, divided by (125 / 43) ** 1.5
 
+_RAW_WINDOWS = 0.005  # of a bound on a label's mean
+_HELD_OUT = 120  # units, declared
+
 
 def asks_every_lead(study: Study) -> bool:
     """Return whether beats are asked for lead by lead: of twelve leads three times as many numbers as of a dipole.
@@ -14,6 +17,24 @@ def asks_every_lead(study: Study) -> bool:
     from about 2800 people on, and without privacy.
     """
     return study.signal.modality == "ecg" and expected_noise(study) <= _EVERY_LEAD
+
+
+def compares_raw_windows(study: Study) -> bool:
+    """Return whether held-out units are asked what raw windows tell beside features.
+
+    Every histogram more makes the noise of all louder. With as many units held out and noise as low as this, the
+    interval of an AUROC grows by a tenth at most (docs/decisions/0049-raw-windows-against-features.md).
+    """
+    cohort = study.cohort
+    units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
+    enough = units * study.training.held_out >= _HELD_OUT
+    return not study.privacy.is_private or (enough and expected_noise(study) < _RAW_WINDOWS)
+
+
+def asks_raw_views(study: Study) -> bool:
+    """Return whether those who train are asked for random views of their windows, to teach a classifier of them."""
+    asks = study.training.anchor and study.training.estimator == "moments"
+    return asks and compares_raw_windows(study)
 
 
 def expected_noise(study: Study) -> float:

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedsynth.errors import PrivacyError
+from fedsynth.evaluation.compared_scores import about_raw_windows
 from fedsynth.evaluation.evidence import expected_interval, says_nothing
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally_plan import SUPPOSED
@@ -140,6 +141,7 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         "budget": Markup(figures.budget_svg(_budget_groups(page.statement.sites))),
         "scores": [numbers.score(score) for score in page.scores],
         "expected": _expected(page, numbers),
+        "raw_windows": about_raw_windows(page.scores),
         "sources": sorted({score.source for score in page.scores}),
         "forest": Markup(figures.forest_svg(page.scores, labels=len(page.study.labels.names))),
         "labels": _labels(page, numbers),

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedsynth.evaluation.classifier import Classifier, classifier_plan
+from fedsynth.evaluation.asked import Asked
+from fedsynth.evaluation.tally_plan import tally_plan_of
 from fedsynth.plan import Plan, Step
 from fedsynth.site.steps import prepare
 from fedsynth.synthesis.generator import at_prior
@@ -39,9 +40,7 @@ def _first_of_each(plan: Plan) -> Iterator[tuple[Order, Step]]:
         if step.kind == "anchor":
             tensors = replace(prior, done=step.index).tensors()
         elif step.kind == "assess":
-            tensors = Classifier(
-                len(plan.shape.channels), plan.shape.n_labels, plan=classifier_plan(plan.shape)
-            ).state_dict()
+            tensors = Asked(plan.shape, tally_plan_of(plan.study)).tensors()
         elif (step.kind, plan.phase(step).name) not in seen:
             seen.add((step.kind, plan.phase(step).name))
             tensors = {f"parts.{name}": value for name, value in at_prior(plan.study).state.items()}

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.errors import MachineError, WireError
-from fedsynth.evaluation.classifier import Classifier, answer, classifier_plan
-from fedsynth.evaluation.private_scores import tallies, tally_size
+from fedsynth.evaluation.asked import Asked
+from fedsynth.evaluation.private_scores import tally_size
 from fedsynth.evaluation.tally_plan import tally_plan_of
 from fedsynth.families.protocol import Phase
 from fedsynth.plan import Plan, Step
@@ -228,19 +228,17 @@ def _probe_gradient(
 
 
 def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
-    study, shape = plan.study, plan.shape
-    classifier = Classifier(len(shape.channels), shape.n_labels, plan=classifier_plan(shape))
-    check_like(order.tensors, classifier.state_dict(), sender="the coordinator")
-    classifier.load_state_dict(dict(order.tensors))
+    study, shape, tally = plan.study, plan.shape, tally_plan_of(plan.study)
+    asked = Asked(shape, tally)
+    check_like(order.tensors, asked.tensors(), sender="the coordinator")
+    asked.take(order.tensors)
     positive = study.labels.names.index(study.labels.positive)
-    edges, confusion = classifier.edges.numpy(), tally_plan_of(study).confusion
 
     def contribution(windows: Tensor, labels: Tensor, strata: Tensor) -> Tensor:  # noqa: ARG001
-        given = answer(classifier.eval(), windows.numpy())
-        told = tallies(given, labels.numpy(), positive=positive, edges=edges, confusion=confusion)
-        return told.mean(dim=0)
+        return asked.tell(windows, labels.numpy(), positive=positive).mean(dim=0)
 
-    return _sum_of_units(contribution, plan=plan, step=step, size=tally_size(len(study.labels.names)))
+    size = tally_size(len(study.labels.names), compared=tally.compared)
+    return _sum_of_units(contribution, plan=plan, step=step, size=size)
 
 
 def _sum_of_units(

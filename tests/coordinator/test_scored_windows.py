@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsynth.coordinator import rounds
 from fedsynth.coordinator.rounds import run_plan
 from fedsynth.coordinator.transport import InProcess
+from fedsynth.evaluation import asked
+from fedsynth.evaluation.compared_scores import RECORDINGS_LESS_RELEASE, WINDOWS_LESS_FEATURES
 from fedsynth.evaluation.score import PRIVATE_COUNT
 from fedsynth.plan import plan_of
 from fedsynth.recordings.recording import Recording
@@ -20,7 +21,9 @@ from fedsynth.study import Study
 from fedsynth.synthesis.archive import archive_digest
 
 
+@pytest.mark.parametrize("units", [pytest.param(10, id="few"), pytest.param(1000, id="raw windows are compared")])
 def test_the_windows_that_are_scored_are_those_that_are_kept(
+    units: int,
     tiny: Study,
     tmp_path: Path,
     make_site: Callable[..., Holdings],
@@ -28,19 +31,21 @@ def test_the_windows_that_are_scored_are_those_that_are_kept(
     monkeypatch: pytest.MonkeyPatch,
     pinned: Callable[..., dict[str, bytes]],
 ) -> None:
-    study = tiny.model_copy(update={"training": tiny.training.model_copy(update={"rounds": 0})})
+    cohort = tiny.cohort.model_copy(update={"expected_units": units})
+    training = tiny.training.model_copy(update={"rounds": 0})
+    study = tiny.model_copy(update={"training": training, "cohort": cohort})
     plan, handlers, shown = plan_of(study), {}, []
     for seed, name in enumerate(("east", "west")):
         make_site(tmp_path / name, make_people(14, seed=seed), study=study)
         approve(tmp_path / name, run="run", plan=plan)
         handlers[name] = SiteSession(tmp_path / name).handle
-    train = rounds.train_classifier
+    train = asked.train_classifier
 
     def watched(signal: Any, labels: Any, **rest: Any) -> Any:
         shown.append((signal, labels))
         return train(signal, labels, **rest)
 
-    monkeypatch.setattr(rounds, "train_classifier", watched)
+    monkeypatch.setattr(asked, "train_classifier", watched)
 
     result = run_plan(
         plan,
@@ -59,4 +64,6 @@ def test_the_windows_that_are_scored_are_those_that_are_kept(
     made = result.statement.made
     assert made.windows == archive_digest(tmp_path / "windows.npz")
     assert {score.windows for score in result.scores if score.source != PRIVATE_COUNT} == {made.windows}
+    differences = {WINDOWS_LESS_FEATURES, RECORDINGS_LESS_RELEASE} & {score.name for score in result.scores}
+    assert len(differences) == (2 if units == 1000 else 0)
     assert (made.gradient_steps, made.cohort, made.engine) == (0, "toy", "in-process")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedsynth.errors import PrivacyError
+from fedsynth.evaluation.compared_scores import RECORDINGS_LESS_RELEASE, WINDOWS_LESS_FEATURES
 from fedsynth.evaluation.score import Score
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.report.page import ReportPage, write_report
@@ -255,6 +256,22 @@ def test_a_thousand_equal_sites_share_one_table(toy_page: ReportPage, tmp_path: 
 
     assert len(text.encode()) < 3_000_000
     assert text.count("Private sums at all 1000 sites") == 2  # the caption and its region's label
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.2, "does not hold"), (0.0, "it does no better")])
+def test_what_raw_windows_say_stands_in_words(
+    toy_page: ReportPage, tmp_path: Path, value: float, said: str
+) -> None:
+    more = tuple(
+        Score(name, found, found - 0.05, found + 0.05, 0, "private sum", "")
+        for name, found in ((WINDOWS_LESS_FEATURES, 0.0), (RECORDINGS_LESS_RELEASE, value))
+    )
+    write_report(tmp_path, replace(toy_page, scores=(*toy_page.scores, *more)))
+    paragraph = re.search(r'<p id="raw-windows">(.*?)</p>', (tmp_path / "index.html").read_text(encoding="utf-8"))
+
+    assert paragraph is not None
+    assert "recovers what one of features does" in paragraph[1]
+    assert said in paragraph[1]
 
 
 def test_scores_may_lack_an_interval_or_be_missing(toy_page: ReportPage, tmp_path: Path) -> None:
