@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from fedsynth.condition_plan import ConditionPlan, Weights, check_conditions
 from fedsynth.errors import StudyError
+from fedsynth.privacy.gradient_noise import gradient_noise
 from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.recording_plan import LabelPlan as LabelPlan
 from fedsynth.recording_plan import Modality as Modality
@@ -41,6 +42,10 @@ Start = Literal["prior", "scratch"]
 CHOICE = "CHOOSE: "
 """What a value begins with that a draft leaves open, with the question that it asks."""
 _PLAIN_ROUNDS = 10
+MEASURED_FAMILY = "time-diffusion"
+"""The family whose layers were trained privately for docs/crossover.md."""
+_STEPS_OF_LAYERS = 100
+_LOUDEST_GRADIENT = 0.0015  # of the clipping norm, on every coordinate: 10 000 people at half of epsilon 8
 _MANY_SITES = 4  # from which one is expected to work against the others
 _PEOPLE_PER_DELTA = 10  # delta is at most one tenth of one over the least number of people
 
@@ -304,19 +309,38 @@ class Study(Page):
     def n_rounds(self) -> int:
         """Rounds of private training; "auto" spends on gradients only where public facts promise a gain.
 
-        At a few hundred units gradients moved the anchor by no more than the noise (docs/log.md). So, with an
-        anchor: none below 5000 declared units or below epsilon 4. Without privacy layers learn in ten rounds; one
-        site after the other trains once.
+        With an anchor that is where every layer of a measured family learns and noise is low (`gradients_pay`): as
+        many rounds as make a hundred steps. Adapters and low-rank additions gained nothing at any size
+        (docs/crossover.md). Without privacy layers learn in ten rounds; one site after the other trains once.
         """
-        rounds, cohort = self.training.rounds, self.cohort
+        rounds = self.training.rounds
         if rounds != "auto":
             return rounds
         if self.training.order == "sequential":
             return 1
         if self.learns_plainly:
             return _PLAIN_ROUNDS
-        units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
-        return 2 if not self.training.anchor or (units >= 5000 and self.privacy.epsilon >= 4) else 0
+        if not self.training.anchor:
+            return 2
+        pays = self.family.train == "all" and self.family.name == MEASURED_FAMILY and self.gradients_pay()
+        return math.ceil(_STEPS_OF_LAYERS / self.training.local_steps) if pays else 0
+
+    def gradients_pay(self, *, gradient_share: float | None = None) -> bool:
+        """Whether layers that learn privately gain what no sum asks for, from public facts (docs/crossover.md).
+
+        Args:
+            gradient_share: of epsilon, instead of the study's.
+        """
+        cohort, privacy = self.cohort, self.privacy
+        sites = (len(cohort.sites) or cohort.least_sites) if privacy.trust == "aggregate" else 1
+        noise = gradient_noise(
+            epsilon=privacy.epsilon * (gradient_share or self.training.gradient_share),
+            delta=privacy.delta,
+            sampling_probability=self.training.sampling_probability,
+            steps=_STEPS_OF_LAYERS,
+            units=cohort.expected_units * sites,
+        )
+        return noise <= _LOUDEST_GRADIENT
 
     def to_plain(self) -> dict[str, Any]:
         """Return the effective configuration (defaults filled in) as plain data, with the keys of its file."""

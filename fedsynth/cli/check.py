@@ -15,6 +15,7 @@ from fedsynth.cli.conditions import asked_conditions
 from fedsynth.cli.differences import differences
 from fedsynth.cli.progress import progress
 
+_FOR_LAYERS = 0.5  # of epsilon, as it was measured
 _MUCH = 0.1  # units that delta may give away before `check` says so
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def check(
     write(f"{_expected(plan).sentence(privacy.unit)}\n")
     write(_about_raw_windows(plan.study))
     write(_about_family(plan.study))
+    write(_about_layers(plan.study))
     write(differences(plan).sentences())
     write(asked_conditions(plan).sentences())
     if not privacy.is_private:
@@ -133,6 +135,28 @@ def _about_family(study: "Study") -> str:
         "No round of training is planned: windows come from the private sums and the public decoder alone, and "
         f"{', '.join(sorted(alike))} draw the very same ones.\n"
     )
+
+
+def _about_layers(study: "Study") -> str:
+    """Say whether private gradients would pay, or do not, by the measured map."""
+    from fedsynth.study import MEASURED_FAMILY
+
+    if not study.privacy.is_private or not study.training.anchor:
+        return ""
+    every_layer = study.family.train == "all" and study.family.name == MEASURED_FAMILY
+    if study.n_rounds and not (every_layer and study.gradients_pay()):
+        return (
+            "Private gradients are planned where none that were measured gained anything: adapters and low-rank "
+            "additions at any size, all layers with this much noise (docs/crossover.md). rounds = 0 leaves the "
+            "sums what they would cost.\n"
+        )
+    if not study.n_rounds and study.gradients_pay(gradient_share=_FOR_LAYERS):
+        return (
+            f'With so many {study.privacy.unit}s every layer could learn: family.name = "{MEASURED_FAMILY}", '
+            f'family.train = "all", plan.gradient_share = {_FOR_LAYERS:g} recovered most of a difference that no '
+            "sum asks for, and gained nothing where features tell all (docs/crossover.md).\n"
+        )
+    return ""
 
 
 def _about_delta(study: "Study") -> str:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from fedsynth import plan as plan_module
+from fedsynth.evaluation import asked
 from fedsynth.evaluation.classifier import Classifier
 from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.ledger.ledger import Ledger
@@ -325,7 +326,7 @@ def break_at_the_mark(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
             raise ArithmeticError("this person cannot be computed")
 
     estimator = type(plan.estimator)
-    loss, answer, statistics_of = Cwgan.example_loss, steps_module.answer, estimator.statistics
+    loss, answer, statistics_of = Cwgan.example_loss, asked.answer, estimator.statistics
 
     def example_loss(self: Any, parts: Any, phase: Any, windows: Any, *rest: Any) -> Any:
         at(windows)
@@ -341,7 +342,7 @@ def break_at_the_mark(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
 
     monkeypatch.setattr(estimator, "statistics", statistics)
     monkeypatch.setattr(Cwgan, "example_loss", example_loss)
-    monkeypatch.setattr(steps_module, "answer", answered)
+    monkeypatch.setattr(asked, "answer", answered)
 
 
 def moved(more: Said, less: Said, *, tolerance: float = 0.0) -> list[tuple[str, int, int]]:

@@ -12,6 +12,7 @@ import torch
 
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import MachineError, PrivacyError
+from fedsynth.evaluation import asked
 from fedsynth.evaluation.classifier import Classifier
 from fedsynth.families.adversarial.cwgan import Cwgan
 from fedsynth.ledger.ledger import Ledger
@@ -84,7 +85,7 @@ def break_down(plan: Plan, step: int, monkeypatch: pytest.MonkeyPatch, how: Call
     elif step == TRAIN:
         monkeypatch.setattr(Cwgan, "example_loss", how)
     else:
-        monkeypatch.setattr(steps, "answer", how)
+        monkeypatch.setattr(asked, "answer", how)
 
 
 @pytest.mark.parametrize("step", [FIRST, TRAIN, SCORES], ids=["anchor", "train", "scores"])
@@ -108,7 +109,7 @@ def test_a_machine_that_fails_on_made_up_windows_is_charged_for_nobody(
 def test_no_plan_is_approved_half_of_which_this_machine_cannot_do(
     folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "answer", exhausted)
+    monkeypatch.setattr(asked, "answer", exhausted)
 
     with pytest.raises(MachineError, match=r"^scores: .*ran out of memory.*Nothing was opened or charged"):
         approve(folder, run="run", plan=plan)
