@@ -1,18 +1,21 @@
 """Effects of covariates: what an anchor recovers of them on made-up people, against regression on their features.
 
     .venv/bin/python benchmarks/conditions.py --people 300 1000 --epsilons inf 8 1
-    .venv/bin/python benchmarks/conditions.py --ptbxl DIR --epsilons inf 8
+    .venv/bin/python benchmarks/conditions.py --ptbxl DIR --epsilons inf 8 --statements
 
 Age changes the power of alpha, sex the amplitude of everything, and old people have the second label more often, so
 that a label's mean says something of age. One window's features are the codec's; nothing of the prior's simulators
 is used. Printed for each covariate: the slope of the recovered effects on those of ordinary least squares without
 privacy (1 is right, 0 is nothing), their correlation, and how far strata's shares are off. With `--ptbxl` the same
 on people of PTB-XL, and the AUROC, on people who were not asked, of random convolutions trained on windows that are
-drawn with and without the sum.
+drawn with and without the sum; with `--statements` that of each statement which is not rare, too.
 """
 
 import argparse
+import csv
+import json
 import math
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor, FeatureDraw, deviations
@@ -27,7 +32,7 @@ from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.anchors.moments.condition_effects import explained_share
 from fedsynth.anchors.moments.conditions import values_by_condition
 from fedsynth.condition_plan import stratum_of
-from fedsynth.evaluation.protocol.classifiers.random_convolutions import auroc
+from fedsynth.evaluation.protocol.classifiers.random_convolutions import auroc, described
 from fedsynth.modalities.registry import codec_of, standardise
 from fedsynth.plan import Plan, plan_of
 from fedsynth.recordings.readers.site import read_site
@@ -116,11 +121,16 @@ _WINDOWS = 6
 
 @dataclass(frozen=True)
 class Person:
-    """A person: windows in microvolts, (window, channel, time), and their labels and strata, (window,)."""
+    """A person: windows in microvolts, (window, channel, time), their labels and covariates."""
 
     windows: Tensor
     labels: Tensor
-    strata: Tensor
+    covariates: Tensor
+
+    @property
+    def strata(self) -> Tensor:
+        """Return the first of the covariates."""
+        return self.covariates[:, 0]
 
 
 def people(count: int, study: Study, *, seed: int) -> list[Person]:
@@ -136,7 +146,7 @@ def people(count: int, study: Study, *, seed: int) -> list[Person]:
         assert None not in numbers
         windows = _windows(rng, study, alpha=math.exp(-0.02 * (age - 55)), loud=1.3 if sex else 1.0, ill=ill)
         stratum = stratum_of([one or 0 for one in numbers], study.strata)
-        found.append(Person(windows, torch.full((_WINDOWS,), ill), torch.full((_WINDOWS,), stratum)))
+        found.append(Person(windows, torch.full((_WINDOWS,), ill), torch.full((_WINDOWS, 1), stratum)))
     return found
 
 
@@ -148,7 +158,7 @@ def learn(plan: Plan, cohort: list[Person], *, seed: int) -> Anchor:
         bound = step.mechanism.clipping_norm
         total = torch.zeros(estimator.statistic_size(shape, step=step.index), dtype=torch.float64)
         for person in cohort:
-            told = {"signal": person.windows, "labels": person.labels, "strata": person.strata}
+            told = {"signal": person.windows, "labels": person.labels, "covariates": person.covariates}
             row = estimator.statistics(anchor, shape, **told)
             total += row * (bound / row.norm()).clamp(max=1)
         std = step.mechanism.noise_multiplier * bound if step.mechanism.is_private else 0.0
@@ -183,13 +193,14 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs="+", default=[300, 1000])
     parser.add_argument("--epsilons", nargs="+", default=["inf", "8", "1"])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--statements", action="store_true", help="ask for the 71 statements of PTB-XL as well")
     parser.add_argument("--ptbxl", type=Path, help="a folder of PTB-XL, instead of made-up people")
     options = parser.parse_args()
     torch.set_num_threads(1)
     head = ("people", "epsilon", "condition", "slope", "corr.", "drawn", "explained", "shares off")
     sys.stdout.write(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n")
     if options.ptbxl:
-        _ptbxl(options.ptbxl, options.epsilons, seeds=options.seeds)
+        _ptbxl(options.ptbxl, options.epsilons, seeds=options.seeds, statements=options.statements)
         return
     for count in options.people:
         for epsilon in options.epsilons:
@@ -198,12 +209,20 @@ def main() -> None:
             _rows(plan_of(study), epsilon, cohorts)
 
 
-def _ptbxl(folder: Path, epsilons: list[str], *, seeds: int) -> None:
+def _ptbxl(folder: Path, epsilons: list[str], *, seeds: int, statements: bool) -> None:
     """Print the same of people of PTB-XL, and what the sum costs labels."""
+    asked = _PTBXL_CONDITIONS
+    if statements:
+        with (folder / "scp_statements.csv").open(encoding="utf-8") as table:
+            names = [row[""] for row in csv.DictReader(table)]
+        renamed = {name: re.sub(r"[()]", "", name) for name in names if "(" in name}
+        known = [renamed.get(name, name) for name in names]
+        pairs = ", ".join(f'"{raw}" = "{name}"' for raw, name in renamed.items())
+        asked += f'[statements]\nnames = {json.dumps(known)}\nsource = "layout"\nrename = {{ {pairs} }}\n'
     for epsilon in epsilons:
         told: dict[str, list[float]] = {"real": [], "with": [], "without": []}
         plans = {}
-        for name, conditions in (("with", _PTBXL_CONDITIONS), ("without", "")):
+        for name, conditions in (("with", asked), ("without", "")):
             plans[name] = plan_of(parse_study(_PTBXL.format(epsilon=epsilon, conditions=conditions)))
         study = plans["with"].study
         windows = windows_of(read_site(folder, site="ptbxl", study=study), study=study)
@@ -215,20 +234,62 @@ def _ptbxl(folder: Path, epsilons: list[str], *, seeds: int) -> None:
             for name, plan in plans.items():
                 drawn = untrained(plan.study, learn(plan, train, seed=seed)).draw(per_label=1500, seed="ptbxl")
                 told[name].append(auroc(drawn.signal, drawn.labels, *right))
+                if drawn.statements is not None:
+                    _say_statements(plan.study, drawn.signal, drawn.statements, train, test)
         for name, values in told.items():
             said = ", ".join(f"{value:.3f}" for value in values)
             sys.stdout.write(f"\nepsilon {epsilon}, AUROC on others, {name}: {np.mean(values):.3f} ({said})\n")
         sys.stdout.flush()
 
 
+def _say_statements(
+    study: Study, signal: np.ndarray, made: np.ndarray, train: list[Person], test: list[Person]
+) -> None:
+    """Print how far statements are off, and the AUROC of those that ten people of either half bear."""
+    real, others = (np.concatenate([one.covariates[:, 1:].numpy() for one in some]) for some in (train, test))
+    waves = [np.concatenate([one.windows.numpy() for one in some]) for some in (train, test)]
+    whose = np.concatenate([one.labels.numpy() for one in train])
+    right = np.mean([real[whose == label].mean(axis=0) for label in np.unique(whose)], axis=0)
+    off = np.abs(made.mean(axis=0) - right)
+    worst = int(off.argmax())
+    assert study.statements is not None
+    names = study.statements.names
+    sys.stdout.write(
+        f"\nstatements a window: drawn {made.sum(axis=1).mean():.2f}, real {real.sum(axis=1).mean():.2f}; "
+    )
+    sys.stdout.write(f"shares off by {off.mean():.3f}, at most {off[worst]:.3f} ({names[worst]})\n")
+    common = np.flatnonzero((others.sum(axis=0) >= 20) & (real.sum(axis=0) >= 20))
+    scale = float(waves[0].std())
+    seen = {"real": (waves[0], real), "drawn": (signal, made)}
+    asked = described(torch.from_numpy(waves[1] / scale))
+    found = {}
+    for kind, (some, flags) in seen.items():
+        rows = described(torch.from_numpy(some / scale))
+        centre, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+        found[kind] = []
+        for place in common:
+            if flags[:, place].min() == flags[:, place].max():
+                found[kind].append(0.5)
+                continue
+            ridge = RidgeClassifierCV(alphas=np.logspace(2, 5, 4)).fit((rows - centre) / spread, flags[:, place])
+            margins = ridge.decision_function((asked - centre) / spread)
+            found[kind].append(float(roc_auc_score(others[:, place], margins)))
+    for number, place in enumerate(common):
+        each = ", ".join(f"{kind} {values[number]:.3f}" for kind, values in found.items())
+        sys.stdout.write(f"  {names[place]} ({int(real[:, place].sum())} windows): {each}\n")
+    means = ", ".join(f"{kind} {np.mean(values):.3f}" for kind, values in found.items())
+    sys.stdout.write(f"macro-AUROC of {len(common)} statements: {means}\n")
+    sys.stdout.flush()
+
+
 def _halves(windows: Windows, seed: int) -> tuple[list[Person], list[Person]]:
     """Return people to be asked, three in four, and the others."""
-    assert windows.strata is not None
+    assert windows.covariates is not None
     order = np.random.default_rng(seed).permutation(len(np.unique(windows.subjects)))
     found = []
     for person in order:
         mine = np.flatnonzero(windows.subjects == person)
-        parts = (windows.signal[mine], windows.labels[mine], windows.strata[mine])
+        parts = (windows.signal[mine], windows.labels[mine], windows.covariates[mine])
         found.append(Person(*(torch.from_numpy(part) for part in parts)))
     return found[: 3 * len(found) // 4], found[3 * len(found) // 4 :]
 

@@ -16,7 +16,7 @@ NOT_SAID = "not-said"
 MOST_STRATA = 100
 """Combinations of values; each is counted, and noise hides those of a few people anyway."""
 MOST_CONDITIONS = 4
-_TAKEN = ("participant_id", "label", "n_windows", "window", "subject", "y", "x", "time", "species")
+_TAKEN = ("participant_id", "label", "n_windows", "window", "subject", "y", "x", "time", "species", "statements")
 _NOTHING = ("", "n/a", "na", "nan", "none", "null", "unknown", "?")
 _MOST_VALUES = 12
 
@@ -94,22 +94,53 @@ class ConditionPlan(Page):
         return sum(number >= bound for bound in self.bands)
 
 
+class StatementPlan(Page):
+    """Statements of which a recording may bear several: a set, beside its label.
+
+    `names` are those that count; others are passed over. `source` is the table that holds them, in `column` (by
+    default "statements"), or "layout". A cell parts them by commas or semicolons, or is a dictionary of codes, as
+    PTB-XL writes them. `rename` maps raw words to names. Of one recording the first `at_most` in the order of
+    `names` count, so that it says no more than that.
+    """
+
+    names: tuple[Name, ...] = Field(min_length=2, max_length=100)
+    source: Literal["participants.tsv", "recordings.tsv", "layout"] = "recordings.tsv"
+    column: str = ""
+    rename: dict[str, Name] = Field(default_factory=dict)
+    at_most: int = Field(default=4, ge=1, le=8)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a statement is listed twice")
+        if set(self.rename.values()) - set(self.names):
+            raise ValueError("rename leads to a statement that is not listed")
+        return self
+
+    def flags_of(self, raw: Sequence[str]) -> tuple[int, ...]:
+        """Return of every name 1 where it is among raw words and one of the first `at_most`, otherwise 0.
+
+        >>> StatementPlan(names=("AF", "LBBB", "PVC"), at_most=2).flags_of(["PVC", "x", "AF", "LBBB"])
+        (1, 1, 0)
+        """
+        said = {self.rename.get(word, word) for word in raw}
+        there = [name for name in self.names if name in said][: self.at_most]
+        return tuple(int(name in there) for name in self.names)
+
+
 def check_conditions(
-    conditions: Mapping[str, ConditionPlan], *, weights: Mapping[str, Mapping[str, float]], moments: bool
+    conditions: Mapping[str, ConditionPlan], *, weights: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Refuse conditions that a release has no room for, that nothing asks for, or that cannot be drawn.
+    """Refuse conditions that a release has no room for, or that cannot be drawn.
 
     Args:
         conditions: of a study.
         weights: of values in its release.
-        moments: whether its anchor is asked for by the moments, which know conditions.
 
     Raises:
-        ValueError: too many, too many combinations of values, a name that columns of a release bear already, no
-            moments, or as `check_weights`.
+        ValueError: too many, too many combinations of values, a name that columns of a release bear already, or as
+            `check_weights`.
     """
-    if conditions and not moments:
-        raise ValueError('conditions are asked for by plan.anchor = true and plan.estimator = "moments"')
     check_weights(weights, conditions)
     if len(conditions) > MOST_CONDITIONS:
         raise ValueError(f"{len(conditions)} conditions are named, and {MOST_CONDITIONS} are the most")

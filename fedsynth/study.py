@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from fedsynth.condition_plan import ConditionPlan, Weights, check_conditions
+from fedsynth.condition_plan import ConditionPlan, StatementPlan, Weights, check_conditions
 from fedsynth.errors import StudyError
 from fedsynth.privacy.gradient_noise import gradient_noise
 from fedsynth.privacy.statement import LARGEST_EPSILON
@@ -233,6 +233,7 @@ class Study(Page):
     windows: WindowPlan
     labels: LabelPlan
     conditions: dict[Name, ConditionPlan] = Field(default_factory=dict)
+    statements: StatementPlan | None = None
     privacy: PrivacyPlan
     cohort: CohortPlan = CohortPlan()
     family: FamilyPlan
@@ -253,7 +254,9 @@ class Study(Page):
                 f"({', '.join(self.labels.names)}), or give one number for all"
             )
         moments = self.training.anchor and self.training.estimator == "moments"
-        check_conditions(self.conditions, weights=self.release.conditions, moments=moments)
+        check_conditions(self.conditions, weights=self.release.conditions)
+        if (self.conditions or self.statements) and not moments:
+            raise ValueError('conditions and statements need plan.anchor = true and plan.estimator = "moments"')
         largest_delta = 1 / (_PEOPLE_PER_DELTA * self.cohort.least_subjects)
         if self.privacy.is_private and self.privacy.delta > largest_delta:
             raise ValueError(
@@ -294,6 +297,11 @@ class Study(Page):
     def strata(self) -> tuple[int, ...]:
         """How many values each condition has; a stratum is a combination of values."""
         return tuple(len(plan.names) for plan in self.conditions.values())
+
+    @property
+    def n_statements(self) -> int:
+        """How many statements a recording may bear or not."""
+        return len(self.statements.names) if self.statements else 0
 
     @property
     def condition_values(self) -> dict[str, tuple[str, ...]]:

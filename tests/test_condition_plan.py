@@ -87,3 +87,24 @@ def test_what_cannot_be_asked_is_refused_with_the_reason(
 
     with pytest.raises(StudyError, match=fragment):
         with_conditions(text, conditions, release)
+
+
+@pytest.mark.parametrize(
+    ("statements", "fragment"),
+    [
+        ('names = ["AF"]', "at least 2"),
+        ('names = ["AF", "AF"]', "listed twice"),
+        ('names = ["AF", "PVC"]\nrename = { x = "LBBB" }', "not listed"),
+        ('names = ["AF", "PVC"]\nat_most = 9', "less than or equal to 8"),
+    ],
+)
+def test_statements_that_cannot_be_asked_are_refused(tiny_text: str, statements: str, fragment: str) -> None:
+    with pytest.raises(StudyError, match=fragment):
+        with_conditions(tiny_text, f"[statements]\n{statements}\n")
+
+
+def test_a_study_counts_its_statements(tiny_text: str) -> None:
+    study = with_conditions(tiny_text, '[statements]\nnames = ["AF", "PVC"]\n')
+
+    assert study.n_statements == 2
+    assert parse_study(study.to_toml()).digest == study.digest

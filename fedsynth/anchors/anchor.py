@@ -4,6 +4,7 @@ How it is estimated is an estimator's matter (`fedsynth.anchors.estimator`). Wit
 the public prior, the same for every label.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +13,15 @@ from torch import Tensor, nn
 from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.modalities.registry import codec_of
 from fedsynth.modalities.shape import Shape
-from fedsynth.rng import uniform_of
+from fedsynth.rng import normal_of, uniform_of
 
 _LEAST_VARIANCE = 1e-3
-_ASKED = ("coherence", "evoked", "course", "modulation", "effects", "strata", "views", "views_variance")
+_EDGE = 1e-5  # quantiles beyond it are drawn as this
+_ASKED = (
+    *("coherence", "evoked", "course", "modulation", "effects", "strata"),
+    *("statement_effects", "statement_shares", "statement_correlation"),
+    *("views", "views_variance"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ class Anchor:
     come and go (`fedsynth.modalities.modulation`). `views` (label, view) are mean random views of raw windows and
     `views_variance` (label,) the noise in each (`fedsynth.modalities.random_views`): for the report, never drawn.
     Where a study names covariates, `effects` (value, feature) is what each of their values adds, and `strata`
-    (label, stratum) which share of a label's subjects has which combination of values.
+    (label, stratum) which share of a label's subjects has which combination of values. Of statements
+    `statement_effects` (statement, feature) is what each adds, `statement_shares` (label, stratum, statement) how
+    many subjects bear it, and `statement_correlation` (statement, statement) that of normal numbers behind them.
     """
 
     counts: Tensor
@@ -53,6 +61,9 @@ class Anchor:
     modulation: Tensor | None = None
     effects: Tensor | None = None
     strata: Tensor | None = None
+    statement_effects: Tensor | None = None
+    statement_shares: Tensor | None = None
+    statement_correlation: Tensor | None = None
     views: Tensor | None = None
     views_variance: Tensor | None = None
 
@@ -124,8 +135,13 @@ def draw_width(shape: Shape) -> int:
 
 
 def subject_draw_width(shape: Shape) -> int:
-    """Return how many of them, the first, the windows of one subject share; with covariates the very first."""
-    return bool(shape.strata) + 1 + codec_of(shape).n_features
+    """Return how many of them, the first, windows of one subject share; covariates and statements come first."""
+    return covariate_width(shape) + 1 + codec_of(shape).n_features
+
+
+def covariate_width(shape: Shape) -> int:
+    """Return how many numbers pick a subject's stratum and its statements."""
+    return bool(shape.strata) + shape.n_statements
 
 
 class FeatureDraw(nn.Module):
@@ -140,7 +156,8 @@ class FeatureDraw(nn.Module):
     def __init__(self, anchor: Anchor, shape: Shape) -> None:
         """Take what is needed of an anchor; buffers, so that it travels with the parts."""
         super().__init__()
-        self.width, self.conditioned = draw_width(shape), bool(shape.strata)
+        self.width, self.shape = draw_width(shape), shape
+        self.statements = StatementDraw(anchor) if anchor.statement_shares is not None else None
         frame = coordinates_of(shape)
         share, vectors = (part[:, None] for part in torch.linalg.eigh(anchor.between))
         share = share.clamp(0, 1)[..., None, :]
@@ -150,7 +167,7 @@ class FeatureDraw(nn.Module):
         self.register_buffer("means", anchor.means.to(torch.float32))
         self.register_buffer("between", (root * share.sqrt()).to(torch.float32))
         self.register_buffer("within", (root * (1 - share).sqrt()).to(torch.float32))
-        if self.conditioned:
+        if shape.strata:
             alike = torch.full((shape.n_labels, shape.n_strata), 1 / shape.n_strata, dtype=torch.float64)
             strata = alike if anchor.strata is None else anchor.strata
             self.register_buffer("strata", strata.cumsum(dim=1).to(torch.float32))
@@ -161,13 +178,15 @@ class FeatureDraw(nn.Module):
         """Return standardised vectors, shape (window, feature), for noise of shape (window, width)."""
         means, correlation = self.get_buffer("means"), self.get_buffer("component_correlation")[labels, None]
         size = means.shape[2]
-        which, common, subject, alone, window = noise.split([int(self.conditioned), 1, size, 1, size], dim=1)
+        told, common, subject, alone, window = noise.split([covariate_width(self.shape), 1, size, 1, size], dim=1)
         component = self._component(labels, correlation.sqrt() * common + (1 - correlation).sqrt() * alone)
         shared = torch.einsum("wij,wj->wi", self.get_buffer("between")[labels, component], subject)
         own = torch.einsum("wij,wj->wi", self.get_buffer("within")[labels, component], window)
         drawn = means[labels, component] + shared + own
-        if self.conditioned:
-            drawn = drawn + self.get_buffer("deviations")[labels, self._stratum(labels, which)]
+        if self.shape.strata:
+            drawn = drawn + self.get_buffer("deviations")[labels, self.strata_of(labels, told)]
+        if self.statements is not None:
+            drawn = drawn + self.statements.added(labels, self.statements_of(labels, told))
         return drawn
 
     @property
@@ -178,14 +197,69 @@ class FeatureDraw(nn.Module):
 
     def strata_of(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return which stratum each window's subject is of, shape (window,), by the first column of the noise."""
-        return self._stratum(labels, noise[:, :1])
+        if not self.shape.strata:
+            return torch.zeros_like(labels)
+        return picked(self.get_buffer("strata")[labels], noise[:, :1])
 
-    def _stratum(self, labels: Tensor, normal: Tensor) -> Tensor:
-        return picked(self.get_buffer("strata")[labels], normal)
+    def statements_of(self, labels: Tensor, noise: Tensor) -> Tensor:
+        """Return which statements each window's subject bears, 0 or 1, shape (window, statement)."""
+        assert self.statements is not None
+        first = int(bool(self.shape.strata))
+        normal = noise[:, first : first + self.shape.n_statements]
+        return self.statements.flags(labels, self.strata_of(labels, noise), normal)
 
     def _component(self, labels: Tensor, normal: Tensor) -> Tensor:
         """Return the component that a standard normal number, shape (window, 1), picks for each window."""
         return picked(self.get_buffer("cumulative")[labels], normal)
+
+
+class StatementDraw(nn.Module):
+    """Draws which statements a subject bears: those whose number lies above a threshold (Gaussian copula)."""
+
+    def __init__(self, anchor: Anchor) -> None:
+        """Take what is needed of an anchor that has statements."""
+        super().__init__()
+        shares, correlation, effects = (
+            anchor.statement_shares,
+            anchor.statement_correlation,
+            anchor.statement_effects,
+        )
+        assert shares is not None
+        assert correlation is not None
+        assert effects is not None
+        assert anchor.strata is not None
+        usual = torch.einsum("ls,lsj->lj", anchor.strata, shares)
+        self.register_buffer("behind", _root(correlation).to(torch.float32))
+        self.register_buffer("thresholds", normal_of(1 - shares).to(torch.float32))
+        self.register_buffer("usual", (usual @ effects).to(torch.float32))
+        self.register_buffer("effects", effects.to(torch.float32))
+
+    def flags(self, labels: Tensor, strata: Tensor, normal: Tensor) -> Tensor:
+        """Return 0 or 1 of every statement, of standard normal numbers, shape (subject, statement) both."""
+        behind = normal @ self.get_buffer("behind").T
+        return (behind > self.get_buffer("thresholds")[labels, strata]).to(torch.int64)
+
+    def bearing(self, normal: Tensor, *, label: int, statements: Sequence[int]) -> Tensor:
+        """Return numbers of subjects who bear these statements, whatever their stratum; others are as they follow.
+
+        Args:
+            normal: standard normal, shape (subject, statement).
+            label: of the subjects.
+            statements: their places.
+        """
+        rows = self.get_buffer("behind")[list(statements)].to(torch.float64)
+        above = self.get_buffer("thresholds")[label][:, list(statements)].amax(dim=0).to(torch.float64)
+        precise = normal.to(torch.float64)
+        along = precise @ rows.T
+        low = uniform_of(above)
+        wanted = normal_of((low + uniform_of(along) * (1 - low)).clamp(_EDGE, 1 - _EDGE))
+        wanted = torch.maximum(wanted, above + 1e-3)
+        return (precise + (wanted - along) @ torch.linalg.pinv(rows).T).to(normal.dtype)
+
+    def added(self, labels: Tensor, flags: Tensor) -> Tensor:
+        """Return what statements add to a label's mean, shape (subject, feature); over a label nothing."""
+        effects = self.get_buffer("effects")
+        return flags.to(effects) @ effects - self.get_buffer("usual")[labels]
 
 
 def picked(cumulative: Tensor, normal: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class Estimator(Protocol):
         ...
 
     def statistics(
-        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, covariates: Tensor | None = None
     ) -> Tensor:
         """Return what one unit contributes to the next step, shape (statistic_size,), float64; not clipped yet.
 
@@ -94,7 +94,8 @@ class Estimator(Protocol):
             shape: of the windows.
             signal: all windows of one unit in microvolts, shape (window, channel, time).
             labels: shape (window,).
-            strata: combinations of covariates, shape (window,); None where all are of one.
+            covariates: the stratum's number and, of each statement, 0 or 1, shape (window, 1 + statement); None
+                where there are none.
         """
         ...
 
@@ -151,7 +152,7 @@ def moments_of(study: Study) -> Moments:
 
 def conditions_of(shape: Shape, *, noise: float) -> Conditions | None:
     """Return what is asked of covariates, wherever a study names some."""
-    if not shape.strata:
+    if not shape.conditioned:
         return None
     # Without privacy there is nothing to cut.
     return Conditions() if noise else Conditions(radius=4.0)

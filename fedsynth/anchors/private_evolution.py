@@ -63,7 +63,7 @@ class PrivateEvolution:
         *,
         signal: Tensor,
         labels: Tensor,
-        strata: Tensor | None = None,  # noqa: ARG002
+        covariates: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return one unit's votes; its windows weigh alike."""
         frame = coordinates_of(shape)

@@ -25,11 +25,11 @@ _LOUD = 4.0  # canaries' features in spreads of the public prior, where the anch
 
 @dataclass(frozen=True)
 class Unit:
-    """What a privacy unit holds: microvolts (window, channel, time), labels (window,) and strata (window,)."""
+    """What a privacy unit holds: microvolts (window, channel, time), labels (window,) and covariates."""
 
     signal: Tensor
     labels: Tensor
-    strata: Tensor
+    covariates: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def training_units(recordings: list[Recording], study: Study) -> list[Unit]:
     units = windows.units(study.privacy.unit)[rows]
     mine = [rows[units == unit] for unit in np.unique(units)]
     signal, labels = torch.from_numpy(windows.signal), torch.from_numpy(windows.labels)
-    strata = torch.zeros_like(labels) if windows.strata is None else torch.from_numpy(windows.strata)
-    return [Unit(signal[one], labels[one], strata[one]) for one in mine]
+    assert windows.covariates is not None
+    covariates = torch.from_numpy(windows.covariates)
+    return [Unit(signal[one], labels[one], covariates[one]) for one in mine]
 
 
 def _name(number: int, study: Study) -> str:
@@ -112,7 +113,8 @@ def _recording(
         middles = np.arange(n_windows) * shape.n_times + shape.n_times // 2
         beats = Beats(middles, np.full(n_windows, label, dtype=np.int64))
     name = "" if beats else study.labels.names[label]
-    recording = Recording(signal, shape.sfreq, shape.channels, subject, name, digest, beats)
+    none = (0,) * (1 + study.n_statements)
+    recording = Recording(signal, shape.sfreq, shape.channels, subject, name, digest, beats, covariates=none)
     check_recording(recording, n_times=shape.n_times, modality=study.signal.modality)
     return recording
 

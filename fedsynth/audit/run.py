@@ -290,7 +290,7 @@ def _flat(parts: nn.ModuleDict, phase: Phase) -> NDArray[np.float64]:
 
 
 def _statistic(estimator: Estimator, anchor: Anchor, shape: Shape, unit: Unit) -> Tensor:
-    return estimator.statistics(anchor, shape, signal=unit.signal, labels=unit.labels, strata=unit.strata)
+    return estimator.statistics(anchor, shape, signal=unit.signal, labels=unit.labels, covariates=unit.covariates)
 
 
 def _gradient(family: Family, parts: nn.ModuleDict, phase: Phase, shape: Shape, unit: Unit) -> Tensor:

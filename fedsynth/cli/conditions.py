@@ -23,14 +23,33 @@ class AskedCondition:
 
 @dataclass(frozen=True)
 class AskedConditions:
-    """All of them, and how many combinations are counted in every label."""
+    """All of them, how many combinations are counted in every label, and how many statements.
+
+    `borne_by` is how many units bear a statement whose effect carries as much noise as one standard deviation of
+    the public prior.
+    """
 
     conditions: tuple[AskedCondition, ...]
     combinations: int
     features: int
+    statements: int = 0
+    borne_by: float = 0.0
 
     def sentences(self) -> str:
-        """Return what `fedsynth check` prints; nothing where a study has no conditions."""
+        """Return what `fedsynth check` prints; nothing where a study has neither conditions nor statements."""
+        return self._about_conditions() + self._about_statements()
+
+    def _about_statements(self) -> str:
+        if not self.statements:
+            return ""
+        return (
+            f"{self.statements} statements, and pairs of them, are counted in the same private sum, and what each "
+            f"adds to {self.features} features is asked. Where {self.borne_by:.0f} people bear a statement, "
+            "noise on its effect is one standard deviation of the public prior; what far fewer bear is lost. "
+            "Scores are not told by statement.\n"
+        )
+
+    def _about_conditions(self) -> str:
         if not self.conditions:
             return ""
         named = "; ".join(f"{one.name}: {', '.join(one.values)}" for one in self.conditions)
@@ -51,7 +70,7 @@ def asked_conditions(plan: "Plan") -> AskedConditions:
 
     study, shape = plan.study, plan.shape
     features = codec_of(shape).n_features
-    if not study.conditions:
+    if not shape.conditioned:
         return AskedConditions((), 1, features)
     [asked] = [one for one in plan.mechanisms("train") if one.purpose == PURPOSE]
     sites = len(study.cohort.sites) or study.cohort.least_sites
@@ -63,4 +82,4 @@ def asked_conditions(plan: "Plan") -> AskedConditions:
         AskedCondition(name, values, round(std * len(values) / units, 4))
         for name, values in study.condition_values.items()
     ]
-    return AskedConditions(tuple(found), shape.n_strata, features)
+    return AskedConditions(tuple(found), shape.n_strata, features, shape.n_statements, round(std, 2))

@@ -24,6 +24,9 @@ def draw(
         list[str] | None,
         typer.Option(help="draw subjects of these values alike: age=60-to-75,75-and-over; may be said again"),
     ] = None,
+    statement: Annotated[
+        list[str] | None, typer.Option(help="draw subjects who bear this statement; may be said again")
+    ] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,6 +46,7 @@ def draw(
     asked = Asked(
         {name: dict.fromkeys(values.split(","), 1.0) for name, values in _pairs(condition, "--condition")},
         {name: _quantiles(values) for name, values in _pairs(feature, "--feature")},
+        tuple(statement or ()),
     )
     if out.exists():
         raise RefusedError(

@@ -14,7 +14,7 @@ class Shape:
     `centred` says that every window is centred on the R peak of a heart beat. `recorded_sfreq` is the rate in Hz at
     which recordings are filtered before they come to `sfreq`, None where they are recorded at it. `every_lead` says
     that the beat of every ECG lead is asked for, not only of the heart's dipole. `strata` is how many values each
-    covariate has.
+    covariate has, `n_statements` how many statements there are, and `most_statements` how many a window bears.
     """
 
     channels: tuple[str, ...]
@@ -27,6 +27,13 @@ class Shape:
     recorded_sfreq: float | None = None
     every_lead: bool = False
     strata: tuple[int, ...] = ()
+    n_statements: int = 0
+    most_statements: int = 0
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether anything is asked beside labels: covariates or statements."""
+        return bool(self.strata) or self.n_statements > 0
 
     @property
     def n_strata(self) -> int:
@@ -47,4 +54,6 @@ def shape_of(study: Study) -> Shape:
         recorded_sfreq=study.signal.recorded_sfreq,
         every_lead=asks_every_lead(study),
         strata=study.strata,
+        n_statements=study.n_statements,
+        most_statements=study.statements.at_most if study.statements else 0,
     )

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fedsynth.condition_plan import ConditionPlan, stratum_of
+from fedsynth.condition_plan import ConditionPlan, StatementPlan, stratum_of
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside, leads_out
 from fedsynth.recordings.layout import ColumnRule, HeaderRule, Layout, PathRule, TableRule
+from fedsynth.recordings.register import codes_of, header_codes
 from fedsynth.recordings.tables import key_of, table_rows
 from fedsynth.study import Study
 
+STATEMENTS = "statements"
+"""What statements are called as a column, and in a page of layout."""
 WITHOUT_CONDITION = "no value of a condition that the study asks for, and were left out"
 _KEYS = {"participants.tsv": "participant_id", "recordings.tsv": "recording"}
 _FIELD = re.compile(rb"#\s*([A-Za-z]{1,20})\s*:\s*([A-Za-z]{1,20}|[0-9]{1,4}(?:\.[0-9]{1,4})?)\s*")
@@ -29,9 +32,10 @@ class Covariates:
     plans: Mapping[str, ConditionPlan]
     rows: Mapping[str, Mapping[str, str]] = field(repr=False)
     root: Path | None
+    statements: StatementPlan | None = None
 
-    def stratum(self, path: Path, subject: str) -> int | None:
-        """Return the number of a recording's combination of values; None where it is to be left out.
+    def numbers(self, path: Path, subject: str) -> tuple[int, ...] | None:
+        """Return a recording's stratum and, of each statement, 0 or 1; None where it is to be left out.
 
         Args:
             path: of the recording's file.
@@ -42,7 +46,7 @@ class Covariates:
         """
         numbers = []
         for name, plan in self.plans.items():
-            found = plan.number_of(self._raw(name, plan, path, subject))
+            found = plan.number_of(self._raw(name, plan.source, path, subject))
             if found is None and plan.missing == "refuse":
                 raise RecordingError(
                     f"its condition {name!r} has no value of the study's ({', '.join(plan.names)}); correct it, "
@@ -51,13 +55,24 @@ class Covariates:
             if found is None:
                 return None
             numbers.append(found)
-        return stratum_of(numbers, [len(plan.names) for plan in self.plans.values()])
+        stratum = stratum_of(numbers, [len(plan.names) for plan in self.plans.values()])
+        return (stratum, *self._flags(path, subject))
 
-    def _raw(self, name: str, plan: ConditionPlan, path: Path, subject: str) -> str | None:
+    def _flags(self, path: Path, subject: str) -> tuple[int, ...]:
+        if self.statements is None:
+            return ()
+        rule = self.layout.conditions.get(STATEMENTS)
+        if self.statements.source == "layout" and isinstance(rule, HeaderRule):
+            return self.statements.flags_of(header_codes(path, rule))
+        return self.statements.flags_of(
+            codes_of(self._raw(STATEMENTS, self.statements.source, path, subject) or "")
+        )
+
+    def _raw(self, name: str, source: str, path: Path, subject: str) -> str | None:
         rows = self.rows.get(name, {})
-        if plan.source == "participants.tsv":
+        if source == "participants.tsv":
             return rows.get(subject, rows.get(f"sub-{subject}"))
-        if plan.source == "recordings.tsv":
+        if source == "recordings.tsv":
             return rows.get(path.stem)
         rule = self.layout.conditions[name]
         below = path.relative_to(self.folder).with_suffix("").as_posix()
@@ -86,14 +101,21 @@ def covariates_of(folder: Path, layout: Layout, *, study: Study, site: str, root
     """
     rows = {}
     try:
-        for name, plan in study.conditions.items():
+        for name, plan in _asked(study).items():
             rows[name] = _told(folder, layout, name, plan, root)
     except RecordingError as error:
         raise RecordingError(f"site {site!r}: condition {name!r}: {error}. Nothing was written") from None
-    return Covariates(folder, layout, study.conditions, rows, root)
+    return Covariates(folder, layout, study.conditions, rows, root, study.statements)
 
 
-def _told(folder: Path, layout: Layout, name: str, plan: ConditionPlan, root: Path | None) -> dict[str, str]:
+def _asked(study: Study) -> dict[str, ConditionPlan | StatementPlan]:
+    """Return everything that has a column, or a rule of the layout, by name."""
+    return {**study.conditions, **({STATEMENTS: study.statements} if study.statements else {})}
+
+
+def _told(
+    folder: Path, layout: Layout, name: str, plan: ConditionPlan | StatementPlan, root: Path | None
+) -> dict[str, str]:
     if plan.source == "layout":
         rule = layout.conditions.get(name)
         if rule is None:

@@ -20,11 +20,11 @@ _LETTERS_THEN_DIGIT = re.compile(r"([^\W\d_]+)[0-9]")
 
 @dataclass(frozen=True)
 class Entry:
-    """Whose a recording is, its raw label, None where its beats bear the labels, and its stratum of covariates."""
+    """Whose a recording is, its raw label, None where its beats bear the labels, and its covariates."""
 
     subject: str = field(repr=False)
     label: str | None = field(repr=False)
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ class Known(Protocol):
         ...
 
     @property
-    def stratum(self) -> int:
-        """Number of the combination of its covariates."""
+    def covariates(self) -> tuple[int, ...]:
+        """The number of its stratum and, of each statement, 0 or 1."""
         ...
 
 

@@ -60,7 +60,7 @@ class Recording:
     same recording is known again under another name, saved in another way, and for another choice of channels.
     Where `beats` are given, each of them has a label and the recording has none (`label` is ""). Where the
     recording was interrupted there are `gaps` (`fedsynth.recordings.gaps`); beats and stretches count
-    stored samples. `stratum` numbers the combination of its covariates (`fedsynth.condition_plan`).
+    stored samples. `covariates` are the number of its stratum and, of each statement, 0 or 1.
     """
 
     signal: NDArray[np.float32]
@@ -73,7 +73,7 @@ class Recording:
     fingerprints: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     stretches: tuple[Stretch, ...] | None = None
     gaps: tuple[Gap, ...] = ()
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
     @property
     def known_by(self) -> frozenset[str]:
@@ -92,7 +92,8 @@ class Windows:
 
     `signal` is float32 in microvolts, shape (window, channel, time). `labels` (window,) int64 index
     `label_names`; `subjects` and `recordings` (window,) int64 number the people and recordings of the site
-    from 0. `strata` (window,) int64 number the combinations of their covariates; None where a study has none.
+    from 0. `covariates` (window, 1 + statement) int64 are the
+    number of the stratum and, of each statement, 0 or 1; None where a study has none.
     """
 
     signal: NDArray[np.float32]
@@ -102,7 +103,7 @@ class Windows:
     label_names: tuple[str, ...]
     channels: tuple[str, ...]
     sfreq: float
-    strata: NDArray[np.int64] | None = None
+    covariates: NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
         """Show shapes, never values."""

@@ -66,9 +66,9 @@ class Register:
         if isinstance(rule, PathRule):
             return (_group(rule, below, "label"),)
         if isinstance(rule, HeaderRule):
-            raw = _header_codes(path, rule)
+            raw = header_codes(path, rule)
         elif row is not None and row.label is not None:
-            raw = _codes(row.label) if self._has_codes else (row.label,)
+            raw = codes_of(row.label) if self._has_codes else (row.label,)
         else:
             raise RecordingError("the layout does not say where its label stands; add label or table.label")
         if not self.classes:
@@ -136,10 +136,10 @@ def _group(rule: PathRule, below: str, what: str) -> str:
     return found[1]
 
 
-def _codes(cell: str) -> tuple[str, ...]:
+def codes_of(cell: str) -> tuple[str, ...]:
     """Read codes: the keys of a dictionary, as PTB-XL writes them, or words parted by commas or semicolons.
 
-    >>> _codes("{'NORM': 100.0, 'SR': 0.0}"), _codes("426177001, 164934002")
+    >>> codes_of("{'NORM': 100.0, 'SR': 0.0}"), codes_of("426177001, 164934002")
     (('NORM', 'SR'), ('426177001', '164934002'))
     """
     if cell.startswith("{"):
@@ -153,7 +153,7 @@ def _codes(cell: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in re.split(r"[,;]", cell) if word.strip())
 
 
-def _header_codes(path: Path, rule: HeaderRule) -> tuple[str, ...]:
+def header_codes(path: Path, rule: HeaderRule) -> tuple[str, ...]:
     """Take digits and commas of one comment of a WFDB header; of everything else that stands there, nothing."""
     try:
         lines = path.read_bytes()[: 1 << 20].splitlines()

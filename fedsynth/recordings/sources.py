@@ -34,7 +34,7 @@ def source_of(there: Arrangement, place: Place, entry: Entry, *, token: Token) -
         there.layout.model_dump(mode="json"),
         [there.form, request.unit, request.sfreq, list(request.channels), there.follow_links],
         [place.path.relative_to(there.folder).as_posix(), place.part, place.label, entry.subject, entry.label],
-        [list(study.strata), entry.stratum],
+        [list(study.strata), study.n_statements, list(entry.covariates)],
         files,
     ]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode("utf-8")).hexdigest()

@@ -57,8 +57,8 @@ class Job:
 class Recorded:
     """What is known of a recording that was taken in; of its samples nothing.
 
-    `labels` are those of its windows, shape (window,), `stratum` is that of its covariates, and `amplitudes` of its
-    channels as recorded, in microvolts. It is `Known` (`fedsynth.recordings.people`).
+    `labels` are those of its windows, shape (window,), `covariates` are its stratum and statements, and
+    `amplitudes` of its channels as recorded, in microvolts. It is `Known` (`fedsynth.recordings.people`).
     """
 
     identity: Identity
@@ -69,7 +69,7 @@ class Recorded:
     remarks: tuple[str, ...]
     labels: NDArray[np.int64] = field(repr=False)
     told: Told
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
     @property
     def subject(self) -> str:
@@ -116,7 +116,7 @@ class Recorded:
             "spectrum": [[float(f"{value:.4g}") for value in row] for row in told.spectrum.tolist()],
             "shown": [len(told.shown), shown],
             "rules": list(told.shown_rules),
-            "stratum": self.stratum,
+            "covariates": list(self.covariates),
         }
         return json.dumps(body, separators=(",", ":")).encode("utf-8")
 
@@ -143,7 +143,7 @@ class Recorded:
             remarks=tuple(body["remarks"]),
             labels=np.array(labels, dtype=np.int64),
             told=told,
-            stratum=body.get("stratum", 0),
+            covariates=tuple(body.get("covariates", (0,))),
         )
 
 
@@ -185,7 +185,9 @@ def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
     writer = StoreWriter(new, shape=setting.shape, key=setting.key)
     try:
         recorded = _cut(job, found, setting, keep=writer.keep)
-        writer.end_recording(person=0, labels=recorded.labels, facts=recorded.to_bytes(), stratum=recorded.stratum)
+        writer.end_recording(
+            person=0, labels=recorded.labels, facts=recorded.to_bytes(), covariates=recorded.covariates
+        )
         writer.finish()
         new.replace(job.part)
     except BaseException:
@@ -218,6 +220,6 @@ def _cut(job: Job, found: Seen, setting: Setting, *, keep: Keep) -> Recorded:
         remarks=seen.remarks,
         labels=cut.labels,
         told=cut.told,
-        stratum=found.stratum,
+        covariates=found.covariates,
     )
     return recorded if cut.told.shown_rules else recorded.unshown()

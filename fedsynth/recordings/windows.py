@@ -117,7 +117,7 @@ def windows_of(
         label_names=study.labels.names,
         channels=study.signal.channels,
         sfreq=study.signal.sfreq,
-        strata=np.array([recording.stratum for recording in recordings], dtype=np.int64)[numbers],
+        covariates=np.array([one.covariates for one in recordings] or [(0,)], dtype=np.int64)[numbers],
     )
 
 

@@ -47,7 +47,8 @@ def croissant(*, study: Study, statement: PrivacyStatement, digests: Mapping[str
                 "@id": "windows.npz",
                 "name": "windows.npz",
                 "description": "NumPy archive: X, y, subject, label_names, channels, sfreq, unit"
-                + (", conditions, condition_names, condition_values" if study.conditions else ""),
+                + (", conditions, condition_names, condition_values" if study.conditions else "")
+                + (", Y, statement_names" if study.statements else ""),
                 "contentUrl": WINDOWS,
                 "encodingFormat": "application/zip",
                 "sha256": digests[WINDOWS],
@@ -80,6 +81,11 @@ def record_set(study: Study) -> dict[str, Any]:
         *(
             _field(name, "sc:Text", f"the {name} for which the window was drawn: {', '.join(plan.names)}")
             for name, plan in study.conditions.items()
+        ),
+        *(
+            [_field("statements", "sc:Text", "statements for which the window was drawn, parted by semicolons")]
+            if study.statements
+            else []
         ),
         _field(
             "X",

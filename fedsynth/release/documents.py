@@ -153,17 +153,24 @@ are is the study's choice.
 
 
 def _conditions(study: Study) -> str:
-    """Say what was drawn for which covariates, if any."""
-    if not study.conditions:
-        return ""
-    names = ", ".join(study.conditions)
-    asked = ", ".join(study.release.conditions)
-    how = f"The study chose how often each {asked} is drawn" if asked else "Combinations are as frequent as counted"
-    return f"""
+    """Say what was drawn for which covariates and statements, if any."""
+    said = ""
+    if study.conditions:
+        names, asked = ", ".join(study.conditions), ", ".join(study.release.conditions)
+        how = f"The study chose how often each {asked} is drawn" if asked else "They are as frequent as counted"
+        said += f"""
 Each subject was drawn for covariates ({names}); `participants.tsv` has the words. `data["conditions"]`, whose
 columns are `data["condition_names"]`, indexes the rows of `data["condition_values"]`. {how}, with
 noise. What a covariate does to the features is one effect for all labels, as far as noise left it.
 """
+    if study.statements:
+        said += f"""
+A window bears one label, `y`, and any of {len(study.statements.names)} statements: `data["Y"]` (window, statement)
+holds 0 or 1 of each of `data["statement_names"]`. Statements are as frequent in a label, and with one another,
+as counted, with noise; what each does to the features is one effect, as far as noise left it. Those that few bore
+at the sites may be missing or do nothing. No score says how well statements are told from the windows.
+"""
+    return said
 
 
 def _doubts(labels: Sequence[str]) -> str:

@@ -74,6 +74,18 @@ class Release:
         return {str(name): values[place][arrays["conditions"][:, place]] for place, name in enumerate(names)}
 
     @cached_property
+    def Y(self) -> NDArray[np.int64]:  # noqa: N802  # scikit-learn's name for many labels
+        """Return 0 or 1 of each of `statement_names`, shape (window, statement); none where the study has none."""
+        none = np.zeros((len(self.y), 0), dtype=np.int64)
+        made: NDArray[np.int64] = self._arrays.get("Y", none)
+        return made
+
+    @cached_property
+    def statement_names(self) -> tuple[str, ...]:
+        """Return the statements that `Y` has a column for."""
+        return tuple(str(name) for name in self._arrays.get("statement_names", ()))
+
+    @cached_property
     def channels(self) -> tuple[str, ...]:
         """Return the channels' names in the order of `X`."""
         return tuple(str(name) for name in self._arrays["channels"])

@@ -138,6 +138,10 @@ def _drawn(study: Study, *, counts: Sequence[int]) -> SyntheticStream:
         pieces=pieces,
         conditions=study.condition_values,
         subject_strata=np.arange(sum(map(len, sizes))) % math.prod(study.strata),
+        statements=study.statements.names if study.statements else (),
+        subject_statements=np.ones((sum(map(len, sizes)), study.n_statements), np.int64)
+        if study.statements
+        else None,
     )
 
 

@@ -158,7 +158,7 @@ def keep(
     ends: dict[Group, int] = {}
     for group in holdings.tokens:
         shelf = [
-            Shelved(number, people[number], windows.labels[windows.recordings == number], stratum=one.stratum)
+            Shelved(number, people[number], windows.labels[windows.recordings == number], covariates=one.covariates)
             for number, one in enumerate(recordings)
             if groups[number] == group and (windows.recordings == number).any()
         ]

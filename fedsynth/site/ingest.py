@@ -172,7 +172,7 @@ def _keep(site: Path, holdings: Holdings, taken: TakenIn, before: _Before, seal:
         for group in _GROUPS:
             shelf = [
                 Shelved(
-                    number, taken.people[number], one.labels[: 0 if copy else None], one.to_bytes(), one.stratum
+                    number, taken.people[number], one.labels[: 0 if copy else None], one.to_bytes(), one.covariates
                 )
                 for number, (one, copy) in enumerate(zip(taken.recordings, taken.copies, strict=True))
                 if _group(one) == group and not (added and one.source in before.held)

@@ -39,8 +39,16 @@ def made_up_windows(study: Study, *, device: torch.device, units: int = 1) -> Ba
         windows=(_MICROVOLTS * windows).to(device),
         labels=(torch.arange(count) % labels).to(device),
         units=torch.arange(count) // each,
-        strata=torch.arange(count) % math.prod(study.strata),
+        covariates=_made_up_covariates(study, count),
     )
+
+
+def _made_up_covariates(study: Study, count: int) -> torch.Tensor:
+    """Return every stratum in turn, and of statements as many as a window may have."""
+    strata, made = torch.arange(count) % math.prod(study.strata), study.statements
+    flags = torch.zeros(count, study.n_statements, dtype=torch.int64)
+    flags[:, : made.at_most if made else 0] = 1
+    return torch.cat([strata[:, None], flags], dim=1)
 
 
 def probe(

@@ -42,14 +42,14 @@ class Labelled(Protocol):
 class Shelved:
     """A recording on a shelf: its number and its person's, the labels of its windows, facts of the site's own.
 
-    `stratum` is that of its covariates.
+    `covariates` are its stratum and its statements.
     """
 
     number: int
     person: int
     labels: NDArray[np.int64] = field(repr=False)
     facts: bytes = field(default=b"", repr=False)
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
 
 def write_shelf(
@@ -84,7 +84,7 @@ def write_shelf(
         for one in ordered:
             for window in rows(one.number):
                 writer.keep(window)
-            writer.end_recording(person=one.person, labels=one.labels, facts=one.facts, stratum=one.stratum)
+            writer.end_recording(person=one.person, labels=one.labels, facts=one.facts, covariates=one.covariates)
         counts = [len(entry.labels) for entry in after[0].index.entries] if after else []
         people = [*before, *(one.person for one in ordered)]
         return writer.finish(people=renumbered(people, [*counts, *(len(one.labels) for one in ordered)]))
@@ -130,6 +130,6 @@ def unsealed(store: Store) -> BinaryIO:
             for window in store.rows(entry) if entry.labels else ():
                 writer.keep(window)
             labels = np.array(entry.labels, dtype=np.int64)
-            writer.end_recording(person=entry.person, labels=labels, stratum=entry.stratum)
+            writer.end_recording(person=entry.person, labels=labels, covariates=entry.covariates)
         writer.finish(close=False)
         return os.fdopen(os.open(place, os.O_RDONLY | os.O_CLOEXEC), "rb")

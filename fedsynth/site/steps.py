@@ -96,8 +96,8 @@ def _anchor(order: Order, plan: Plan, step: Step) -> StepWork:
     if anchor.done != step.index:
         raise WireError(f"the anchor sent is at step {anchor.done}, the order is for step {step.index}")
 
-    def contribution(windows: Tensor, labels: Tensor, strata: Tensor) -> Tensor:
-        return estimator.statistics(anchor, shape, signal=windows, labels=labels, strata=strata)
+    def contribution(windows: Tensor, labels: Tensor, covariates: Tensor) -> Tensor:
+        return estimator.statistics(anchor, shape, signal=windows, labels=labels, covariates=covariates)
 
     size = estimator.statistic_size(shape, step=step.index)
     return _sum_of_units(contribution, plan=plan, step=step, size=size)
@@ -234,7 +234,7 @@ def _assess(order: Order, plan: Plan, step: Step) -> StepWork:
     asked.take(order.tensors)
     positive = study.labels.names.index(study.labels.positive)
 
-    def contribution(windows: Tensor, labels: Tensor, strata: Tensor) -> Tensor:  # noqa: ARG001
+    def contribution(windows: Tensor, labels: Tensor, covariates: Tensor) -> Tensor:  # noqa: ARG001
         return asked.tell(windows, labels.numpy(), positive=positive).mean(dim=0)
 
     size = tally_size(len(study.labels.names), compared=tally.compared)
@@ -252,7 +252,7 @@ def _sum_of_units(
     """
     unit = plan.study.privacy.unit
     probe(
-        lambda batch: contribution(batch.windows, batch.labels, _strata(batch))[None],
+        lambda batch: contribution(batch.windows, batch.labels, _covariates(batch))[None],
         study=plan.study,
         step=step,
         size=size,
@@ -261,7 +261,7 @@ def _sum_of_units(
 
     def work(windows: Windows, allowance: Allowance) -> PrivateSum:
         batch = _batch(windows, unit=unit, device=torch.device("cpu"))
-        rows, strata = batch.rows(), _strata(batch)
+        rows, covariates = batch.rows(), _covariates(batch)
         taken = allowance.step(n_units=len(rows), size=size)
         failed = 0
         for drawn in taken.units:
@@ -269,7 +269,7 @@ def _sum_of_units(
             if not len(mine):  # all its windows were left out: it adds zero, and MKL refuses an empty transform
                 continue
             try:
-                taken.sum.add(contribution(batch.windows[mine], batch.labels[mine], strata[mine])[None])
+                taken.sum.add(contribution(batch.windows[mine], batch.labels[mine], covariates[mine])[None])
             except Exception:
                 log.exception("a unit counts as zero")
                 failed += 1
@@ -284,13 +284,13 @@ def _batch(windows: Windows, *, unit: PrivacyUnit, device: torch.device) -> Batc
         windows=torch.from_numpy(windows.signal).to(device),
         labels=torch.from_numpy(windows.labels).to(device),
         units=torch.from_numpy(windows.units(unit)),
-        strata=None if windows.strata is None else torch.from_numpy(windows.strata),
+        covariates=None if windows.covariates is None else torch.from_numpy(windows.covariates),
     )
 
 
-def _strata(batch: Batch) -> Tensor:
-    """Return each window's stratum, all 0 where a study has no covariates."""
-    return torch.zeros_like(batch.labels) if batch.strata is None else batch.strata
+def _covariates(batch: Batch) -> Tensor:
+    """Return each window's covariates, all 0 where a study has none."""
+    return torch.zeros_like(batch.labels)[:, None] if batch.covariates is None else batch.covariates
 
 
 def _parts(order: Order, plan: Plan, phase: Phase) -> nn.ModuleDict:

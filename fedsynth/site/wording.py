@@ -146,8 +146,9 @@ def _people(folder: Path, plan: Plan) -> str:
     signal, labels = plan.study.signal, plan.study.labels
     kind = f"{signal.modality.upper()}, {len(signal.channels)} channels at {signal.sfreq:g} Hz, "
     kind += f"{len(labels.names)} labels"
-    if plan.study.conditions:
-        kind += f", with their {', '.join(plan.study.conditions)}"
+    told = [*plan.study.conditions, *(["statements"] if plan.study.statements else [])]
+    if told:
+        kind += f", with their {', '.join(told)}"
     try:
         held = load_holdings(folder / "holdings").subjects
     except FedsynthError:

@@ -71,7 +71,8 @@ def write_npz(path: Path, *, windows: SyntheticStream) -> None:
     """Write windows as an uncompressed archive that `np.load(path, allow_pickle=False)` opens.
 
     With covariates there are also `conditions` (window, condition), which index the rows of `condition_values`
-    (condition, value), filled up with "", and `condition_names`.
+    (condition, value), filled up with "", and `condition_names`. With statements `Y` (window, statement) says 0 or
+    1 of each of `statement_names`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (windows.n_windows, len(windows.channels), windows.n_times)
@@ -85,6 +86,7 @@ def write_npz(path: Path, *, windows: SyntheticStream) -> None:
             ("y", windows.subject_labels),
             ("subject", np.arange(len(windows.subject_labels))),
             *((("conditions", values),) if windows.conditions else ()),
+            *((("Y", windows.subject_statements),) if windows.subject_statements is not None else ()),
         ):
             with _entry(archive, name) as stream:
                 _npy_header(stream, "<i8", (shape[0], *of_subject.shape[1:]))
@@ -102,6 +104,8 @@ def write_npz(path: Path, *, windows: SyntheticStream) -> None:
             longest = max(len(names) for names in windows.conditions.values())
             padded = [[*names, *[""] * (longest - len(names))] for names in windows.conditions.values()]
             facts |= {"condition_names": np.array(list(windows.conditions)), "condition_values": np.array(padded)}
+        if windows.statements:
+            facts["statement_names"] = np.array(windows.statements)
         for name, array in facts.items():
             with _entry(archive, name) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)

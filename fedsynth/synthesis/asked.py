@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedsynth.anchors.anchor import Anchor, FeatureDraw
+from fedsynth.anchors.anchor import Anchor, FeatureDraw, covariate_width
 from fedsynth.anchors.asked import asked_shares, bent, differing, moved
 from fedsynth.condition_plan import check_weights
 from fedsynth.errors import StudyError
@@ -23,10 +23,12 @@ class Asked:
 
     `conditions` are weights by condition and value. `features` are quantiles between which subjects lie, among
     those of their label and their covariates, by names of the codec: 0.9 and 0.9 is one place, 0.8 and 1 a fifth.
+    `statements` are borne by all subjects, beside what they bear by chance.
     """
 
     conditions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    statements: tuple[str, ...] = ()
 
     def bends(self, study: Study, anchor: Anchor) -> list[Bend | None]:
         """Return for each label what leads to the subjects that are asked for; None where nothing is.
@@ -35,13 +37,14 @@ class Asked:
             StudyError: a condition, a value or a feature that the study does not have, or quantiles that are none.
         """
         shape = shape_of(study)
-        if not self.conditions and not self.features:
+        if not self.conditions and not self.features and not self.statements:
             return [None] * shape.n_labels
         self._check(study)
         draw = FeatureDraw(anchor, shape)
         shares = anchor.strata if self.conditions else None
         wanted = None if shares is None else asked_shares(shares, study.condition_values, self.conditions)
-        first = int(bool(shape.strata)) + 1
+        first = covariate_width(shape) + 1
+        made = [study.statements.names.index(name) for name in self.statements] if study.statements else []
 
         def bend_of(label: int) -> Bend:
             rows = differing(draw, shape, label=label, names=tuple(self.features)) if self.features else None
@@ -50,6 +53,9 @@ class Asked:
                 after = theirs.clone()
                 if shares is not None and wanted is not None:
                     after[:, 0] = bent(theirs[:, 0], counted=shares[label], asked=wanted[label])
+                if made and draw.statements is not None:
+                    mine = slice(covariate_width(shape) - shape.n_statements, covariate_width(shape))
+                    after[:, mine] = draw.statements.bearing(theirs[:, mine], label=label, statements=made)
                 if rows is not None:
                     mine = slice(first, first + rows.shape[1])
                     after[:, mine] = moved(theirs[:, mine], rows, between=tuple(self.features.values()))
@@ -64,6 +70,9 @@ class Asked:
             check_weights(self.conditions, study.conditions)
         except ValueError as error:
             raise StudyError(f"{error}. Nothing was drawn") from None
+        borne = study.statements.names if study.statements else ()
+        if strange := [name for name in self.statements if name not in borne]:
+            raise StudyError(f"{strange[0]!r} is none of the study's statements. Nothing was drawn")
         known = codec_of(shape_of(study)).directions if self.features else {}
         if unknown := [name for name in self.features if name not in known]:
             raise StudyError(

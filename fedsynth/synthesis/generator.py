@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedsynth.anchors.anchor import Anchor
-from fedsynth.anchors.asked import strata_picked
+from fedsynth.anchors.anchor import Anchor, FeatureDraw
 from fedsynth.anchors.estimator import estimator_of
 from fedsynth.errors import RunError
 from fedsynth.families.protocol import Family
@@ -138,6 +137,7 @@ class Generator:
                         )
                         yield bounded.numpy().astype(np.float32, copy=False)
 
+        strata, statements = self._told(noises, [len(of_label) for of_label in sizes])
         return SyntheticStream(
             subject_labels=np.repeat(np.arange(len(counts)), [len(of_label) for of_label in sizes]),
             subject_windows=np.concatenate(sizes),
@@ -147,7 +147,9 @@ class Generator:
             n_times=shape.n_times,
             pieces=pieces,
             conditions=study.condition_values,
-            subject_strata=self._strata(noises, [len(of_label) for of_label in sizes]),
+            subject_strata=strata,
+            statements=study.statements.names if study.statements else (),
+            subject_statements=statements,
         )
 
     def released(self, *, progress: StepProgress | None = None) -> SyntheticStream:
@@ -161,12 +163,18 @@ class Generator:
             progress=progress,
         )
 
-    def _strata(self, noises: Sequence["_Noise"], subjects: Sequence[int]) -> NDArray[np.int64] | None:
-        if self.anchor.strata is None:
-            return None
-        picked = zip(noises, subjects, self.anchor.strata, strict=True)
-        found = [strata_picked(noise.firsts(count), shares) for noise, count, shares in picked]
-        return torch.cat(found).numpy()
+    def _told(
+        self, noises: Sequence["_Noise"], subjects: Sequence[int]
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+        """Return each subject's stratum, and which statements it bears, where the study has such."""
+        shape = self.shape
+        if not shape.conditioned:
+            return None, None
+        draw = FeatureDraw(self.anchor, shape)
+        labels = torch.repeat_interleave(torch.arange(len(subjects)), torch.tensor(list(subjects)))
+        firsts = torch.cat([noise.firsts(count) for noise, count in zip(noises, subjects, strict=True)])
+        strata = draw.strata_of(labels, firsts).numpy() if shape.strata else None
+        return strata, draw.statements_of(labels, firsts).numpy() if shape.n_statements else None
 
     def _parts(self, family: Family, shape: Shape, *, untrained: bool) -> nn.ModuleDict:
         parts = family.build(shape, self.anchor)
@@ -235,9 +243,9 @@ class _Noise:
             yield noise
 
     def firsts(self, subjects: int) -> Tensor:
-        """Return the first number of the first subjects, shape (subject,)."""
-        blocks = [self._subjects(block)[:, 0] for block in range(math.ceil(subjects / self.size))]
-        return torch.cat([*blocks, torch.empty(0)])[:subjects]
+        """Return what the first subjects share, shape (subject, shared)."""
+        blocks = [self._subjects(block) for block in range(math.ceil(subjects / self.size))]
+        return torch.cat([*blocks, torch.empty(0, self.shared)])[:subjects]
 
     def _subjects(self, block: int) -> Tensor:
         """Return what subjects of a block share, shape (size, shared)."""

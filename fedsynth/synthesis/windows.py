@@ -20,6 +20,7 @@ class SyntheticWindows:
     `signal` is float32 in microvolts, shape (window, channel, time), at `sfreq` Hz; `labels` (window,) int64
     index `label_names`; `subjects` (window,) int64 number the made-up subjects from 0. Where a study has
     covariates, `conditions` names their values, and `strata` (window,) int64 number combinations of them.
+    `statements` (window, statement) int64 say 0 or 1 of each of `statement_names`.
     """
 
     signal: NDArray[np.float32]
@@ -30,6 +31,8 @@ class SyntheticWindows:
     sfreq: float
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     strata: NDArray[np.int64] | None = None
+    statement_names: tuple[str, ...] = ()
+    statements: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class SyntheticStream:
 
     `subject_labels` and `subject_windows` (subject,) int64 are each made-up subject's label and number of windows.
     `pieces()` begins anew at the first window and yields float32 microvolts, shape (window, channel, time).
-    `conditions` names the values of covariates, and `subject_strata` (subject,) int64 number combinations of them.
+    `conditions` names the values of covariates, and `subject_strata` (subject,) int64 number combinations of
+    them; `subject_statements` (subject, statement) int64 say 0 or 1 of each of the `statements`.
     """
 
     subject_labels: NDArray[np.int64]
@@ -50,6 +54,8 @@ class SyntheticStream:
     pieces: Callable[[], Iterator[NDArray[np.float32]]]
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     subject_strata: NDArray[np.int64] | None = None
+    statements: tuple[str, ...] = ()
+    subject_statements: NDArray[np.int64] | None = None
 
     @property
     def subject_values(self) -> NDArray[np.int64]:
@@ -106,6 +112,8 @@ class SyntheticStream:
             sfreq=self.sfreq,
             conditions=self.conditions,
             strata=None if self.subject_strata is None else self.subject_strata[subjects],
+            statement_names=self.statements,
+            statements=None if self.subject_statements is None else self.subject_statements[subjects],
         )
 
     def gathered(self) -> SyntheticWindows:
@@ -142,4 +150,6 @@ def stream_of(windows: SyntheticWindows) -> SyntheticStream:
         pieces=lambda: iter((windows.signal,)),
         conditions=windows.conditions,
         subject_strata=None if windows.strata is None else windows.strata[starts],
+        statements=windows.statement_names,
+        subject_statements=None if windows.statements is None else windows.statements[starts],
     )

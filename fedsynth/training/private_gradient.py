@@ -35,13 +35,14 @@ WINDOWS_AT_ONCE = 256
 class Batch:
     """A site's training windows as tensors on one device; `units` (window,) numbers the privacy units from 0.
 
-    `strata` (window,) numbers the combinations of their covariates; None where a study has none.
+    `covariates` (window, 1 + statement) are the number of the stratum and, of each statement, 0 or 1; None where a
+    study has none.
     """
 
     windows: Tensor
     labels: Tensor
     units: Tensor
-    strata: Tensor | None = None
+    covariates: Tensor | None = None
 
     @property
     def n_units(self) -> int:

@@ -58,9 +58,9 @@ class Unbounded(Moments):
     """Moments that forget to bound the residual whose products are taken."""
 
     def statistics(
-        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, covariates: Tensor | None = None
     ) -> Tensor:
-        return super().statistics(anchor, shape, signal=signal, labels=labels, strata=strata) * 1e3
+        return super().statistics(anchor, shape, signal=signal, labels=labels, covariates=covariates) * 1e3
 
 
 def cohort(count: int, *, own: float = 0.0) -> list[tuple[Tensor, Tensor]]:

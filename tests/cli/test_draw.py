@@ -43,6 +43,7 @@ def test_louder_subjects_can_be_asked_for(fedsynth: Fedsynth, finished: Path, tm
         (["--label", "asleep"], 2, "is no label"),
         (["--condition", "age=60"], 2, "none of the study's conditions"),
         (["--condition", "age"], 2, "NAME=VALUE"),
+        (["--statement", "AF"], 2, "none of the study's statements"),
         (["--feature", "charm=1"], 2, "there are: delta"),
         (["--feature", "alpha=loud"], 2, "two parted by a colon"),
         (["--feature", "alpha=0.1", "--feature", "alpha=0.2"], 2, "of one name twice"),

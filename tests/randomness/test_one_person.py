@@ -336,9 +336,9 @@ def break_at_the_mark(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
         at(windows)
         return answer(classifier, windows)
 
-    def statistics(self: Any, anchor: Any, shape: Any, *, signal: Any, labels: Any, strata: Any = None) -> Any:
+    def statistics(self: Any, anchor: Any, shape: Any, *, signal: Any, labels: Any, covariates: Any = None) -> Any:
         at(signal)
-        return statistics_of(self, anchor, shape, signal=signal, labels=labels, strata=strata)
+        return statistics_of(self, anchor, shape, signal=signal, labels=labels, covariates=covariates)
 
     monkeypatch.setattr(estimator, "statistics", statistics)
     monkeypatch.setattr(Cwgan, "example_loss", example_loss)

@@ -48,7 +48,7 @@ def table(folder: Path, people: dict[str, tuple[str, str, str]]) -> None:
 
 
 def strata(folder: Path, study: Study) -> list[int]:
-    return [one.stratum for one in taken(folder, study).recordings]
+    return [one.covariates[0] for one in taken(folder, study).recordings]
 
 
 def taken(folder: Path, study: Study) -> TakenIn:
@@ -65,8 +65,8 @@ def test_windows_bear_the_stratum_of_their_recording(site: Path, tiny_text: str)
 
     windows = windows_of(read_site(site, site="east", study=study), study=study)
 
-    assert windows.strata is not None
-    assert windows.strata.tolist() == [0] * 3 + [7] * 3 + [11] * 3
+    assert windows.covariates is not None
+    assert windows.covariates[:, 0].tolist() == [0] * 3 + [7] * 3 + [11] * 3
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,63 @@ def test_another_age_in_the_table_is_noticed_and_reaches_the_windows(
         ingest(place, site, study=study, progress=lambda *_: None)
         holdings = load_holdings(place / "holdings")
         windows = [holdings.at_home(group) for group in holdings.tokens]
-        return sorted(int(n) for some in windows if some.strata is not None for n in set(some.strata.tolist()))
+        return sorted(
+            int(n) for some in windows if some.covariates is not None for n in set(some.covariates[:, 0].tolist())
+        )
 
     before = held()
     table(site, PEOPLE | {"sub-01": ("rest", "50", "F")})
 
     assert before == [0, 7, 11]
     assert held() == [3, 7, 11]
+
+
+STATEMENTS = '[statements]\nnames = ["AF", "LBBB", "PVC"]\nat_most = 2\n'
+
+
+def flags(folder: Path, study: Study) -> list[list[int]]:
+    return [list(one.covariates[1:]) for one in taken(folder, study).recordings]
+
+
+def test_statements_of_a_table_are_a_set_and_what_is_not_named_is_passed_over(site: Path, tiny_text: str) -> None:
+    cells = ("PVC; AF;LBBB", "CANARY, af", "{'LBBB': 100.0, 'SR': 0.0}")
+    rows = [f"{name}_task-rest_eeg\t{cell}\n" for name, cell in zip(PEOPLE, cells, strict=True)]
+    (site / "recordings.tsv").write_text("recording\tstatements\n" + "".join(rows), encoding="utf-8")
+    study = study_of(tiny_text, CONDITIONS + STATEMENTS + 'rename = { af = "AF" }\n')
+
+    # Of the first recording's three the first two count.
+    assert flags(site, study) == [[1, 1, 0], [1, 0, 0], [0, 1, 0]]
+    windows = windows_of(read_site(site, site="east", study=study), study=study)
+    assert windows.covariates is not None
+    assert windows.covariates[::3].tolist() == [[0, 1, 1, 0], [7, 1, 0, 0], [11, 0, 1, 0]]
+
+
+def test_codes_of_a_header_are_statements(tmp_path: Path, tiny_text: str, put_record: Put) -> None:
+    rng, site = np.random.default_rng(1), tmp_path / "site"
+    for stem, comment in [("a1", "#Dx: 426177001,164889003"), ("b1", "#Dx: 999")]:
+        rows = rng.integers(-40, 40, (2, 800)).tolist()
+        put_record(site, stem, rows, labels=("C3", "C4"), gain="1000(0)/mV", comment=comment)
+    (site / "recordings.toml").write_text(
+        "label = { path = '^([a-z])' }\n[conditions]\nstatements = { wfdb_field = 'Dx' }\n", encoding="utf-8"
+    )
+    text = tiny_text.replace('source = "participants.tsv"\n', 'source = "layout"\n')
+    text = text.replace("[privacy]", "[labels.rename]\na = 'rest'\nb = 'task'\n[privacy]")
+    statements = STATEMENTS + 'source = "layout"\nrename = { 426177001 = "PVC", 164889003 = "AF" }\n'
+
+    assert flags(site, study_of(text, statements, signal='format = "wfdb"')) == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_statements_reach_the_windows_that_a_site_holds(site: Path, tmp_path: Path, tiny_text: str) -> None:
+    rows = [f"{name}_task-rest_eeg\t{cell}\n" for name, cell in zip(PEOPLE, ("AF", "", "PVC"), strict=True)]
+    (site / "recordings.tsv").write_text("recording\tstatements\n" + "".join(rows), encoding="utf-8")
+    place = tmp_path / "east"
+    place.mkdir()
+    (place / "site.toml").write_text('name = "east"\nlargest_epsilon = 8.0\n', encoding="utf-8")
+
+    ingest(place, site, study=study_of(tiny_text, STATEMENTS), progress=lambda *_: None)
+
+    holdings = load_holdings(place / "holdings")
+    held = [holdings.at_home(group).covariates for group in holdings.tokens]
+    assert sorted(tuple(row) for some in held if some is not None and len(some) for row in some[::3].tolist()) == [
+        (0, 0, 0, 0), (0, 0, 0, 1), (0, 1, 0, 0),
+    ]  # fmt: skip

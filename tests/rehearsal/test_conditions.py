@@ -16,13 +16,16 @@ from fedsynth.synthesis.asked import Asked
 
 pytestmark = pytest.mark.slow  # a rehearsal and a release
 
-CONDITIONS = '[conditions.age]\nbands = [60]\nmissing = "leave out"\n[conditions.sex]\nvalues = ["F", "M"]\n'
+STATEMENTS = '[statements]\nnames = ["loud", "odd"]\nsource = "participants.tsv"\n'
+CONDITIONS = (
+    STATEMENTS + '[conditions.age]\nbands = [60]\nmissing = "leave out"\n[conditions.sex]\nvalues = ["F", "M"]\n'
+)
 ASKED = "[release.conditions.sex]\nF = 1\nM = 1\n"
 
 
 def hospital(folder: Path, *, seed: int, people: int = 26) -> None:
     """Write people of whom the old are louder; one in five does not say a sex."""
-    rng, rows = np.random.default_rng(seed), ["participant_id\tgroup\tage\tsex"]
+    rng, rows = np.random.default_rng(seed), ["participant_id\tgroup\tage\tsex\tstatements"]
     folder.mkdir(parents=True)
     for number in range(people):
         old, label = number % 2 == 1, ("rest", "task")[number // 2 % 2]
@@ -34,7 +37,8 @@ def hospital(folder: Path, *, seed: int, people: int = 26) -> None:
         ]  # fmt: skip
         name = f"sub-{seed}{number:03d}"
         edfio.Edf(signals).write(folder / f"{name}_eeg.edf")
-        rows.append(f"{name}\t{label}\t{70 if old else 30}\t{'n/a' if number % 5 == 4 else 'FM'[number % 3 % 2]}")
+        sex, said = "n/a" if number % 5 == 4 else "FM"[number % 3 % 2], ["loud"] * old + ["odd"] * (number % 7 == 0)
+        rows.append(f"{name}\t{label}\t{70 if old else 30}\t{sex}\t{','.join(said)}")
     (folder / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
@@ -69,7 +73,7 @@ def test_a_release_says_for_which_covariates_each_subject_was_drawn(released: Re
     told = json.loads((released.folder / "participants.json").read_text(encoding="utf-8"))
     table = pq.read_table(released.folder / "data/ml/windows.parquet")
 
-    assert heads == ["participant_id", "label", "n_windows", "age", "sex"]
+    assert heads == ["participant_id", "label", "n_windows", "age", "sex", "statements"]
     assert {row[3] for row in rows} == {"under-60", "60-and-over"}
     assert {row[4] for row in rows} == {"F", "M"}
     assert set(told["sex"]["Levels"]) == {"F", "M", "not-said"}
@@ -77,6 +81,27 @@ def test_a_release_says_for_which_covariates_each_subject_was_drawn(released: Re
         of_windows = [rows[subject][place] for subject in released.subject]
         assert released.conditions[name].tolist() == of_windows == table[name].to_pylist()
     assert "covariates (age, sex)" in (released.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_release_says_which_statements_each_window_bears(released: Release) -> None:
+    lines = (released.folder / "participants.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    cells = [line.split("\t")[5] for line in lines]
+    told = [";".join(np.array(released.statement_names)[row == 1]) or "n/a" for row in released.Y]
+    table = pq.read_table(released.folder / "data/ml/windows.parquet")
+
+    assert released.statement_names == ("loud", "odd")
+    assert released.y.shape == (480,)
+    assert released.Y.shape == (480, 2)
+    assert told == [cells[subject] for subject in released.subject] == table["statements"].to_pylist()
+    assert 0 < float(released.Y[:, 0].mean()) < 1
+    assert "any of 2 statements" in (released.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_subjects_who_bear_a_statement_can_be_asked_of_a_run(run: RunFolder) -> None:
+    windows = run.generator().draw(per_label=20, seed="a", asked=Asked(statements=("odd",)))
+
+    assert windows.statements is not None
+    assert (windows.statements[:, 1] == 1).all()
 
 
 def test_what_a_release_asks_for_is_drawn_and_the_rest_as_counted(released: Release) -> None:

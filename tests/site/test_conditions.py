@@ -33,7 +33,7 @@ def windows(rows: np.ndarray) -> Windows:
         label_names=("rest", "task"),
         channels=("C3", "C4"),
         sfreq=100.0,
-        strata=STRATA[rows],
+        covariates=STRATA[rows][:, None],
     )
 
 

@@ -71,7 +71,7 @@ class MeanEmbedding:
         *,
         signal: Tensor,
         labels: Tensor,
-        strata: Tensor | None = None,  # noqa: ARG002
+        covariates: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return one unit's contribution; its windows weigh alike.
 

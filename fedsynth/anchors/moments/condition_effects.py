@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedsynth.anchors.anchor import Anchor, deviations, positive
+from fedsynth.anchors.anchor import Anchor, StatementDraw, deviations, positive
 from fedsynth.anchors.coordinates import coordinates_of
 from fedsynth.modalities.shape import Shape
 
@@ -23,26 +23,22 @@ _GUESS = torch.tensor([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02], dtype=torch.
 _GUESS_AXES = 5.0
 _SWEEPS = 4
 _RIDGE = 1e-6
+_DRAWN = 4000  # subjects, of whom a covariance is taken
 _LEAST_OWN = 0.05  # of the variance along an axis, that lies between units whatever the sums said
 _MOST_EXPLAINED = 0.95  # of what units differ by, that covariates explain
 
 
 @dataclass(frozen=True)
 class Equations:
-    """The normal equations of the features on `design` (label, stratum, row).
+    """The normal equations of features on a design: labels, then values of covariates, then statements.
 
-    `counts` (label, stratum) are units, and `rows` (row, feature) noisy sums of residuals in the frame, by label,
-    then by value of each covariate.
+    `gram` (row, row) is the sum over units of the design's products, and `rows` (row, feature) are noisy sums of
+    residuals in the frame.
     """
 
-    design: Tensor
-    counts: Tensor
+    gram: Tensor
     rows: Tensor
-
-    @property
-    def gram(self) -> Tensor:
-        """Return the sum over units of the design's products, shape (row, row)."""
-        return torch.einsum("lsi,ls,lsj->ij", self.design, self.counts, self.design)
+    n_labels: int
 
     @property
     def mixing(self) -> Tensor:
@@ -50,16 +46,19 @@ class Equations:
 
         Residuals are around a label's mean, which has its units' mean effects in it.
         """
-        shares = self.counts / self.counts.sum(dim=1, keepdim=True)
-        usual = torch.einsum("ls,lsj->lj", shares, self.design)
-        usual[:, : len(usual)] = 0  # columns of labels stay as they are
-        return torch.einsum("lsi,ls,lsj->ij", self.design, self.counts, self.design - usual[:, None])
+        labels = self.n_labels
+        usual = self.gram[:labels] / self.gram[:labels, :labels].diagonal()[:, None]
+        usual = usual.clone()
+        usual[:, :labels] = 0  # columns of labels stay as they are
+        return self.gram - self.gram[:, :labels] @ usual
 
 
 def effects_of(
     equations: Equations, anchor: Anchor, shape: Shape, *, noise_variance: float, label_variance: Tensor
 ) -> Tensor:
-    """Return the effect of every value in the frame, shape (value, feature); only differences have a meaning.
+    """Return the effect of every value, then of every statement, in the frame, shape (effect, feature).
+
+    Of a covariate's values only differences have a meaning.
 
     Along an axis the sums are normal with covariance M P M' + s G + t: M is the equations' `mixing`, P the effects'
     prior variances, s what units vary by, G their `gram`, t the noise. What labels' means are off by is a nuisance.
@@ -74,12 +73,13 @@ def effects_of(
     own = _own_covariance(anchor, shape)
     values, axes = torch.linalg.eigh(own)
     turned = equations.rows @ axes
-    owners = torch.cat([torch.full((size,), k) for k, size in enumerate(shape.strata)])
+    groups = [*shape.strata, *([shape.n_statements] if shape.n_statements else [])]
+    owners = torch.cat([torch.full((size,), k) for k, size in enumerate(groups)])
     model = _Model(equations.gram, equations.mixing, values, turned, noise_variance, label_variance, owners)
-    variances = (_GUESS @ _VARIANCES).expand(len(values), len(shape.strata)).clone()
-    often = _GUESS.repeat(len(shape.strata), 1)
+    variances = (_GUESS @ _VARIANCES).expand(len(values), len(groups)).clone()
+    often = _GUESS.repeat(len(groups), 1)
     for _ in range(_SWEEPS):
-        for place in range(len(shape.strata)):
+        for place in range(len(groups)):
             fits = []
             for one in _VARIANCES:
                 tried = variances.clone()
@@ -138,9 +138,7 @@ def without_effects(anchor: Anchor, shape: Shape) -> Anchor:
     frame = coordinates_of(shape)
     along = frame.there @ frame.axes
     back = frame.axes.T @ frame.back
-    moved = deviations(anchor, shape)
-    explained = torch.einsum("ls,lsi,lsj->lij", anchor.strata, moved, moved)
-    explained = along.T @ explained @ along
+    explained = along.T @ _explained(anchor, shape) @ along
     covariances, between = [], anchor.between
     shares = torch.zeros_like(between)
     for component in range(anchor.means.shape[1]):
@@ -154,6 +152,24 @@ def without_effects(anchor: Anchor, shape: Shape) -> Anchor:
         # One share serves all components of a label; they weigh alike here.
         shares = shares + inverse @ less @ inverse / anchor.means.shape[1]
     return replace(anchor, covariances=torch.stack(covariances, dim=1), between=(shares + shares.mT) / 2)
+
+
+def _explained(anchor: Anchor, shape: Shape) -> Tensor:
+    """Return the covariance of what covariates and statements add to a label's mean, (label, feature, feature)."""
+    assert anchor.strata is not None
+    moved = deviations(anchor, shape)
+    if anchor.statement_effects is None:
+        return torch.einsum("ls,lsi,lsj->lij", anchor.strata, moved, moved)
+    draw = StatementDraw(anchor)
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for label in range(shape.n_labels):
+        strata = torch.multinomial(anchor.strata[label], _DRAWN, replacement=True, generator=generator)
+        normal = torch.randn(_DRAWN, shape.n_statements, generator=generator)
+        flags = draw.flags(torch.full((_DRAWN,), label), strata, normal)
+        added = moved[label, strata] + draw.added(torch.full((_DRAWN,), label), flags).to(torch.float64)
+        found.append(added.T.cov())
+    return torch.stack(found)
 
 
 def explained_share(anchor: Anchor, shape: Shape) -> Tensor:

@@ -110,7 +110,7 @@ class Moments:
         return asked.size(shape) if isinstance(asked, Conditions) else shape.n_labels * asked.size(shape)
 
     def statistics(
-        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, strata: Tensor | None = None
+        self, anchor: Anchor, shape: Shape, *, signal: Tensor, labels: Tensor, covariates: Tensor | None = None
     ) -> Tensor:
         """Return one unit's contribution to the next step."""
         asked = self._every[anchor.done]
@@ -119,8 +119,8 @@ class Moments:
             return last.contribution(shape, signal=signal, labels=labels).flatten()
         vector = standardise(codec_of(shape).features(signal), shape) @ coordinates_of(shape).there
         if isinstance(asked, Conditions):
-            told = torch.zeros_like(labels) if strata is None else strata
-            return asked.contribution(anchor, shape, vector=vector, labels=labels, strata=told)
+            told = labels.new_zeros(len(labels), 1 + shape.n_statements) if covariates is None else covariates
+            return asked.contribution(anchor, shape, vector=vector, labels=labels, covariates=told)
         return self.stages[anchor.done].contribution(anchor, shape, vector=vector, labels=labels).flatten()
 
     def counts(self, shape: Shape, *, total: Tensor, noise_std: float) -> tuple[Tensor, float]:

@@ -53,7 +53,7 @@ class Arrangement:
     follow_links: bool
 
     def entry(self, place: Place) -> Entry | str:
-        """Look up whose a recording is, its raw label and its stratum; or say why it is to be left out.
+        """Look up whose a recording is, its raw label and its covariates; or say why it is to be left out.
 
         Raises:
             RecordingError: it cannot be told.
@@ -61,8 +61,8 @@ class Arrangement:
         entry = self._registered(place)
         if entry is None:
             return WITHOUT_LABEL
-        stratum = self.covariates.stratum(place.path, entry.subject)
-        return WITHOUT_CONDITION if stratum is None else replace(entry, stratum=stratum)
+        told = self.covariates.numbers(place.path, entry.subject)
+        return WITHOUT_CONDITION if told is None else replace(entry, covariates=told)
 
     def _registered(self, place: Place) -> Entry | None:
         if isinstance(self.register, Participants):

@@ -27,12 +27,12 @@ OUTSIDE = "annotations before they begin or after they end, which label nothing"
 
 @dataclass(frozen=True)
 class Seen:
-    """A recording that may be used: whose it is, what bears its labels, what is known of it, and its stratum."""
+    """A recording that may be used: whose it is, what bears its labels, what is known of it, and its covariates."""
 
     subject: str = field(repr=False)
     bearer: Bearer
     seen: FirstPass
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Reading:
             n_times=(study.windows.n_times - 1) * down // up + 1,
             modality=plan.modality,
         )
-        return Seen(entry.subject, bearer, replace(found, remarks=tuple(remarks)), entry.stratum)
+        return Seen(entry.subject, bearer, replace(found, remarks=tuple(remarks)), entry.covariates)
 
     def _check_status(self, labels: frozenset[str]) -> None:
         """Hold the study's channels against those that a channels.tsv calls bad: such a one counts as missing."""

@@ -128,5 +128,5 @@ def _whole(read: Seen, study: Study) -> Recording:
         fingerprints=read.seen.fingerprints,
         stretches=read.bearer.stretches,
         gaps=read.seen.gaps,
-        stratum=read.stratum,
+        covariates=read.covariates,
     )

@@ -117,7 +117,9 @@ class Store:
             label_names=shape.label_names,
             channels=shape.channels,
             sfreq=shape.sfreq,
-            strata=np.repeat(np.array([entry.stratum for entry in entries], dtype=np.int64), counts),
+            covariates=np.repeat(
+                np.array([entry.covariates for entry in entries] or [(0,)], dtype=np.int64), counts or [0], axis=0
+            ),
         )
 
     def _blocks(self, entry: Entry, total: int) -> Iterator[bytes]:
@@ -219,9 +221,9 @@ class StoreWriter:
             self._flush()
 
     def end_recording(
-        self, *, person: int, labels: NDArray[np.int64], facts: bytes = b"", stratum: int = 0
+        self, *, person: int, labels: NDArray[np.int64], facts: bytes = b"", covariates: tuple[int, ...] = (0,)
     ) -> None:
-        """Note whose the windows were that were given since the last recording, their labels and their stratum."""
+        """Note whose the windows were that were given since the last recording, their labels and covariates."""
         self._flush()
         entry = Entry(
             person=person,
@@ -231,7 +233,7 @@ class StoreWriter:
             labels=tuple(labels.tolist()),
             digest=self._digest.hexdigest(),
             facts_bytes=len(facts),
-            stratum=stratum,
+            covariates=covariates,
         )
         self._entries.append(entry)
         self._facts.append(facts)

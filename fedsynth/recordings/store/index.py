@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fedsynth.errors import RecordingError
@@ -30,8 +30,8 @@ class Entry:
 
     `person` numbers people from 0. The windows begin at byte `at`, in blocks closed by the seal of append `part`,
     numbered from `number`. `labels` are those of the windows in their order. `digest` is the SHA-256 of the windows
-    in clear. Facts are bytes of the site's own, `facts_bytes` of them in clear. `stratum` numbers the combination
-    of the recording's covariates.
+    in clear. Facts are bytes of the site's own, `facts_bytes` of them in clear. `covariates` are
+    the recording's stratum and, of each statement, 0 or 1.
     """
 
     person: int
@@ -44,7 +44,7 @@ class Entry:
     facts_bytes: int = 0
     facts_number: int = 0
     facts_digest: str = field(default="", repr=False)
-    stratum: int = field(default=0, repr=False)
+    covariates: tuple[int, ...] = field(default=(0,), repr=False)
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,5 @@ def read_index(data: bytes) -> Index:
 
 def _entry(row: Sequence[Any]) -> Entry:
     person, at, part, number, labels, *others = row
-    return Entry(person, at, part, number, tuple(labels), *others)
+    entry = Entry(person, at, part, number, tuple(labels), *others)
+    return replace(entry, covariates=tuple(entry.covariates))

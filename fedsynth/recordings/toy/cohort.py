@@ -53,8 +53,10 @@ def write_toy_cohort(
             "the toy cohort has two labels, in EDF files or WFDB records with a participants.tsv or a "
             "recordings.tsv; the study differs. Use examples/toy/study.toml, or give recordings with --sites"
         )
-    if study.conditions:
-        raise StudyError("the toy cohort's people have no covariates; leave conditions out, or give --sites")
+    if study.conditions or study.statements:
+        raise StudyError(
+            "the toy cohort's people have no covariates; leave conditions and statements out, or give --sites"
+        )
     if study.labels.rename:
         raise StudyError("the toy cohort's labels bear the study's own names; remove labels.rename")
     sites = study.cohort.sites or SITES

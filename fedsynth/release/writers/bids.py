@@ -76,8 +76,12 @@ def _sidecar(person: SyntheticSubject, *, study: Study) -> dict[str, Any]:
 
 def _write_dataset_files(out: Path, *, people: tuple[SyntheticSubject, ...], study: Study) -> None:
     kind = format_of(study.signal.modality)
-    rows = [("participant_id", "label", "n_windows", *study.conditions)]
-    rows += [(person.name, person.label, str(person.n_windows), *person.values) for person in people]
+    rows = [
+        ("participant_id", "label", "n_windows", *study.conditions, *(("statements",) if study.statements else ()))
+    ]
+    for person in people:
+        borne = (person.borne,) if study.statements else ()
+        rows.append((person.name, person.label, str(person.n_windows), *person.values, *borne))
     _write_tsv(out / "participants.tsv", rows)
     levels = {name: f"windows drawn for the label {name}" for name in study.labels.names}
     described: dict[str, Any] = {
@@ -88,6 +92,11 @@ def _write_dataset_files(out: Path, *, people: tuple[SyntheticSubject, ...], stu
     for name, plan in study.conditions.items():
         kept = {value: f"drawn for {name} {value}" for value in plan.names}
         described[name] = {"Description": "the covariate for which its windows were drawn", "Levels": kept}
+    if study.statements:
+        said = (
+            f"those of {', '.join(study.statements.names)} for which its windows were drawn, parted by semicolons"
+        )
+        described["statements"] = {"Description": said}
     _write_json(out / "participants.json", described)
     _write_json(
         out / f"task-{TASK}_events.json",

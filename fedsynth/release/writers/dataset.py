@@ -89,6 +89,14 @@ def check_fits(windows: SyntheticStream, *, study: Study) -> None:
         raise RefusedError("channels, labels or rate of the windows are not the study's. Nothing was written")
     strata = windows.subject_strata
     inside = strata is not None and strata.min() >= 0 and strata.max() < math.prod(study.strata)
+    made = windows.subject_statements
+    borne = study.statements.names if study.statements else ()
+    if (
+        windows.statements != borne
+        or (made is None) == bool(borne)
+        or (made is not None and set(np.unique(made)) - {0, 1})
+    ):
+        raise RefusedError("statements of the windows are not the study's. Nothing was written")
     if dict(windows.conditions) != study.condition_values or (study.conditions and not inside):
         raise RefusedError("conditions of the windows are not the study's. Nothing was written")
     if long := [name for name in windows.channels if len(name) > _NAMED_CHANNEL]:

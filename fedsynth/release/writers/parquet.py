@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fedsynth.release.writers.subjects import subjects
 from fedsynth.synthesis.windows import SyntheticStream
 
 _GROUP = 2**22  # bytes of windows in a group of rows
@@ -22,7 +23,7 @@ def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...
     """Write one row for each window, in the order drawn.
 
     Columns: `window` and `subject` int64 from 0, `participant_id`, `y` int64, `label`, the value of each condition
-    under its name, and `X`, a list of channels
+    under its name, `statements` parted by semicolons, and `X`, a list of channels
     that are lists of float32 in microvolts. The schema's metadata hold `channels`, `label_names`, `sfreq` and
     `unit`.
 
@@ -36,13 +37,15 @@ def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...
     ends = np.cumsum(windows.subject_windows)
     label_names, people = pa.array(windows.label_names, pa.string()), pa.array(names, pa.string())
     values, start = windows.subject_values, 0
+    told = [person.borne for person in subjects(windows)]
+    borne = {"statements": pa.array(told, pa.string())} if windows.statements else {}
     with pq.ParquetWriter(
         path,
         schema,
         version="2.6",
         data_page_version="1.0",
         compression="none",
-        use_dictionary=["label", "participant_id", *windows.conditions],
+        use_dictionary=["label", "participant_id", *windows.conditions, *borne],
         write_statistics=["window", "subject", "y"],
         store_schema=True,
     ) as writer:
@@ -60,6 +63,7 @@ def write_parquet(path: Path, *, windows: SyntheticStream, names: tuple[str, ...
                     name: pa.array(known, pa.string()).take(pa.array(values[mine, place]))
                     for place, (name, known) in enumerate(windows.conditions.items())
                 },
+                **{name: cells.take(pa.array(mine)) for name, cells in borne.items()},
                 "X": _lists(group),
             }
             writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
@@ -81,6 +85,7 @@ def _schema(windows: SyntheticStream) -> pa.Schema:
             pa.field("y", pa.int64(), nullable=False),
             pa.field("label", pa.string(), nullable=False),
             *(pa.field(name, pa.string(), nullable=False) for name in windows.conditions),
+            *([pa.field("statements", pa.string(), nullable=False)] if windows.statements else []),
             pa.field("X", pa.list_(pa.list_(pa.float32()))),
         ],
         metadata=facts,

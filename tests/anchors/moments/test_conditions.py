@@ -64,7 +64,7 @@ def learnt(count: int, *, radius: float = 4.0, noise_std: float = 0.0, seed: int
     stage, anchor = Conditions(radius=radius), after_means(vector, labels, EEG)
     anchor = stage.prior(anchor, EEG)
     rows = [
-        stage.contribution(anchor, EEG, vector=vector[[n]], labels=labels[[n]], strata=strata[[n]])
+        stage.contribution(anchor, EEG, vector=vector[[n]], labels=labels[[n]], covariates=strata[[n]][:, None])
         for n in range(count)
     ]
     total = torch.stack(rows).sum(dim=0)
@@ -90,7 +90,7 @@ def adverse(shape: Shape, seed: int, windows: int, size: float, mixed: bool) -> 
 
 def largest(shape: Shape, vector: Tensor, labels: Tensor, strata: Tensor, anchor: Anchor) -> float:
     """Return how long a contribution is beside the bound of its sum."""
-    row = STAGE.contribution(anchor, shape, vector=vector, labels=labels, strata=strata)
+    row = STAGE.contribution(anchor, shape, vector=vector, labels=labels, covariates=strata[:, None])
     assert row.shape == (STAGE.size(shape),)
     return float(row.norm()) / STAGE.request(shape).clipping_norm
 
@@ -132,9 +132,9 @@ def test_a_person_with_more_windows_of_the_same_kind_weighs_no_more(shape: Shape
     vector, labels, strata = adverse(shape, 2, 4, 1.0, mixed=True)
     anchor = prior_anchor(shape)
 
-    once = STAGE.contribution(anchor, shape, vector=vector, labels=labels, strata=strata)
+    once = STAGE.contribution(anchor, shape, vector=vector, labels=labels, covariates=strata[:, None])
     often = STAGE.contribution(
-        anchor, shape, vector=vector.repeat(3, 1), labels=labels.repeat(3), strata=strata.repeat(3)
+        anchor, shape, vector=vector.repeat(3, 1), labels=labels.repeat(3), covariates=strata.repeat(3)[:, None]
     )
 
     assert torch.allclose(once, often, atol=1e-9)
@@ -144,7 +144,9 @@ def test_the_sum_is_counts_and_residuals_by_label_and_value() -> None:
     """By hand: one person, two windows of label 1, band 2, and values 0 and 1 of the second covariate."""
     stage, anchor = Conditions(radius=4.0), prior_anchor(EEG)
     vector = torch.stack([torch.full((size_of(EEG),), 0.1), torch.full((size_of(EEG),), 0.3)]).to(torch.float64)
-    row = stage.contribution(anchor, EEG, vector=vector, labels=torch.tensor([1, 1]), strata=torch.tensor([4, 5]))
+    row = stage.contribution(
+        anchor, EEG, vector=vector, labels=torch.tensor([1, 1]), covariates=torch.tensor([[4], [5]])
+    )
     bound = 4.0 * math.sqrt(size_of(EEG))
 
     cells, kept, rows = row.split([12, 1, 7 * size_of(EEG)])
