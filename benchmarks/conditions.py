@@ -254,9 +254,7 @@ def _say_statements(
     worst = int(off.argmax())
     assert study.statements is not None
     names = study.statements.names
-    sys.stdout.write(
-        f"\nstatements a window: drawn {made.sum(axis=1).mean():.2f}, real {right.sum():.2f}; "
-    )
+    sys.stdout.write(f"\nstatements a window: drawn {made.sum(axis=1).mean():.2f}, real {right.sum():.2f}; ")
     sys.stdout.write(f"shares off by {off.mean():.3f}, at most {off[worst]:.3f} ({names[worst]})\n")
     common = np.flatnonzero((others.sum(axis=0) >= 20) & (real.sum(axis=0) >= 20))
     scale = float(waves[0].std())
