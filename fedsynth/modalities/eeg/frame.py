@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.modalities.eeg.features import N_SHAPE, spatial_basis, split_features, waveform_shape
+from fedsynth.modalities.eeg.matching import matched
 from fedsynth.modalities.eeg.mixing import SOURCES, mix, mixing_width, uneven
 from fedsynth.modalities.equaliser import equalise
 from fedsynth.modalities.frame import (
@@ -25,6 +26,7 @@ _MICROVOLTS = 30.0  # root mean square before a spectrum is equalised
 _LEAST_POWER = 1e-2  # square microvolts, so that a flat window has a scale too
 _LOUDEST = 8.0  # root mean squares of the window
 _FARTHEST_OFF = 1.5  # decades by which a channel's power may be off the spatial maps
+_TURNS = 3  # of matching
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class EegFrame:
         return unit(resample_waves(single[:, 0], self.length)), condition
 
     def render(self, waves: Tensor, vector: Tensor, mixing: Tensor) -> Tensor:
-        """Mix the sources into channels and give each channel the band powers asked for."""
-        powers, _ = split_features(vector, self.shape)
+        """Mix the sources into channels and give these the shape and each its band powers asked for."""
+        powers, waveform = split_features(vector, self.shape)
         sources = unit(resample_waves(waves, self.shape.n_times))
         if self.n_sources > 1:
             alone, maps = mixing.split([N_LOCAL * len(self.shape.channels), mixing_width(self.shape)], dim=1)
@@ -75,7 +77,11 @@ class EegFrame:
             own = blend(sources[:, :1], sources[:, 1:], alone, share=0.0)
             sources = mix(sources[:, :SOURCES], own, maps, self.shape)
             powers = uneven(powers, maps, self.shape)
-        return equalise(_MICROVOLTS * sources, powers, self.shape)
+        signal = _MICROVOLTS * sources
+        with torch.no_grad():
+            moved = matched(signal, powers, waveform, self.shape, turns=_TURNS)
+        # Gradients pass as if nothing had been moved.
+        return equalise(signal + (moved - signal).detach(), powers, self.shape)
 
     def read_together(self, windows: Tensor) -> Tensor:
         """Return channels in units of the window's root mean square, which the features tell."""
