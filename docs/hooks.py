@@ -1,10 +1,14 @@
-"""Hooks of MkDocs: the version in the header, the list of decisions, and a page of all commands.
+"""Hooks of MkDocs: the version in the header, the list of decisions, the blind page, and one of all commands.
 
-The page is made from the commands themselves while the site is built, and stands in no folder, so it cannot go out
+The last is made from the commands themselves while the site is built, and stands in no folder, so it cannot go out
 of date.
 """
 
+import importlib
+import os
 import re
+import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,12 @@ import click
 import typer.main
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 PAGE = "reference/commands.md"
+_WINDOWS = "<!-- windows -->"
+_BLIND_SETS = ("bonn", "cinc2017", "guinea_bissau")
+_BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _HEAD = """\
 # All commands
 
@@ -44,6 +52,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page of all commands."""
     files.append(File.generated(config, PAGE, content=page_of_commands()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Draw the windows of the blind page where the public sets are at hand; nothing of them is kept."""
+    if page.file.src_uri != "blind.md":
+        return markdown
+    return markdown.replace(_WINDOWS, blind_windows(os.environ.get("FEDSYNTH_PUBLIC_SETS")))
+
+
+def blind_windows(sets: str | None) -> str:
+    """Return the forms of the blind page in HTML, or a sentence that says that they are missing."""
+    if not sets:
+        return "*This copy of the site was built without the public sets.*"
+    sys.path.insert(0, str(_BENCHMARKS))
+    try:
+        blind = importlib.import_module("blind")
+    finally:
+        sys.path.remove(str(_BENCHMARKS))
+    there = [name for name in _BLIND_SETS if (Path(sets) / name).is_dir()]
+    with tempfile.TemporaryDirectory() as scratch:
+        forms = [blind.fragment(blind.windows(name, Path(sets), 8.0, Path(scratch))) for name in there]
+    return str(blind.inner("\n".join(forms)))
 
 
 def page_of_commands() -> str:

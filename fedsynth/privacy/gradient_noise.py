@@ -24,5 +24,5 @@ def gradient_noise(*, epsilon: float, delta: float, sampling_probability: float,
         return 0.0
     log_delta = math.log(1 / delta)
     squared_mu = 2 * (math.sqrt(log_delta + epsilon) - math.sqrt(log_delta)) ** 2
-    sigma = math.log1p(squared_mu / (sampling_probability**2 * steps)) ** -0.5
+    sigma: float = 1 / math.sqrt(math.log1p(squared_mu / (sampling_probability**2 * steps)))
     return sigma / (sampling_probability * units)
