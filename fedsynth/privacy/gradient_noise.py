@@ -18,7 +18,7 @@ def gradient_noise(*, epsilon: float, delta: float, sampling_probability: float,
         units: who are sampled from, over all sites.
 
     >>> round(gradient_noise(epsilon=4, delta=1e-6, sampling_probability=0.2, steps=100, units=10_000), 5)
-    0.00144
+    0.00145
     """
     if math.isinf(epsilon):
         return 0.0
