@@ -158,7 +158,7 @@ def test_where_everybody_fails_and_made_up_windows_do_not_the_answer_is_noise_an
 ) -> None:
     probing = {"left": 1}
     name = "statistics" if step == FIRST else "answer"
-    owner = type(estimator_of(plan.study)) if step == FIRST else steps
+    owner = type(estimator_of(plan.study)) if step == FIRST else asked
     real = getattr(owner, name)
 
     def fail_on_people(*args: Any, **others: Any) -> Any:
