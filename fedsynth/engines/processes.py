@@ -35,6 +35,7 @@ _OFFLINE = {
 _LONGEST_TEMP = 25
 _GRACE_SECONDS = GRACE_SECONDS
 _START_SECONDS = 60.0
+_PORT_SECONDS = 15.0
 
 
 class Processes:
@@ -128,14 +129,20 @@ class Processes:
         """Start a command and wait until it listens on a port.
 
         Raises:
-            RunError: it ended first, or does not listen within a minute.
+            RunError: somebody else listens there, it ended first, or does not listen within a minute.
         """
+        ends = time.monotonic() + _PORT_SECONDS
+        while _is_taken(port):  # what ran here before may be about to end
+            if time.monotonic() >= ends:
+                raise RunError(
+                    f"another program listens on port {port} of {LOOPBACK}; stop it, or name another port"
+                )
+            time.sleep(0.1)
         process = self.start(log, command)
         ends = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < ends:
-            with socket.socket() as probe:
-                if probe.connect_ex((LOOPBACK, port)) == 0:
-                    return process
+            if _is_taken(port):
+                return process
             time.sleep(0.1)
         raise RunError(f"{command[0]} does not listen; its last words are in {self._log(log)}")
 
@@ -177,6 +184,11 @@ class Processes:
             "NO_PROXY": direct,
             "no_proxy": direct,
         }
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def free_ports(count: int) -> list[int]:

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from contextlib import suppress
@@ -109,6 +111,24 @@ def test_a_failed_command_names_its_log(tmp_path: Path) -> None:
 def test_a_server_that_ends_before_it_listens_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not listen"), Processes(tmp_path / "logs") as processes:
         processes.start_server("server", [sys.executable, "-c", ""], port=free_ports(1)[0])
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["and stays", "and goes"])
+def test_a_port_that_somebody_has_is_waited_for_and_never_taken_for_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes: bool
+) -> None:
+    monkeypatch.setattr("fedsynth.engines.processes._PORT_SECONDS", 1.0)
+    serve = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); s.accept(); s.accept()"
+    with socket.create_server(("127.0.0.1", 0)) as other, Processes(tmp_path / "logs") as processes:
+        port = int(other.getsockname()[1])
+        command = [sys.executable, "-c", serve, str(port)]
+        if goes:
+            threading.Timer(0.5, other.close).start()
+            assert processes.start_server("server", command, port=port).poll() is None
+            return
+        with pytest.raises(RunError, match=f"another program listens on port {port}"):
+            processes.start_server("server", command, port=port)
+        assert not (tmp_path / "logs" / "server.log").exists()
 
 
 def test_the_run_ends_with_the_process_it_needs(tmp_path: Path) -> None:
