@@ -142,10 +142,10 @@ def push(grid: Grid, orders: Mapping[int, bytes], *, seconds: float) -> dict[str
             Message(contents[orders[node]], dst_node_id=node, message_type="train.order", ttl=seconds)
             for node in nodes
         ]
-        # None where one cannot go, and nothing at all where the SuperLink takes none of them.
-        sent |= {
-            message: node for message, node in zip(grid.push_messages(messages), nodes, strict=False) if message
-        }
+        # Those that cannot go are None, or missing.
+        taken = set(grid.push_messages(messages))
+        named = {message.metadata.message_id: node for message, node in zip(messages, nodes, strict=True)}
+        sent |= {message: node for message, node in named.items() if message in taken}
     return sent
 
 

@@ -423,6 +423,25 @@ def test_equal_orders_are_sent_once_and_large_ones_apart(
     assert len(set(calls[0])) == 1
 
 
+@pytest.mark.parametrize("missing", ["none", "left out"])
+def test_an_order_that_cannot_go_is_not_waited_for_and_no_other_takes_its_place(
+    make_run: MakeRun, clock: Clock, missing: str
+) -> None:
+    class Partly(LoopGrid):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            found: list[str | None] = list(super().push_messages(messages))
+            found[0] = None
+            return [one for one in found if one or missing == "none"]  # type: ignore[misc]
+
+    run = make_run("simulation")
+    grid = Partly(simulated(run), faults=dict.fromkeys((10, 11, 12), updating))
+
+    found = dict(registered(grid).exchange(dict.fromkeys(run.facts().sites, b"order")))
+
+    assert found == {"north": b"update", "west": b"update"}
+    assert clock.now < 1
+
+
 def test_flower_looks_for_a_missing_part_of_a_reply_as_soon_as_it_is_told_to() -> None:
     source = inspect.getsource(http_grid.HttpGrid.pull_messages)
 
