@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from fedsynth.errors import RefusedError, RunError
@@ -24,12 +24,12 @@ _FRESH = 10.0  # seconds within which a folder may have been made and not yet he
 _LONGEST_NAME = 200  # bytes; staging and locks stand beside a folder under a longer name
 
 
-def place_for(out: Path, *, apart_from: Path | None = None) -> Path:
+def place_for(out: Path, *, apart_from: Collection[Path] = ()) -> Path:
     """Return where `out` is, links followed, if a folder can be made or filled there; writes nothing.
 
     Args:
         out: a folder to be; it may be there already, as a mount point or from an earlier run.
-        apart_from: a folder of recordings, which `out` must not lie in.
+        apart_from: folders of recordings, which `out` must not lie in.
 
     Raises:
         RunError: a link that leads nowhere or in a circle, a file, a name that is too long, a folder that one may
@@ -58,11 +58,10 @@ def place_for(out: Path, *, apart_from: Path | None = None) -> Path:
             f"{above} may not be written to, so that {out} cannot be made. {_UNTOUCHED}; name another folder, "
             "or ask for the right to write there"
         )
-    if apart_from is not None:
-        recordings = Path(os.path.realpath(apart_from))
-        if place.is_relative_to(recordings):
+    for folder in apart_from:
+        if place.is_relative_to(os.path.realpath(folder)):
             raise RunError(
-                f"{out} would lie among the recordings in {apart_from}. {_UNTOUCHED}; name a folder apart from them"
+                f"{out} would lie among the recordings in {folder}. {_UNTOUCHED}; name a folder apart from them"
             )
     return place
 

@@ -34,7 +34,5 @@ def place_inside(out: Path, *, apart_from: tuple[Path, ...]) -> Path:
                     f"{out} is in {what}, and results on real recordings are not private: they would leave with "
                     "it. Nothing was computed or written; name a folder that stays in the house"
                 )
-    for given in apart_from:
-        if given.is_dir():
-            place_for(out, apart_from=given)
+    place_for(out, apart_from=[given for given in apart_from if given.is_dir()])
     return place

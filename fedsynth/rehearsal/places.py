@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from fedsynth.errors import RunError
+from fedsynth.errors import FedsynthError, RunError
 from fedsynth.memory import memory_available
 from fedsynth.places import check_space, claimed, gigabytes, masked, place_for
 from fedsynth.recordings.readers.registry import READERS
-from fedsynth.study import Study
+from fedsynth.study import Study, parse_study
 
 _NUMBER = 4  # bytes of a float32
 # Measured at 19 to 64 channels and 512 to 5120 samples: highest resident size of plan, prior and first draw.
@@ -28,6 +28,8 @@ class _Asked(Protocol):
     def sites(self) -> Path | None: ...
     @property
     def out(self) -> Path: ...
+    @property
+    def study_text(self) -> str: ...
 
 
 _What = TypeVar("_What", bound=_Asked)
@@ -43,11 +45,25 @@ def alone_at_its_place(carry_out: "Callable[..., _Run]") -> "Callable[..., _Run]
 
     @functools.wraps(carry_out)
     def run(what: _Asked, **others: object) -> "_Run":
-        place = place_for(what.out, apart_from=what.sites)
+        place = place_for(what.out, apart_from=folders_of_recordings(what))
         with masked(0o077), claimed(place, what="a run"):
             return carry_out(what, **others)
 
     return run
+
+
+def folders_of_recordings(what: _Asked) -> tuple[Path, ...]:
+    """Return the folders that a run must not lie in: those of the sites that the study names, or else of all.
+
+    Who has one folder of recordings works in the folder above it, and wants the run there.
+    """
+    if what.sites is None:
+        return ()
+    try:
+        named = parse_study(what.study_text).cohort.sites
+    except FedsynthError:
+        named = ()  # the study is refused in its own words
+    return tuple(what.sites / name for name in named) or (what.sites,)
 
 
 def check_room(study: Study, *, sites: Path | None, people: float, place: Path) -> None:

@@ -34,7 +34,7 @@ from fedsynth.recordings.recording import Windows
 from fedsynth.rehearsal.asked import asked_about, difference
 from fedsynth.rehearsal.labels import refuse_labels_of_nobody
 from fedsynth.rehearsal.ledgers import places_of_ledgers, registered
-from fedsynth.rehearsal.places import alone_at_its_place, check_room
+from fedsynth.rehearsal.places import alone_at_its_place, check_room, folders_of_recordings
 from fedsynth.rehearsal.sites import PARTS, Held, make_site, policy_for, site_names, take_sites
 from fedsynth.release.releasable import check_releasable
 from fedsynth.site.approval import afford, approve, check_told
@@ -147,10 +147,11 @@ def _check_ahead(what: Rehearsal, study: Study) -> None:
     names = () if what.sites is None else site_names(what.sites, study)
     check_releasable(study, what.study_text, sites=names)
     # A dry run need not say where the run would go.
-    place = place_for(what.out, apart_from=what.sites if what.out != Path() else None)
+    recordings = folders_of_recordings(what)
+    place = place_for(what.out, apart_from=recordings if what.out != Path() else ())
     for folder in (what.ledgers, what.heads):
         if folder is not None:
-            place_for(folder, apart_from=what.sites)
+            place_for(folder, apart_from=recordings)
     if what.sites is not None:
         register_of_user().check()
     check_room(study, sites=what.sites, people=what.people, place=place)

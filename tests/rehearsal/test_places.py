@@ -26,7 +26,14 @@ from fedsynth.places import (
     staging_for,
 )
 from fedsynth.rehearsal import places as needs
-from fedsynth.rehearsal.places import check_room, memory_available, memory_needed, windows_at_most
+from fedsynth.rehearsal.places import (
+    check_room,
+    folders_of_recordings,
+    memory_available,
+    memory_needed,
+    windows_at_most,
+)
+from fedsynth.rehearsal.rehearse import Rehearsal
 from fedsynth.study import Study
 
 
@@ -85,10 +92,28 @@ def test_a_place_that_cannot_be_is_refused_and_left_as_it_was(tmp_path: Path, wh
     before = sorted(tmp_path.rglob("*"))
 
     with pytest.raises(RunError, match=cause) as refused:
-        place_for(out, apart_from=tmp_path / "sites")
+        place_for(out, apart_from=[tmp_path / "sites"])
 
     assert "Nothing was written or charged; name" in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("named", "kept_apart"),
+    [
+        pytest.param('["north", "east"]', ["north", "east"], id="sites that the study names"),
+        pytest.param("[]", ["."], id="every folder is a site"),
+        pytest.param("[7]", ["."], id="a study that is refused later"),
+    ],
+)
+def test_a_run_may_lie_beside_the_sites_that_a_study_names(
+    tiny_text: str, tmp_path: Path, named: str, kept_apart: list[str]
+) -> None:
+    """Who has one folder of recordings works in the folder above it."""
+    text = tiny_text.replace("[cohort]", f"[cohort]\nsites = {named}")
+    asked = Rehearsal(study_text=text, source="study.toml", sites=tmp_path, out=tmp_path / "run")
+
+    assert folders_of_recordings(asked) == tuple(tmp_path / name for name in kept_apart)
 
 
 def test_a_folder_one_may_not_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
