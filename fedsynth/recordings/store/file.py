@@ -49,8 +49,12 @@ class Store:
             RecordingError: they are damaged.
         """
         shape, count = self.index.shape, len(entry.labels)
-        data = b"".join(self._blocks(entry, count * shape.window_bytes))
-        if hashlib.sha256(data).hexdigest() != entry.digest:
+        data, digest, at = bytearray(count * shape.window_bytes), hashlib.sha256(), 0
+        for block in self._blocks(entry, len(data)):
+            data[at : at + len(block)] = block
+            digest.update(block)
+            at += len(block)
+        if digest.hexdigest() != entry.digest:
             raise RecordingError(WRONG)
         return np.frombuffer(data, "<f4").reshape(count, len(shape.channels), shape.n_times)
 
