@@ -83,7 +83,7 @@ def main(words: list[str] | None = None) -> int:
 
 def als_bench(options: argparse.Namespace, extent: Extent, cells: Cells) -> Bench:
     """Return simulated people, one in eleven of them ill."""
-    channels = ALS_CHANNELS[::4] if options.quick else ALS_CHANNELS
+    channels = ALS_CHANNELS[::8] if options.quick else ALS_CHANNELS
     real = als(
         people=extent.people,
         share=1 / (PER_SEIZURE + 1),
@@ -110,21 +110,23 @@ def _bench(
 ) -> Bench:
     size = replace(SIZES["quick" if options.quick else "small"], steps=extent.classifier)
     folds = groups(real, count=extent.folds)
-    return Bench(name, real, frame, folds, Setting(frame.shape, size), CLASSIFIERS, cells)
+    classifiers = (MAIN,) if options.quick else CLASSIFIERS
+    return Bench(name, real, frame, folds, Setting(frame.shape, size), classifiers, cells)
 
 
 def jobs_of(bench: Bench, extent: Extent) -> Iterator[Job]:
     """Yield what is asked, what matters most first."""
     per_label = extent.per_label
     yield from bench.real_jobs()
-    sources = [bench.source(arm, per_label=per_label, ways=WAYS) for arm in (FEATURES, ONE_NOISE, EACH_NOISE)]
+    private = (FEATURES,) if extent == QUICK and bench.name != "als" else (FEATURES, ONE_NOISE, EACH_NOISE)
+    sources = [bench.source(arm, per_label=per_label, ways=WAYS) for arm in private]
     if bench.name == "als":
         sources += [
             seed_source(bench, name, steps=extent.original, per_label=per_label) for name in (DESCRIBED, COLLAPSED)
         ]
     sources += [
         bench.source(replace(arm, steps=extent.layers), per_label=per_label, ways=WAYS)
-        for arm in (LEARNED, AVERAGED)
+        for arm in ((LEARNED,) if extent == QUICK else (LEARNED, AVERAGED))
     ]
     for source in sources:
         yield from bench.jobs(source)

@@ -98,7 +98,7 @@ def main(words: list[str] | None = None) -> int:
         (name, arm)
         for name in cohorts
         for arm in arms
-        if arm.family in options.families and (name == MERGED or arm in EVERYWHERE)
+        if arm.family in options.families and (name == MERGED or arm in EVERYWHERE[: 1 if options.quick else None])
     ]
     found = []
     with progress() as tell:

@@ -78,7 +78,9 @@ def read_real(path: Path, frame: Frame, *, options: SiteOptions, staging: Path, 
         RefusedError: an archive without what is needed.
     """
     if path.is_file():
-        return _archive(path, frame.names)
+        return _archive(path, frame.names, frame)
+    if not path.exists():
+        raise RefusedError(f"{path} is not there; name a folder of recordings, or an archive (npz)")
     if frame.study is None:
         raise StudyError(f"{path} holds recordings, and no study says how they are read; name it with --study")
     study, folder = frame.study, path
@@ -149,16 +151,40 @@ def _open(path: Path) -> dict[str, NDArray[Any]]:
         raise RefusedError(f"{path} is no NumPy archive (npz) that can be read ({type(error).__name__})") from error
 
 
-def _archive(path: Path, names: tuple[str, ...]) -> Given:
+def _archive(path: Path, names: tuple[str, ...], frame: Frame | None = None) -> Given:
+    """Read an archive; what it says of channels and rate must be what `frame` says."""
     arrays = _open(path)
     missing = [name for name in ("X", "y", "subject") if name not in arrays]
     if missing:
         raise RefusedError(f"{path} has no {' and no '.join(missing)}; docs/evaluate.md says what is read")
+    if frame is not None:
+        _check_said(path, arrays, frame.shape)
+    if arrays["X"].dtype.kind not in "iuf":
+        raise RefusedError(f"{path}: X holds {arrays['X'].dtype} and not real numbers; write it in microvolts")
     own = tuple(str(name) for name in arrays["label_names"]) if "label_names" in arrays else names
     people = np.unique(arrays["subject"], return_inverse=True)[1].astype(np.int64).reshape(arrays["subject"].shape)
     flags = arrays["held_out"].astype(bool) if "held_out" in arrays else None
     signal = arrays["X"].astype(np.float32)
     return Given(Material(signal, numbers_of(arrays["y"], own, names), people), flags)
+
+
+def _check_said(path: Path, arrays: dict[str, NDArray[Any]], shape: Shape) -> None:
+    """Refuse windows of other channels or another rate, where the archive says what they are.
+
+    Raises:
+        RefusedError: with what both say.
+    """
+    if "sfreq" in arrays and abs(float(arrays["sfreq"]) - shape.sfreq) > 1e-3 * shape.sfreq:
+        raise RefusedError(
+            f"{path}: its windows have {float(arrays['sfreq']):g} Hz, the synthetic ones {shape.sfreq:g} Hz; "
+            "resample one of them"
+        )
+    mine = tuple(str(name) for name in arrays["channels"]) if "channels" in arrays else shape.channels
+    if [name.casefold() for name in mine] != [name.casefold() for name in shape.channels]:
+        raise RefusedError(
+            f"{path}: its channels are {', '.join(mine)}, those of the synthetic windows "
+            f"{', '.join(shape.channels)}; bring them into one order"
+        )
 
 
 def _described(path: Path) -> tuple[tuple[str, ...], Shape]:
@@ -169,6 +195,10 @@ def _described(path: Path) -> tuple[tuple[str, ...], Shape]:
         raise RefusedError(f"{path} does not say {', '.join(missing)}; add that to the archive, or name a --study")
     names = tuple(str(name) for name in arrays["label_names"])
     modality, sfreq = str(arrays["modality"]), float(arrays["sfreq"])
+    if len(set(names)) != len(names):
+        raise RefusedError(f"{path}: label_names holds one name twice; name every label once")
+    if not 0 < sfreq < np.inf:
+        raise RefusedError(f"{path}: sfreq is {sfreq:g}; write how many samples a second has, in Hz")
     if modality not in ("eeg", "ecg"):
         raise RefusedError(f"{path}: modality is {modality!r}, not eeg or ecg")
     channels = tuple(str(name) for name in arrays["channels"])

@@ -4,8 +4,11 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ SHAPE = Shape(("EEG",), 178, 173.61, (0.5, 40.0), 2, "eeg")
 def seeds() -> Iterator[SimpleNamespace]:
     """Import the studies as their command lines do, from their own folder."""
     sys.path.insert(0, str(FOLDER))
-    names = ("arms", "bench", "cohorts", "hearts", "originals")
+    names = ("arms", "bench", "bonn_sets", "cohorts", "hearts", "originals", "skips")
     try:
         found = SimpleNamespace(**{name: importlib.import_module(f"kit.{name}") for name in names})
         found.studies = {name: importlib.import_module(name) for name in ("als", "bonn", "ecg", "geneeg")}
@@ -42,12 +45,20 @@ def real(seeds: SimpleNamespace) -> Material:
 
 
 def windows_of(
-    seeds: SimpleNamespace, real: Material, family: str, layers: str, *, untrained: bool
-) -> NDArray[np.float32]:
-    arm = seeds.arms.Arm("test", family=family, layers=layers, steps=12)
-    generator = seeds.arms.trained(arm, real, seeds.arms.Frame(SHAPE, ("rest", "seizure"), "seizure"))
-    signal: NDArray[np.float32] = generator.draw(per_label=6, seed="test", untrained=untrained).signal
-    return signal
+    seeds: SimpleNamespace, real: Material, shape: Shape, family: str, layers: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return windows of a family that was trained, and of the same one as it started, at the anchor."""
+    arm = seeds.arms.Arm("test", family=family, layers=layers, steps=6, rows=16)
+    generator = seeds.arms.trained(arm, real, seeds.arms.Frame(shape, ("one", "other"), "other"))
+    trained, before = (generator.draw(per_label=3, seed="test", untrained=at).signal for at in (False, True))
+    return trained, before
+
+
+def families_in(*studies: Any) -> list[str]:
+    """Return every family of which a study has an arm whose layers learn."""
+    values = [value for study in studies for value in vars(study).values()]
+    arms = [arm for value in values for arm in (value if isinstance(value, tuple) else (value,))]
+    return sorted({arm.family for arm in arms if getattr(arm, "layers", "") == "all"})
 
 
 @pytest.mark.slow
@@ -55,17 +66,25 @@ def test_families_are_trained_and_differ_from_the_anchor_and_from_one_another(
     seeds: SimpleNamespace, real: Material
 ) -> None:
     """Without layers that learn two GANs are bit-identical, which is what this test is there to see."""
-    trained = {name: windows_of(seeds, real, name, "all", untrained=False) for name in ("dense-gan", "wavegan")}
-    anchor = windows_of(seeds, real, "wavegan", "all", untrained=True)
-    alike = [windows_of(seeds, real, name, "adapters", untrained=False) for name in trained]
+    studies, hearts = seeds.studies, seeds.hearts
+    of_eeg = families_in(studies["als"], studies["bonn"], studies["geneeg"])
+    of_ecg = families_in(studies["ecg"])
+    counts = (6, 6, 0, 0, 0, 0, 0)
+    beats = hearts.hearts(counts=counts, device=hearts.CHAPMAN, leads=("II",), seed=1, n_times=200)
+    ecg = Shape(("II",), 200, 100.0, (0.5, 40.0), 2, "ecg")
+    trained = {name: windows_of(seeds, real, SHAPE, name, "all") for name in of_eeg}
+    trained |= {name: windows_of(seeds, beats, ecg, name, "all") for name in of_ecg}
+    alike = [windows_of(seeds, real, SHAPE, name, "adapters")[0] for name in ("dense-gan", "wavegan")]
 
     def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
         return float(np.abs(one - other).mean() / np.abs(other).mean())
 
     assert np.array_equal(*alike)
-    assert apart(trained["wavegan"], anchor) > 0.01
-    assert apart(trained["dense-gan"], anchor) > 0.01
-    assert apart(trained["dense-gan"], trained["wavegan"]) > 0.01
+    assert of_eeg == ["cwgan", "dense-gan", "vae-ldm", "wavegan"]
+    assert of_ecg == ["diffwave", "time-diffusion", "time-vqvae"]
+    assert min(apart(*pair) for pair in trained.values()) > 0.01
+    for some in (of_eeg, of_ecg):
+        assert min(apart(trained[one][0], trained[other][0]) for one, other in combinations(some, 2)) > 0.01
 
 
 def test_patients_differ_and_channels_are_differences_where_the_layout_says_so(seeds: SimpleNamespace) -> None:
@@ -96,6 +115,44 @@ def test_the_collapsed_original_is_refused_and_the_described_one_is_not(seeds: S
         scores[is_collapsed] = diversity_score(windows).value
 
     assert scores[True] < LEAST_DIVERSITY < scores[False]
+
+
+def test_a_decoder_that_learned_with_skips_fails_without_them_and_one_that_did_not_does_not_care(
+    seeds: SimpleNamespace, real: Material
+) -> None:
+    frame = seeds.arms.Frame(SHAPE, ("rest", "seizure"), "seizure")
+    even = replace(real, signal=real.signal[:, :, :176])
+    skipped, plain = (
+        seeds.skips.autoencoded(even, frame, steps=60, per_label=4, seed=1, with_skips=with_skips)
+        for with_skips in (True, False)
+    )
+
+    assert skipped.with_skips > 0.8
+    assert skipped.without < skipped.with_skips - 0.3
+    assert plain.without > skipped.without
+    assert plain.made.signal.shape == (8, 1, 176)
+
+
+def test_seizures_are_thinned_and_nobody_else_is(seeds: SimpleNamespace) -> None:
+    everybody = seeds.cohorts.oscillators(per_label=20, each=2, n_times=178, sfreq=173.61, seed=1)
+    thinned = seeds.bonn_sets.thinned(everybody, per_seizure=10)
+
+    assert np.bincount(thinned.labels).tolist() == [160, 16]
+    assert thinned.n_people == 88
+
+
+def test_doubling_adds_as_many_synthetic_windows_as_there_are_real_ones_and_then_repeats(
+    seeds: SimpleNamespace,
+) -> None:
+    labels = np.array([0] * 10 + [1] * 2)
+    people = Material(np.zeros((12, 1, 8), np.float32), labels, np.arange(12))
+    made = Material(np.ones((20, 1, 8), np.float32), np.repeat([0, 1], 10), np.arange(20))
+
+    training = seeds.bench.training_of(people, made, seeds.bench.DOUBLED, n_labels=2).windows
+
+    assert np.bincount(training.labels).tolist() == [10, 10]
+    assert not training.signal[training.labels == 0].any()
+    assert len(np.unique(training.people[(training.labels == 1) & (training.signal[:, 0, 0] == 1)])) <= 2
 
 
 def test_windows_of_the_originals_stay_in_the_range_of_those_who_trained(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,6 +225,9 @@ def test_recordings_without_a_study_are_refused(tmp_path: Path) -> None:
         pytest.param({"sfreq": None}, "that can be read", id="an object that would be unpickled"),
         pytest.param({"y": np.array(["other"] * 48)}, "1 labels of the windows are none of", id="other labels"),
         pytest.param({"modality": "meg"}, "modality is 'meg'", id="another kind of signal"),
+        pytest.param({"sfreq": 0.0}, "sfreq is 0", id="no rate"),
+        pytest.param({"label_names": ["loud", "loud"]}, "one name twice", id="two labels of one name"),
+        pytest.param({"X": np.ones((48, 1, 64)) * 1j}, "not real numbers", id="complex numbers"),
     ],
 )
 def test_an_archive_that_does_not_say_enough_is_refused(
@@ -232,6 +236,50 @@ def test_an_archive_that_does_not_say_enough_is_refused(
     path = write_archive(tmp_path / "made.npz", **archive)
     with pytest.raises(RefusedError, match=said):
         read_synthetic(path, frame_of(path, study=None, positive=None).names)
+
+
+@pytest.mark.parametrize(
+    ("real", "made", "more", "said"),
+    [
+        pytest.param({"channels": ["Pz"]}, {}, {}, "its channels are Pz", id="another channel"),
+        pytest.param({"sfreq": 128.0}, {}, {}, "have 128 Hz", id="another rate"),
+        pytest.param({"people": 2}, {}, {}, "is that of 1 people", id="two people"),
+        pytest.param({"y": np.array(["quiet"] * 48)}, {}, {}, "is that of 0 people", id="one label"),
+        pytest.param(
+            {}, {"y": np.array(["quiet"] * 48)}, {}, "1 have no window among the synth", id="one label made"
+        ),
+        pytest.param({}, {"subject": np.array(["one"] * 48)}, {}, "1 made-up subjects", id="one subject made"),
+        pytest.param(
+            {"held_out": np.arange(48) // 4 % 2 == 0},
+            {},
+            {"split": "given"},
+            "no window among the people",
+            id="a side",
+        ),
+        pytest.param(
+            {"held_out": np.ones(48, bool)}, {}, {"split": "given"}, "everybody is held out", id="all out"
+        ),
+        pytest.param({"X": np.full((48, 1, 64), np.nan)}, {}, {}, "not finite", id="not finite"),
+        pytest.param({"X": np.zeros((48, 64))}, {}, {}, r"shape \(48, 64\)", id="no axis of channels"),
+    ],
+)
+def test_windows_that_nothing_can_be_learned_from_are_refused_in_words(
+    tmp_path: Path, real: dict[str, Any], made: dict[str, Any], more: dict[str, Any], said: str
+) -> None:
+    given = asked(tmp_path, **more)
+    assert isinstance(given.real, Path)
+    assert isinstance(given.synthetic, Path)
+    write_archive(given.real, **real)
+    write_archive(given.synthetic, **({"seed": 2} | made))
+
+    with pytest.raises(RefusedError, match=said):
+        evaluate(given, progress=quiet)
+    assert not list((tmp_path / "out").glob("evaluation.*"))
+
+
+def test_a_file_that_is_not_there_is_not_taken_for_recordings(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="is not there"):
+        evaluate(asked(tmp_path, real=tmp_path / "nothing.npz"), progress=quiet)
 
 
 def test_the_call_takes_arrays_and_gives_tables(tmp_path: Path) -> None:

@@ -54,7 +54,15 @@ def split_of(
         RefusedError: too few people, somebody on both sides of a given split, or a label that a side lacks.
     """
     mine, theirs = synthetic_halves(synthetic)
+    if not len(mine) or not len(theirs):
+        raise RefusedError(
+            f"there are {synthetic.n_people} made-up subjects, and a fifth of them is tested apart; draw windows "
+            "of more of them, each with a number of its own in `subject`"
+        )
+    _check_labels("the synthetic windows", mine.labels, n_labels)
     pairs = _rows(real, name=name, n_labels=n_labels, folds=folds, held_out=held_out)
+    for train, _ in pairs:
+        _check_labels("the people who train", real.labels[train], n_labels)
     return Split(name, tuple(Fold(real.at(train), real.at(test), mine, theirs) for train, test in pairs))
 
 
@@ -85,7 +93,7 @@ def _rows(
         return [_given(real, held_out)]
     if name == "leave-one-out":
         if real.n_people < 3:
-            raise RefusedError(f"there are {real.n_people} people, and leaving one out needs 3")
+            raise RefusedError(f"there are {real.n_people} people, and leaving one out needs 3; add people")
         return [
             (np.flatnonzero(real.people != person), np.flatnonzero(real.people == person))
             for person in np.unique(real.people)
@@ -93,15 +101,33 @@ def _rows(
     of_each = [len(np.unique(real.people[real.labels == label])) for label in range(n_labels)]
     if min(of_each) < folds:
         raise RefusedError(
-            f"a label is that of {min(of_each)} people, and {folds} are needed so that some can be held out"
+            f"one of the {n_labels} labels is that of {min(of_each)} people, and {folds} folds need {folds}; add "
+            "people, ask for fewer folds (2 at least), or leave the label out of the study"
         )
     by_person = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [(train, test) for train, test in by_person.split(real.signal, real.labels, real.people)]
 
 
+def _check_labels(who: str, labels: NDArray[np.int64], n_labels: int) -> None:
+    """Refuse to learn labels of which nothing is there.
+
+    Raises:
+        RefusedError: with how many.
+    """
+    missing = n_labels - len(np.unique(labels))
+    if missing:
+        raise RefusedError(
+            f"of {n_labels} labels {missing} have no window among {who}, so that no classifier can learn them; add "
+            "such windows, split otherwise, or leave the label out of the study"
+        )
+
+
 def _given(real: Material, held_out: NDArray[np.bool_] | None) -> Rows:
     if held_out is None or held_out.shape != real.labels.shape:
-        raise RefusedError("a given split needs a flag for each real window: whether it is held out")
+        raise RefusedError(
+            "a given split needs a flag for each real window: whether it is held out; add `held_out` to the "
+            "archive, or ask for another split"
+        )
     both = np.intersect1d(real.people[held_out], real.people[~held_out])
     if len(both):
         raise RefusedError(
@@ -109,5 +135,6 @@ def _given(real: Material, held_out: NDArray[np.bool_] | None) -> Rows:
             "split by its name"
         )
     if not held_out.any() or held_out.all():
-        raise RefusedError("a given split needs people on both sides")
+        side = "held out" if held_out.all() else "left to train"
+        raise RefusedError(f"a given split needs people on both sides, and everybody is {side}")
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -82,7 +82,7 @@ def test_a_given_split_with_somebody_on_both_sides_is_refused() -> None:
 
 
 def test_too_few_people_of_a_label_are_refused() -> None:
-    with pytest.raises(RefusedError, match="that of 2 people, and 3 are needed"):
+    with pytest.raises(RefusedError, match="that of 2 people, and 3 folds need 3"):
         split_of(cohort(4), cohort(6), name="person", n_labels=2)
 
 
