@@ -48,7 +48,7 @@ def windows_of(
     seeds: SimpleNamespace, real: Material, shape: Shape, family: str, layers: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return windows of a family that was trained, and of the same one as it started, at the anchor."""
-    arm = seeds.arms.Arm("test", family=family, layers=layers, steps=6, rows=16)
+    arm = seeds.arms.Arm("test", family=family, layers=layers, steps=15, rows=16)
     generator = seeds.arms.trained(arm, real, seeds.arms.Frame(shape, ("one", "other"), "other"))
     trained, before = (generator.draw(per_label=3, seed="test", untrained=at).signal for at in (False, True))
     return trained, before
@@ -82,9 +82,11 @@ def test_families_are_trained_and_differ_from_the_anchor_and_from_one_another(
     assert np.array_equal(*alike)
     assert of_eeg == ["cwgan", "dense-gan", "vae-ldm", "wavegan"]
     assert of_ecg == ["diffwave", "time-diffusion", "time-vqvae"]
-    assert min(apart(*pair) for pair in trained.values()) > 0.01
+    pairs = {name: apart(*pair) for name, pair in trained.items()}
     for some in (of_eeg, of_ecg):
-        assert min(apart(trained[one][0], trained[other][0]) for one, other in combinations(some, 2)) > 0.01
+        pairs |= {pair: apart(*(trained[name][0] for name in pair)) for pair in combinations(some, 2)}
+    # The learning rate still rises in the first hundred steps, so that fifteen of them move windows a little.
+    assert {pair: far for pair, far in pairs.items() if far < 0.002} == {}
 
 
 def test_patients_differ_and_channels_are_differences_where_the_layout_says_so(seeds: SimpleNamespace) -> None:

@@ -1,6 +1,7 @@
 """`fedsynth evaluate`: from archives or recordings to a page and its numbers, which stay in the house."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import fedsynth
+from fedsynth.cli.main import main
 from fedsynth.errors import RefusedError, RunError, StudyError
 from fedsynth.evaluation.protocol.cells import NOTICE
 from fedsynth.evaluation.protocol.plan import ProtocolPlan
@@ -320,16 +322,29 @@ def test_the_command_writes_a_page_and_answers_in_json(tmp_path: Path) -> None:
     assert Path(body["page"]).is_file()
 
 
-@pytest.mark.slow
-def test_the_command_refuses_names_that_it_does_not_know(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        pytest.param(["--split", "random"], 2, "not one of: person", id="a split"),
+        pytest.param(["--classifiers", "oracle"], 1, "no classifier 'oracle'", id="a classifier"),
+        pytest.param(["--tables", "pie"], 1, "no table 'pie'", id="a table"),
+    ],
+)
+def test_the_command_refuses_names_that_it_does_not_know(
+    tmp_path: Path,
+    more: list[str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     given = asked(tmp_path)
-    words = [str(given.real), str(given.synthetic), "--out", str(given.out)]
+    words = ["fedsynth", "evaluate", str(given.real), str(given.synthetic), "--out", str(given.out), *more]
+    monkeypatch.setattr(sys, "argv", words)
 
-    for more, code, said in (
-        (["--split", "random"], 2, "not one of: person"),
-        (["--classifiers", "oracle"], 1, "no classifier 'oracle'"),
-        (["--tables", "pie"], 1, "no table 'pie'"),
-    ):
-        done = command(*words, *more)
-        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == code
+    assert said in re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().err))
     assert not (tmp_path / "out").exists()
