@@ -249,7 +249,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
         title="Do made-up seizures help to find seizures of patients nobody saw?",
         notice=SIMULATED,
         lead=(
-            "24 simulated patients in either layout differ in the noise of their montage and in the form, place, "
+            f"{main.real.n_people} simulated patients differ in the noise of their montage and in the form, place, "
             "size and rate of their seizures. They are simpler than patients: read differences, not levels.",
         ),
         facts={
