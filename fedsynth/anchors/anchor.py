@@ -18,7 +18,7 @@ from fedsynth.rng import normal_of, uniform_of
 _LEAST_VARIANCE = 1e-3
 _EDGE = 1e-5  # quantiles beyond it are drawn as this
 _ASKED = (
-    *("coherence", "evoked", "course", "modulation", "effects", "strata"),
+    *("coherence", "evoked", "course", "modulation", "beats", "effects", "strata"),
     *("statement_effects", "statement_shares", "statement_correlation"),
     *("views", "views_variance"),
 )
@@ -39,8 +39,9 @@ class Anchor:
     channels have in common, real and imaginary part (`fedsynth.modalities.coherence`), and `evoked` (label,
     channel, cosine) and `course` (label, channel, band, segment) are the mean waveform and the course of power of
     windows that begin at events (`fedsynth.modalities.event_related`); `modulation` (label, number) is how rhythms
-    come and go (`fedsynth.modalities.modulation`). `views` (label, view) are mean random views of raw windows and
-    `views_variance` (label,) the noise in each (`fedsynth.modalities.random_views`): for the report, never drawn.
+    come and go (`fedsynth.modalities.modulation`), `beats` (label, number) how beats follow one another. `views`
+    (label, view) are mean random views of raw windows and `views_variance` (label,) the noise in each
+    (`fedsynth.modalities.random_views`): for the report, never drawn.
     Where a study names covariates, `effects` (value, feature) is what each of their values adds, and `strata`
     (label, stratum) which share of a label's subjects has which combination of values. Of statements
     `statement_effects` (statement, feature) is what each adds, `statement_shares` (label, stratum, statement) how
@@ -59,6 +60,7 @@ class Anchor:
     evoked: Tensor | None = None
     course: Tensor | None = None
     modulation: Tensor | None = None
+    beats: Tensor | None = None
     effects: Tensor | None = None
     strata: Tensor | None = None
     statement_effects: Tensor | None = None

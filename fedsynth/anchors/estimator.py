@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.mean_embedding.estimator import MeanEmbedding
+from fedsynth.anchors.moments.beat_series import BeatSeries
 from fedsynth.anchors.moments.coherence import Coherence
 from fedsynth.anchors.moments.components import Components
 from fedsynth.anchors.moments.conditions import Conditions
@@ -28,6 +29,7 @@ from fedsynth.anchors.private_evolution import PrivateEvolution
 from fedsynth.modalities.affordable import asks_raw_views, expected_noise
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.event_related import EventRelatedPlan
+from fedsynth.modalities.registry import n_beat_series
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.budget import SumRequest
 from fedsynth.study import EstimatorName, Study
@@ -142,6 +144,7 @@ def moments_of(study: Study) -> Moments:
     shape = shape_of(study)
     last: tuple[SignalStage | None, ...] = (
         modulation_of(shape, noise=noise),
+        beat_series_of(shape, noise=noise),
         coherence_of(shape, noise=noise),
         event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
         raw_views_of(noise=noise) if asks_raw_views(study) else None,
@@ -194,6 +197,13 @@ def modulation_of(shape: Shape, *, noise: float) -> Modulation | None:
     if shape.modality != "eeg" or noise >= _BY_NOISE[1][0]:
         return None
     return Modulation() if noise else Modulation(radius=8.0)
+
+
+def beat_series_of(shape: Shape, *, noise: float) -> BeatSeries | None:
+    """Return what is asked of beats that follow one another, where noise is low and windows show several."""
+    if not n_beat_series(shape) or noise >= _BY_NOISE[1][0]:
+        return None
+    return BeatSeries() if noise else BeatSeries(radius=16.0)
 
 
 def raw_views_of(*, noise: float) -> RawViews:

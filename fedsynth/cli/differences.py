@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 def differences(plan: "Plan") -> "Differences":
     """Return what a plan can carry, from the public table."""
+    from fedsynth.anchors.moments.beat_series import PURPOSE as BEATS
     from fedsynth.anchors.moments.coherence import PURPOSE as COHERENCE
     from fedsynth.anchors.moments.event_related import PURPOSE as EVENTS
     from fedsynth.anchors.moments.modulation import PURPOSE as MODULATION
@@ -20,4 +21,5 @@ def differences(plan: "Plan") -> "Differences":
         asks_coherence=COHERENCE in asked,
         asks_events=EVENTS in asked,
         asks_modulation=MODULATION in asked,
+        asks_beats=BEATS in asked,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from fedsynth.study import Modality, Study
+from fedsynth.study import MEASURED_FAMILY, Modality, Study
 
 _CARRIED, _LOST = 0.5, 0.1
 _ACROSS = ("in phase or antiphase", "lead or lag of 30 ms", "side of the head", "ST level by lead")
@@ -62,7 +62,12 @@ def table() -> tuple[Measured, ...]:
 
 
 def differences_of(
-    study: Study, *, asks_coherence: bool, asks_events: bool = False, asks_modulation: bool = True
+    study: Study,
+    *,
+    asks_coherence: bool,
+    asks_events: bool = False,
+    asks_modulation: bool = True,
+    asks_beats: bool = True,
 ) -> Differences:
     """Return what a study's plan can carry of the differences in the table.
 
@@ -71,6 +76,7 @@ def differences_of(
         asks_coherence: whether the plan asks what channels have in common; without it nothing carries that.
         asks_events: whether it asks for event-related means, of windows that begin at events.
         asks_modulation: whether it asks how rhythms come and go.
+        asks_beats: whether it asks how beats follow one another.
     """
     arm = arm_of(study)
     rows = [row for row in table() if row.modality == study.signal.modality]
@@ -82,6 +88,7 @@ def differences_of(
     others = {
         "anchor without coherence": not asks_coherence,
         "anchor without modulation": not asks_modulation,
+        "anchor without beats": not asks_beats,
         "anchor at events": asks_events,
     }
     for other, counts in others.items():
@@ -99,9 +106,15 @@ def differences_of(
 def arm_of(study: Study) -> str:
     """Return the arm of the table that a study's plan is: layers count where they learn by minibatches.
 
-    Private gradients are counted as the anchor that they start from: at the sizes measured they add nothing.
+    Private gradients count as the anchor that they start from, but for all layers where noise is so low that they
+    learned something (docs/crossover.md).
     """
-    return f"{study.family.train}:{study.family.name}" if study.learns_plainly and study.n_rounds else "anchor"
+    learns = f"{study.family.train}:{study.family.name}"
+    if study.learns_plainly and study.n_rounds:
+        return learns
+    if learns == f"all:{MEASURED_FAMILY}" and study.n_rounds and study.gradients_pay():
+        return f"{learns} with noise"
+    return "anchor"
 
 
 def _listed(pairs: tuple[tuple[str, float], ...]) -> str:

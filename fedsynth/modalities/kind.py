@@ -13,6 +13,19 @@ from fedsynth.modalities.shape import Shape
 
 
 @dataclass(frozen=True)
+class BeatKind:
+    """What is known of beats that follow one another, where a kind of signal has any.
+
+    `count` says how many numbers a shape has, `measure` takes them of windows, shape (window, number), and `added`
+    returns what to add to windows so that they have numbers like these.
+    """
+
+    count: Callable[[Shape], int]
+    measure: Callable[[Tensor, Shape], Tensor]
+    added: Callable[[Tensor, Tensor, Shape], Tensor]
+
+
+@dataclass(frozen=True)
 class Kind:
     """Makers of what a kind of signal consists of.
 
@@ -20,7 +33,7 @@ class Kind:
     that a study may have. `loud_powers` draws log10 microvolts squared, shape (channel, band), so many deviations
     up or down of what the public scale says; an audit's canaries have them. `within_range` brings a signal in
     microvolts, shape (window, channel, time), of these channels within plus or minus a range, so that what holds
-    between channels still holds.
+    between channels still holds. `beats` is for what consists of them.
     """
 
     codec: Callable[[Shape], Codec]
@@ -28,3 +41,4 @@ class Kind:
     pools: Callable[[int], list[Pool]]
     loud_powers: Callable[[np.random.Generator, Shape, FeatureScale, float], Tensor]
     within_range: Callable[[Tensor, tuple[str, ...], float], Tensor]
+    beats: BeatKind | None = None

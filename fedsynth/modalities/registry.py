@@ -17,7 +17,7 @@ from fedsynth.modalities.coherence import CoherencePlan, nearest_coherence
 from fedsynth.modalities.equaliser import equalise
 from fedsynth.modalities.event_related import courses
 from fedsynth.modalities.frame import Frame
-from fedsynth.modalities.kind import Kind
+from fedsynth.modalities.kind import BeatKind, Kind
 from fedsynth.modalities.measures import band_powers
 from fedsynth.modalities.modulation import modulation
 from fedsynth.modalities.pretraining import Pool
@@ -102,6 +102,43 @@ def usual_courses(shape: Shape) -> Tensor:
 def usual_modulation(shape: Shape) -> Tensor:
     """Return the mean modulation of the public decoder's windows, shape (number,)."""
     return modulation(rendered_by_prior(shape), shape).mean(dim=0)
+
+
+def n_beat_series(shape: Shape) -> int:
+    """Return how many numbers say how beats follow one another; none where there are no such beats."""
+    beats = kind_of(shape.modality).beats
+    return beats.count(shape) if beats else 0
+
+
+def beat_series(signal: Tensor, shape: Shape) -> Tensor:
+    """Return those numbers of windows in microvolts, shape (window, number).
+
+    Raises:
+        TypeError: this kind of signal has no beats.
+    """
+    return _beats_of(shape).measure(signal, shape)
+
+
+def beat_series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
+    """Return what to add to windows, in microvolts, so that beats follow one another as `numbers` say.
+
+    Raises:
+        TypeError: this kind of signal has no beats.
+    """
+    return _beats_of(shape).added(signal, numbers, shape)
+
+
+@lru_cache(maxsize=8)
+def usual_beat_series(shape: Shape) -> Tensor:
+    """Return the mean numbers of the public decoder's windows, shape (number,)."""
+    return beat_series(rendered_by_prior(shape), shape).mean(dim=0)
+
+
+def _beats_of(shape: Shape) -> BeatKind:
+    beats = kind_of(shape.modality).beats
+    if beats is None:
+        raise TypeError(f"{shape.modality} has no beats")
+    return beats
 
 
 def equalised(signal: Tensor, *, like: Tensor, shape: Shape) -> Tensor:
