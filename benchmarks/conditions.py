@@ -215,7 +215,9 @@ def _ptbxl(folder: Path, epsilons: list[str], *, seeds: int, statements: bool) -
     if statements:
         with (folder / "scp_statements.csv").open(encoding="utf-8") as table:
             names = [row[""] for row in csv.DictReader(table)]
-        renamed = {name: re.sub(r"[()]", "", name) for name in names if "(" in name}
+        renamed = {
+            name: re.sub(r"[^A-Z0-9_]", "-", name).strip("-") for name in names if re.search(r"[^A-Z0-9_]", name)
+        }
         known = [renamed.get(name, name) for name in names]
         pairs = ", ".join(f'"{raw}" = "{name}"' for raw, name in renamed.items())
         asked += f'[statements]\nnames = {json.dumps(known)}\nsource = "layout"\nrename = {{ {pairs} }}\n'
