@@ -15,6 +15,8 @@ from fedsynth.modalities.shape import Shape
 from fedsynth.rng import normal_of
 
 _LEAST, _MOST = 1e-4, 0.99  # of people who bear a statement
+_OFTEN = (0.0005, 0.002, 0.01, 0.05, 0.2)  # means of a share, of which a mixture is the prior
+_SWEEPS, _FAR = 30, 20.0
 _RATIOS = (0.2, 5.0)  # by which a covariate may change how often a statement is made
 _STEPS, _LARGEST = 40, 0.95  # of correlations that are tried, either way
 
@@ -44,7 +46,7 @@ def statements_of(counted: Tensor, counts: Tensor, design: Tensor, shape: Shape,
     first, labels = design.shape[2], shape.n_labels
     rows = torch.einsum("ls,lsr->r", counts, design)
     by_label, by_value, pairs = counted.split([labels, first - labels, shape.n_statements], dim=1)
-    often = _positive_mean(pairs.diagonal(), noise) / counts.sum()
+    often = _positive_mean(pairs.diagonal(), noise, float(counts.sum())) / counts.sum()
     often = often.clamp(_LEAST, _MOST)
     of_label = _ratios(by_label, often, rows[:labels], noise)
     shares = (often * of_label.T)[:, None, :].expand(-1, shape.n_strata, -1)
@@ -84,17 +86,26 @@ def correlated(correlation: Tensor) -> Tensor:
     return vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
 
 
-def _positive_mean(counts: Tensor, noise: float) -> Tensor:
-    """Return posterior means of counts that are exponentially distributed around their mean, and not below 0."""
-    scale = float(counts.mean().clamp_min(0.25 * noise + 1e-9))
-    if noise < 1e-6 * scale:
+def _positive_mean(counts: Tensor, noise: float, units: float) -> Tensor:
+    """Return posterior means of counts that are not below 0: most statements are rare and a few are common.
+
+    The prior is a mixture of exponential distributions, whose weights are those under which the counts are
+    likeliest (empirical Bayes).
+    """
+    if noise < 1e-6 * units:
         return counts.clamp_min(0)
-    middle = (counts - noise**2 / scale) / noise
-    # The mean of a normal number above 0; far below, of its tail.
-    density = torch.exp(-0.5 * middle.square()) / math.sqrt(2 * math.pi)
-    above = 0.5 * torch.erfc(-middle / math.sqrt(2))
-    tail = torch.where(middle > -6, density / above.clamp_min(1e-12), -middle - 1 / middle.clamp(max=-1e-3))
-    return noise * (middle + tail).clamp_min(0)
+    means = units * torch.tensor(_OFTEN, dtype=torch.float64)
+    scaled = (counts[:, None] - noise**2 / means) / noise
+    above = torch.special.log_ndtr(scaled)
+    likely = above - means.log() + 0.5 * (noise / means).square() - counts[:, None] / means
+    density = torch.exp(-0.5 * scaled.square() - 0.5 * math.log(2 * math.pi) - above)
+    # Far below 0 the mean is that of the tail, without what cancels.
+    posterior = noise * torch.where(scaled > -_FAR, scaled + density, 1 / scaled.abs().clamp_min(1.0))
+    weights = torch.full_like(means, 1 / len(means))
+    for _ in range(_SWEEPS):
+        belongs = torch.softmax(likely + weights.log(), dim=1)
+        weights = (belongs.sum(dim=0) + 1 / len(means)) / (len(counts) + 1)
+    return (belongs * posterior.clamp_min(0)).sum(dim=1)
 
 
 def _ratios(counted: Tensor, usual: Tensor, units: Tensor, noise: float) -> Tensor:
