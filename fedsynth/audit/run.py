@@ -38,10 +38,11 @@ from fedsynth.progress import Progress
 from fedsynth.recordings.recording import Recording
 from fedsynth.rehearsal.sites import cut_windows, make_site, policy_for, read_sites
 from fedsynth.rng import numpy_generator
-from fedsynth.site.approval import approve, open_ledger
+from fedsynth.site.approval import approve
 from fedsynth.site.identity import make_identity
 from fedsynth.site.policy import load_policy
 from fedsynth.site.session import SiteSession
+from fedsynth.site.standing import open_ledger
 from fedsynth.study import Study
 from fedsynth.training.consolidation import Consolidation
 from fedsynth.training.private_gradient import LossNoise

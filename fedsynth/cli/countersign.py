@@ -27,10 +27,10 @@ def countersign(
     from fedsynth.release.countersignature import SUFFIX, Countersignature, digests_of, point_of
     from fedsynth.release.load import Release
     from fedsynth.release.verify import verify_release
-    from fedsynth.site.approval import open_ledger
     from fedsynth.site.consent import FEDERATION, identity_of
     from fedsynth.site.copies import refuse_copies
     from fedsynth.site.policy import load_policy
+    from fedsynth.site.standing import open_ledger
     from fedsynth.synthesis.windows import SyntheticWindows, stream_of
 
     policy, roster = load_policy(folder), load_roster(folder / FEDERATION)

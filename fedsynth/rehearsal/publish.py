@@ -21,11 +21,11 @@ from fedsynth.release.releasable import check_releasable
 from fedsynth.release.signature import load_private_key, make_key, public_of
 from fedsynth.release.verify import verify_release
 from fedsynth.report.page import COPIES
-from fedsynth.site.approval import open_ledger
 from fedsynth.site.copies import refuse_copies
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.ledger_word import histories
 from fedsynth.site.policy import load_policy
+from fedsynth.site.standing import open_ledger
 from fedsynth.source_code import code_in_use
 from fedsynth.study import Study
 

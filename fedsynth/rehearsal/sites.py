@@ -17,10 +17,10 @@ from fedsynth.recordings.readers.site import read_site
 from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.recordings.windows import windows_of
-from fedsynth.site.approval import open_ledger
 from fedsynth.site.holdings import keep
 from fedsynth.site.policy import Policy
 from fedsynth.site.shelves import Labelled, Rows, rows_of
+from fedsynth.site.standing import open_ledger
 from fedsynth.study import Study
 
 PARTS = "parts"

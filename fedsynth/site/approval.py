@@ -24,6 +24,7 @@ from fedsynth.privacy.statement import LARGEST_EPSILON
 from fedsynth.site.consent import APPROVED, Consent, check_consent, keep_withdrawal
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.policy import Policy, check_people, check_plan, check_studies, check_switch, load_policy
+from fedsynth.site.standing import open_ledger
 from fedsynth.source_code import code_in_use
 
 if TYPE_CHECKING:
@@ -141,12 +142,6 @@ def withdraw(folder: Path, *, run: str) -> bool:
     place.unlink()
     sync_folder(place.parent)
     return True
-
-
-def approved_runs(folder: Path) -> tuple[str, ...]:
-    """Return the runs that stand approved here, sorted."""
-    bodies = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / APPROVED).glob("*.json")]
-    return tuple(sorted(str(body["run"]) for body in bodies if "run" in body))
 
 
 def _remark_labels(plan: Plan, holdings: Holdings) -> None:
@@ -268,12 +263,6 @@ def check_told(ledger: Ledger, plan: Plan, *, run: str = "") -> None:
             f"{told:.3f} at delta {privacy.delta:g}; above {LARGEST_EPSILON:g} nothing is called private or "
             "released. Nothing was approved; ask for less"
         )
-
-
-def open_ledger(folder: Path, policy: Policy) -> Ledger:
-    """Open a site's ledger where its policy keeps it, with its head where the policy keeps that."""
-    head = folder / policy.ledger_head if policy.ledger_head else None
-    return Ledger(folder / policy.ledger, head_file=head)
 
 
 def check_seen(ledger: Ledger, approval: Approval) -> None:

@@ -22,11 +22,10 @@ from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.store.file import Store
 from fedsynth.recordings.store.index import Entry
 from fedsynth.recordings.take import Recorded
-from fedsynth.site.approval import approved_runs, open_ledger
 from fedsynth.site.holdings import Holdings, group_of_person, load_holdings, windows_key
 from fedsynth.site.policy import load_policy
-from fedsynth.site.quality import write_quality
 from fedsynth.site.shelves import SUFFIX, Shelved, write_shelf
+from fedsynth.site.standing import approved_runs, open_ledger
 from fedsynth.study import Study
 
 HOLDINGS = "holdings"
@@ -130,6 +129,8 @@ def ingest(
             return _told(taken, before, study)
         _keep(site, holdings, taken, before, seal)
         shutil.rmtree(site / _PARTS, ignore_errors=True)
+        from fedsynth.site.quality import write_quality  # loads PyTorch, whose memory reading shall not bear
+
         page = write_quality(site, taken, study, pictures=seal is None)
         return replace(_told(taken, before, study), page=str(page))
 

@@ -22,9 +22,9 @@ from fedsynth.federation.membership import NODE_KEY, TLS_KEY
 from fedsynth.federation.roster import load_authority, load_certificate, load_roster
 from fedsynth.federation.server_date import is_exempt, proxy_for, server_date
 from fedsynth.federation.standing import standing
-from fedsynth.site.approval import open_ledger
 from fedsynth.site.consent import FEDERATION, IDENTITY, identity_of
 from fedsynth.site.policy import Policy, load_policy
+from fedsynth.site.standing import open_ledger
 from fedsynth.source_code import version_of
 
 LEAST_ROOM = 2 * 1024**3

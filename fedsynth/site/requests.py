@@ -19,9 +19,10 @@ from fedsynth.federation.proposal import StudyRequest, read_request
 from fedsynth.federation.roster import load_roster
 from fedsynth.federation.standing import standing
 from fedsynth.plan import Plan
-from fedsynth.site.approval import approve, approved_runs, withdraw
+from fedsynth.site.approval import approve, withdraw
 from fedsynth.site.consent import FEDERATION, Consent, coordinator_of
 from fedsynth.site.policy import load_policy
+from fedsynth.site.standing import approved_runs
 
 REQUESTS = "requests"
 _LEAST_DIGITS = 12

@@ -15,12 +15,13 @@ from fedsynth.errors import BudgetError, ConsentError, FedsynthError
 from fedsynth.ledger.ledger import Ledger
 from fedsynth.privacy.noise import NoiseSource, system_noise
 from fedsynth.progress import Progress
-from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, nonce_of, open_ledger
+from fedsynth.site.approval import Approval, approval_for, cap_of, check_seen, nonce_of
 from fedsynth.site.holdings import Holdings, load_holdings
 from fedsynth.site.identity import load_identity
 from fedsynth.site.ledger_word import word_of
 from fedsynth.site.policy import Policy, check_plan, check_switch, load_policy
 from fedsynth.site.secure_sums import SecureSumParticipant
+from fedsynth.site.standing import open_ledger
 from fedsynth.site.worker import LATTICE, LocalWorker, Task, Worker, check_answer
 from fedsynth.wire.order import SETUP_STEP, STATEMENT_STEP, PackedOrder
 from fedsynth.wire.packed import pack_arrays, pack_message

@@ -13,11 +13,12 @@ from typing import Any
 
 from fedsynth.errors import FedsynthError
 from fedsynth.plan import Plan, gradient_steps_of
-from fedsynth.site.approval import nonce_of, open_ledger
+from fedsynth.site.approval import nonce_of
 from fedsynth.site.consent import kept_bodies
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.policy import check_plan, load_policy
 from fedsynth.site.requests import Pending
+from fedsynth.site.standing import open_ledger
 from fedsynth.source_code import code_in_use
 
 _MISSING = "nothing"

@@ -19,8 +19,8 @@ from fedsynth.coordinator.run_folder import RunFolder
 from fedsynth.engines.protocol import Patience
 from fedsynth.errors import StudyError
 from fedsynth.ledger.ledger import Ledger
-from fedsynth.site.approval import open_ledger
 from fedsynth.site.policy import load_policy
+from fedsynth.site.standing import open_ledger
 
 STEPS = 4  # of the tiny study
 

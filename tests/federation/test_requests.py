@@ -23,9 +23,10 @@ from fedsynth.modalities.shape import shape_of
 from fedsynth.node.channel import connect
 from fedsynth.node.supervise import Places, command_of
 from fedsynth.recordings.recording import Recording
-from fedsynth.site.approval import approve, approved_runs
+from fedsynth.site.approval import approve
 from fedsynth.site.holdings import Holdings
 from fedsynth.site.requests import approve_request, find, take_in, waiting, withdraw_run
+from fedsynth.site.standing import approved_runs
 from fedsynth.site.wording import word
 from fedsynth.study import Study, parse_study
 from fedsynth.wire.order import STATEMENT_STEP, Order

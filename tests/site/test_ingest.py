@@ -1,5 +1,7 @@
 """What a hospital takes in replaces what it held, at once or not at all, and never under an approved study."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,10 @@ def test_nothing_is_replaced_under_an_approved_study(
 
     with pytest.raises(RefusedError, match=r"1 runs stand approved \(r1\).*--withdraw"):
         take(recordings / "west")
+
+
+def test_reading_does_not_bear_the_memory_of_pytorch() -> None:
+    """A quarter of a gigabyte; whoever takes in recordings has no use for it until the quality page."""
+    code = "import sys, fedsynth.site.ingest; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
