@@ -97,7 +97,7 @@ def test_other_parameters_draw_anew(parts: nn.ModuleDict) -> None:
 @WAYS
 def test_an_audit_draws_the_same_numbers_again(parts: nn.ModuleDict, method: GradientMethod) -> None:
     data = batch()
-    unit = Unit(data.windows[2:4], data.labels[2:4])
+    unit = Unit(data.windows[2:4], data.labels[2:4], torch.zeros(2, 0))
 
     again = fedsynth.audit.run._gradient(FAMILY, parts, PHASE, SHAPE, unit)
 
