@@ -54,7 +54,9 @@ def test_sites_that_refuse_end_the_run_with_the_coordinator_s_words(make_run: Ma
     for site in ("east", "west"):
         (run.site(site) / "STOP").touch()
 
-    with pytest.raises(RefusedError, match=r"1 sites are left and the study needs 2 \(east: RefusedError"):
+    with pytest.raises(
+        RefusedError, match=r"1 sites are left and the study needs 2 \(east: refused, west: refused\)"
+    ):
         carry_out(run.path, lambda *_: None, Patience())
 
 
