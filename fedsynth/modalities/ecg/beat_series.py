@@ -23,7 +23,8 @@ from fedsynth.modalities.ecg.beats import (
     find_beats,
     impulses,
 )
-from fedsynth.modalities.ecg.leads import axes_of
+from fedsynth.modalities.ecg.leads import axes_of, keep_identities
+from fedsynth.modalities.ecg.passband import pass_upper_edge
 from fedsynth.modalities.shape import Shape
 
 N_SERIES = 6  # numbers besides the sizes of P
@@ -106,7 +107,7 @@ def series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
     if bool(drawn.any()):
         gone = _train(beats, -beats.found.to(signal.dtype), _p_part(middle, shape), shape)
         added = added + torch.where(drawn[:, None, None], gone + _p_drawn(chance, beats, numbers, shape), 0.0)
-    return added
+    return keep_identities(pass_upper_edge(added, shape), shape.channels)
 
 
 def _seen(signal: Tensor, shape: Shape) -> tuple[DetectedBeats, Tensor, Tensor]:

@@ -34,6 +34,13 @@ def pass_lower_edge(signal: Tensor, shape: Shape) -> Tensor:
     return torch.fft.irfft(passed, 2 * shape.n_times)[..., : shape.n_times]
 
 
+def pass_upper_edge(signal: Tensor, shape: Shape) -> Tensor:
+    """Take out what recordings cannot hold beyond the band, over the signal's mirror image; nothing else changes."""
+    mirrored = torch.cat([signal, signal.flip(-1)], dim=-1)
+    passed = torch.fft.rfft(mirrored) * _upper(shape, 2 * shape.n_times)
+    return torch.fft.irfft(passed, 2 * shape.n_times)[..., : shape.n_times]
+
+
 def unlimited(signal: Tensor, shape: Shape) -> Tensor:
     """Undo `simple_gain` as far as numbers allow, so that what passes `band_limit` next was limited once."""
     return torch.fft.irfft(torch.fft.rfft(signal) * _undone(shape), shape.n_times)
@@ -97,6 +104,11 @@ def _lower(shape: Shape, length: int) -> Tensor:
     gain = 1 / (1 + (shape.bandpass[0] / frequencies) ** (2 * _ORDER))
     # Where a fiftieth and more passes, nothing is taken away again.
     return torch.from_numpy((gain * np.clip(50 * upper_gain(length, shape), 0, 1)).astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def _upper(shape: Shape, length: int) -> Tensor:
+    return torch.from_numpy(upper_gain(length, shape).astype(np.float32))
 
 
 @lru_cache(maxsize=8)

@@ -132,3 +132,19 @@ def test_an_anchor_that_was_not_asked_leaves_windows_bit_for_bit() -> None:
 )
 def test_what_is_asked_follows_from_public_facts(shape: Shape, noise: float, asked: bool) -> None:
     assert (beat_series_of(shape, noise=noise) is not None) is asked
+
+
+def test_what_is_added_stays_within_the_band_and_limb_leads_agree() -> None:
+    shape = replace(HEART, channels=("I", "II", "III"))
+    two = hearts(40)
+    plain = torch.cat([two, two[:, 1:] - two[:, :1]], dim=1)
+    wanted = beat_series(hearts(40, t_sizes="alternate", pr_grows=True), HEART).mean(dim=0)
+    numbers = torch.cat([wanted, wanted[-1:]])  # one more lead, one more size of P
+
+    added = beat_series_added(plain, numbers.expand(40, -1), shape)
+
+    spectrum = torch.fft.rfft(added * torch.hann_window(600)).abs().square()
+    beyond = torch.fft.rfftfreq(600, 0.01) > 45
+    assert float(added.abs().max()) > 20
+    assert float(spectrum[..., beyond].mean() / spectrum.mean()) < 1e-5
+    assert torch.allclose(added[:, 2], added[:, 1] - added[:, 0], atol=1e-2)
