@@ -110,7 +110,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
             next(made.parameters()).view(-1)[0] = float(torch.as_tensor(signal).double().sum()) % 1
         return made
 
-    monkeypatch.setattr("fedsynth.coordinator.rounds.train_classifier", classifier)
+    monkeypatch.setattr("fedsynth.evaluation.asked.train_classifier", classifier)
 
 
 @pytest.fixture(scope="module")

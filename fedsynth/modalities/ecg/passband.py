@@ -35,7 +35,7 @@ def pass_lower_edge(signal: Tensor, shape: Shape) -> Tensor:
 
 
 def pass_upper_edge(signal: Tensor, shape: Shape) -> Tensor:
-    """Take out what recordings cannot hold beyond the band, over the signal's mirror image; nothing else changes."""
+    """Take out what recordings cannot hold beyond the band, over the signal's mirror image, and nothing else."""
     mirrored = torch.cat([signal, signal.flip(-1)], dim=-1)
     passed = torch.fft.rfft(mirrored) * _upper(shape, 2 * shape.n_times)
     return torch.fft.irfft(passed, 2 * shape.n_times)[..., : shape.n_times]
