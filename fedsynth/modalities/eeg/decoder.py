@@ -33,6 +33,7 @@ _MIRRORED = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, 1.0])  # of a waveform
 _LEVELLED = 2  # times, until windows' level is found
 _KINDS, _OF_A_KIND = 60, 10  # of waves, and waves of each, by which windows' level is found
 _ROWS = 256  # at once: candidates of so many windows fit in a cache
+_SAMPLES = 250_000  # of waves, at once
 
 
 class SimulatingDecoder(nn.Module):
@@ -72,11 +73,11 @@ class SimulatingDecoder(nn.Module):
         if mixing_width(self.shape):
             powers = uneven(powers, mixing, self.shape)
         with torch.no_grad():
-            parts = (part.split(_ROWS) for part in (powers, waveform, waves, mixing))
+            rows = max(16, min(_ROWS, _SAMPLES // self.shape.n_times))
+            parts = (part.split(rows) for part in (powers, waveform, waves, mixing))
             source = torch.cat([self._excitation(*some) for some in zip(*parts, strict=True)])
             turns = _TURNS if len(self.shape.channels) == 1 else _TURNS_OF_MANY
-            some = zip(source.split(_ROWS), powers.split(_ROWS), waveform.split(_ROWS), strict=True)
-            source = torch.cat([matched(*one, shape=self.shape, turns=turns) for one in some])
+            source = matched(source, powers, waveform, self.shape, turns=turns)
         return equalise_evenly(source, powers, self.shape, level=self.get_buffer("level"))
 
     def _excitation(self, powers: Tensor, waveform: Tensor, noise: Tensor, mixing: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def _known(shape: Shape) -> tuple[Parameters, Tensor, Tensor, Tensor]:
     first = margin(shape)
     generator = torch_generator("looks at waves", shape.n_times, f"{shape.sfreq:.6f}", f"{shape.bandpass}")
     powers, shapes, ends = [], [], []
-    for rows in torch.arange(_COUNT).split(1000):
+    for rows in torch.arange(_COUNT).split(max(32, _SAMPLES // shape.n_times)):
         again = rows.repeat_interleave(_LOOKS)
         noise = torch.randn(len(again), noise_size(shape), generator=generator)
         waves = _MICROVOLTS * simulate(known.take(again), noise, shape)[:, None, first : first + shape.n_times]

@@ -15,6 +15,7 @@ from fedsynth.modalities.measures import flat_taper
 from fedsynth.modalities.shape import Shape
 
 _DAMPING = 1e-2  # of the Gauss-Newton step, beside the mean of the diagonal
+_NUMBERS = 2**22  # of gradients, at once
 _LONGEST = 0.5  # of a wave's root mean square, that one turn may change
 
 
@@ -31,6 +32,12 @@ def matched(source: Tensor, powers: Tensor, waveform: Tensor, shape: Shape, *, t
     Returns:
         Waves as long as `source`.
     """
+    rows = max(1, _NUMBERS // (N_SHAPE * source.shape[1] * source.shape[2]))
+    given = zip(source.split(rows), powers.split(rows), waveform.split(rows), strict=True)
+    return torch.cat([_matched(*some, shape, turns=turns) for some in given])
+
+
+def _matched(source: Tensor, powers: Tensor, waveform: Tensor, shape: Shape, *, turns: int) -> Tensor:
     first = (source.shape[-1] - shape.n_times) // 2
     window = slice(first, first + shape.n_times)
     colour = spectrum_asked(powers, shape, source.shape[-1])
