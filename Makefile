@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: fuzz help demo test test-all test-long test-engines test-federation check priors docs clean
 
 help:
-	@echo "make demo          train on made-up hospitals, release, verify (about 3 minutes)"
-	@echo "make test          the core suite, offline, under five minutes on two cores"
+	@echo "make demo          train on made-up hospitals, release, verify (about 4 minutes)"
+	@echo "make test          the core suite, offline, about ten minutes on two cores"
 	@echo "make test-all      what takes longer: planted faults, killed writers, networks that learn, the notebook, recipes"
 	@echo "make test-engines  the suite's tests that start Flower's processes on loopback"
 	@echo "make test-federation  hospitals as hosts of their own, in network namespaces (root, nginx)"
