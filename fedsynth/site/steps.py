@@ -114,8 +114,8 @@ def _train(order: Order, plan: Plan, step: Step, *, device: torch.device, progre
     rest = {name: value for name, value in order.tensors.items() if not name.startswith("parts.")}
     check_like(rest, public, sender="the coordinator")
     held = Consolidation.from_tensors(rest, strength=strength) if strength else None
-    if held is not None and float(held.fisher.min()) < 0:
-        raise WireError("the coordinator sent Fisher information below zero")
+    if held is not None and not bool((held.fisher >= 0).all()):
+        raise WireError("the coordinator sent Fisher information that is below zero or no number")
     if float(rest["label_shares"].min()) < 0 or float(rest["label_shares"].sum()) <= 0:
         raise WireError("the coordinator sent label shares that are no shares")
     method = choose_method(parts, phase=phase, study=study)

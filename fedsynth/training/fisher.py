@@ -39,6 +39,8 @@ def fisher_sum(
     failed = 0
     for unit in step.units:
         mine = rows[int(unit)]
+        if not len(mine):  # every window had an artefact: it adds zero
+            continue
         try:
             squares = squared_gradient(
                 family, parts, phase=phase, shape=shape, windows=batch.windows[mine], labels=batch.labels[mine]

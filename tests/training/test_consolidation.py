@@ -151,6 +151,13 @@ def test_a_unit_that_cannot_be_computed_counts_as_zero(caplog: pytest.LogCapture
     assert "a unit counts as zero" in caplog.text
 
 
+def test_a_unit_without_windows_adds_nothing_and_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    apart = replace(batch(0.5, -0.25), units=torch.tensor([0, 2]))  # the second of three has no window
+
+    assert sum_of(apart).tolist() == pytest.approx([1.25, 0.0])
+    assert not caplog.records
+
+
 def test_fisher_information_carries_the_noise_that_was_charged() -> None:
     """Of a coordinate that nobody contributes to, 200 times: noise of sigma C = 2 * 4."""
     noisy = replace(FISHER, noise_multiplier=2.0)
