@@ -7,7 +7,6 @@ without a source. The page makes no request, runs no script, and depends on noth
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import unescape
 from pathlib import Path
@@ -22,17 +21,15 @@ from fedsynth.evaluation.evidence import expected_interval, says_nothing
 from fedsynth.evaluation.score import Score
 from fedsynth.evaluation.tally_plan import SUPPOSED
 from fedsynth.evaluation.templates import WAVES
-from fedsynth.privacy.accountant import largest_true_positives
-from fedsynth.privacy.mechanism import Group, Mechanism, trainings
-from fedsynth.privacy.statement import PrivacyStatement, SiteStatement
+from fedsynth.privacy.statement import PrivacyStatement
 from fedsynth.report import figures, traces
-from fedsynth.report.numbers import Numbers, factor, power, rounded_up
+from fedsynth.report.numbers import Numbers
+from fedsynth.report.promise import promise_of
 from fedsynth.report.sample import coherence
+from fedsynth.report.spending import budget_groups, histories_of, site_row
 from fedsynth.study import Study
 from fedsynth.synthesis.windows import SyntheticWindows
 
-FALSE_POSITIVES = 0.01
-_TOLD = (1e-4, 1e-3, FALSE_POSITIVES, 0.05, 0.1, 0.5)  # false-positive rates in metrics.json
 _PUBLIC = ("private sum", "private count", "synthetic", "public simulation")
 _UNITS = ("subject", "recording", "window")
 _AGREEMENT = 0.01
@@ -134,11 +131,11 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         "title": page.study.title or page.study.name,
         "toy": page.statement.made.cohort == "toy",
         "made": page.statement.made,
-        "promise": _promise(page.statement, numbers),
+        "promise": promise_of(page.statement, numbers),
         "release": _release(page, numbers),
-        "sites": [_site(site, page.statement, numbers) for site in page.statement.sites],
-        "histories": _histories(page.statement.sites, numbers),
-        "budget": Markup(figures.budget_svg(_budget_groups(page.statement.sites))),
+        "sites": [site_row(site, page.statement, numbers) for site in page.statement.sites],
+        "histories": histories_of(page.statement.sites, numbers),
+        "budget": Markup(figures.budget_svg(budget_groups(page.statement.sites))),
         "scores": [numbers.score(score) for score in page.scores],
         "expected": _expected(page, numbers),
         "raw_windows": about_raw_windows(page.scores),
@@ -154,68 +151,6 @@ def _render(page: ReportPage, numbers: Numbers) -> str:
         "facts": page.facts | {"study": page.study.name, "study digest": page.study.digest},
     }
     return environment.get_template("report.html").render(context).rstrip() + "\n"
-
-
-def _promise(statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
-    epsilon, delta = statement.epsilon, statement.delta
-    if not statement.is_private:
-        epsilon = math.inf
-    allowed = figures.largest_tpr(FALSE_POSITIVES, epsilon=epsilon, delta=delta)
-    told = dict(zip(_TOLD, _recognised(statement, _TOLD), strict=True))
-    for rate, reached in told.items():
-        numbers.promise(
-            figures.percent(reached),
-            name=f"largest true-positive rate at {100 * rate:g} % false-positive rate, these mechanisms",
-            value=reached,
-            about="of any attacker who asks whether a unit took part; from the privacy loss distribution",
-            direction=-1,
-        )
-    tpr = told[FALSE_POSITIVES]
-    times = math.exp(min(epsilon, 700.0)) if math.isfinite(epsilon) else math.inf
-    return {
-        "private": statement.is_private,
-        "epsilon": numbers.promise(
-            rounded_up(epsilon, 2),
-            name="epsilon",
-            value=epsilon,
-            about=f"of the whole release, for each {statement.unit}, by {statement.accountant}",
-            direction=-1,
-        ),
-        "delta": numbers.promise(
-            power(delta), name="delta", value=delta, about="of the whole release", direction=-1
-        ),
-        "factor": numbers.promise(
-            factor(times),
-            name="e^epsilon",
-            value=times,
-            about="largest factor by which the probability of any outcome changes, up to delta",
-            direction=-1,
-        ),
-        "tpr": figures.percent(tpr),
-        "allowed": numbers.promise(
-            figures.percent(allowed),
-            name="largest true-positive rate at 1 % false-positive rate",
-            value=allowed,
-            about="of any attacker who asks whether a unit took part; follows from epsilon and delta",
-            direction=-1,
-        ),
-        "loose": tpr > 0.5,
-        "figure": Markup(
-            figures.promise_svg(
-                epsilon=epsilon,
-                delta=delta,
-                unit=statement.unit,
-                recognised=_recognised(statement, figures.FALSE_POSITIVE_RATES),
-            )
-        ),
-    }
-
-
-def _recognised(statement: PrivacyStatement, rates: Sequence[float]) -> tuple[float, ...]:
-    """Return the trade-off curve of the mechanisms: the worst site's and group's, at each rate."""
-    histories = {history for site in statement.sites for history in (site.events, site.held_out)}
-    curves = [largest_true_positives(history, false_positives=rates) for history in histories]
-    return tuple(max(points) for points in zip(rates, *curves, strict=True))
 
 
 def _expected(page: ReportPage, numbers: Numbers) -> dict[str, Any] | None:
@@ -271,91 +206,6 @@ def _release(page: ReportPage, numbers: Numbers) -> dict[str, Any]:
         "seconds": drawn(f"{seconds:.3g}", "seconds in a window", seconds),
         "sfreq": drawn(f"{page.windows.sfreq:g}", "sampling frequency in Hz", page.windows.sfreq),
     }
-
-
-def _site(site: SiteStatement, statement: PrivacyStatement, numbers: Numbers) -> dict[str, Any]:
-    def spent(value: float, accountant: str) -> Markup:
-        return numbers.promise(
-            rounded_up(value, 3),
-            name=f"epsilon at {site.site}, {accountant}",
-            value=value,
-            about=f"for each {statement.unit}, the larger of the site's two groups",
-            direction=-1,
-        )
-
-    return {
-        "name": site.site,
-        "epsilon": spent(site.epsilon, statement.accountant),
-        "second": spent(site.epsilon_second, statement.second_accountant),
-        "delta": numbers.promise(
-            power(site.delta), name=f"delta at {site.site}", value=site.delta, about="", direction=-1
-        ),
-        "head": site.ledger_head,
-    }
-
-
-_History = tuple[tuple[Mechanism, ...], tuple[Mechanism, ...]]
-
-
-def _by_history(sites: Sequence[SiteStatement]) -> dict[_History, list[str]]:
-    """Put sites that did the same things together, so that a thousand equal sites are one table."""
-    found: dict[_History, list[str]] = {}
-    for site in sites:
-        found.setdefault((trainings(site.events), trainings(site.held_out)), []).append(site.site)
-    return found
-
-
-def _histories(sites: Sequence[SiteStatement], numbers: Numbers) -> list[dict[str, Any]]:
-    histories = []
-    for (trained, held_out), names in _by_history(sites).items():
-        groups: tuple[tuple[Group, tuple[Mechanism, ...]], ...] = (("train", trained), ("held-out", held_out))
-        rows = [
-            {
-                "title": group,
-                "events": [
-                    _event(event, share, where=f"event {k}, {group}, {_names(names, len(sites))}", numbers=numbers)
-                    for k, (event, share) in enumerate(
-                        zip(events, figures.budget_shares(events), strict=True), start=1
-                    )
-                ],
-            }
-            for group, events in groups
-            if events
-        ]
-        histories.append({"sites": _names(names, len(sites)), "groups": rows})
-    return histories
-
-
-def _event(event: Mechanism, share: float, *, where: str, numbers: Numbers) -> dict[str, Any]:
-    def told(shown: str, what: str, value: float) -> Markup:
-        return numbers.promise(shown, name=f"{what}: {where}", value=value, about=event.purpose)
-
-    norm = event.clipping_norm
-    return {
-        "purpose": event.purpose,
-        "sigma": told(f"{event.noise_multiplier:.3f}", "noise multiplier", event.noise_multiplier),
-        "q": told(f"{event.sampling_probability:g}", "sampling probability", event.sampling_probability),
-        "steps": told(f"{event.steps:,}", "steps", event.steps),
-        "norm": told(f"{norm:.4g}" if math.isfinite(norm) else "∞", "clipping norm", norm),
-        "share": told(figures.percent(share), "share of the group's budget", share),
-    }
-
-
-def _budget_groups(sites: Sequence[SiteStatement]) -> list[tuple[str, tuple[Mechanism, ...]]]:
-    return [
-        (f"{_names(names, len(sites))}: units that {'trained' if part == 0 else 'were held out'}", events)
-        for history, names in _by_history(sites).items()
-        for part, events in enumerate(history)
-        if events
-    ]
-
-
-def _names(names: Sequence[str], total: int) -> str:
-    if len(names) == total and total > 1:
-        return f"all {total} sites"
-    if len(names) <= 4:
-        return ", ".join(names)
-    return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _labels(page: ReportPage, numbers: Numbers) -> list[dict[str, Any]]:
