@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from fedsynth.coordinator.aggregation import Total, add_sums, aggregate, within_reach
-from fedsynth.coordinator.checkpoint import Checkpoint, Heard
-from fedsynth.coordinator.last_words import LastWords
+from fedsynth.coordinator.checkpoint import Checkpoint
+from fedsynth.coordinator.exchanges import Exchanges
 from fedsynth.coordinator.run_state import RunState
 from fedsynth.coordinator.secure_sums import SecureSums
 from fedsynth.coordinator.sequential import in_turn, train_in_turn
 from fedsynth.coordinator.statement import charged, statement_of
 from fedsynth.coordinator.transport import Transport
-from fedsynth.errors import FedsynthError, RefusedError, RunError, WireError
+from fedsynth.errors import FedsynthError, RunError
 from fedsynth.evaluation.asked import Asked
 from fedsynth.evaluation.classifier import windows_to_train_on
 from fedsynth.evaluation.compared_scores import compared_scores
@@ -36,10 +36,7 @@ from fedsynth.synthesis.archive import archive_digest, draw_archive
 from fedsynth.synthesis.generator import Generator, at_prior, untrained
 from fedsynth.synthesis.windows import SyntheticStream
 from fedsynth.training.trainer import StepScale, Trainer, largest_move, private_parameters
-from fedsynth.wire.arrays import check_like
 from fedsynth.wire.last_word import SignedWord
-from fedsynth.wire.order import STATEMENT_STEP, Order, PackedOrder
-from fedsynth.wire.update import Update
 
 
 @dataclass(frozen=True)
@@ -159,23 +156,19 @@ class _Run:
         self.archive, self.windows = archive, ""
         self.note = note or (lambda _: None)
         self.checkpoint, self.step = checkpoint, 0
-        self.went_on = False  # and has asked nothing yet: before the crash anybody may have been sent this order
         self.classifier: Mapping[str, Tensor] = {}
-        self.plan, self.run, self.transport = plan, run, transport
-        self.tell = progress or (lambda *_: None)
+        self.plan, self.tell = plan, progress or (lambda *_: None)
         self.study, self.shape = plan.study, plan.shape
         self.estimator, self.family = plan.estimator, plan.family
-        self.alive = list(transport.sites())
+        self.sites = Exchanges(
+            plan, run=run, transport=transport, roster=roster, progress=self.tell, checkpoint=checkpoint
+        )
         self.generator = at_prior(self.study)
-        self.units = {site: float(self.study.cohort.expected_units) for site in self.alive}
+        self.units = {site: float(self.study.cohort.expected_units) for site in self.sites.alive}
         self.scores: tuple[Score, ...] = ()
-        self.done: dict[str, list[int]] = {}  # numbers of steps
-        self.asked: dict[str, set[int]] = {}  # the same, of those that were ordered
-        self.words = LastWords(run=run, plan=plan.digest, roster=roster)
-        self.words.check(self.alive)
         self.secure_cohort = secure_cohort_of(self.study, roster)
         self.secure_sums = (
-            SecureSums(plan, run=run, secure_cohort=self.secure_cohort, exchange=self._exchange)
+            SecureSums(plan, run=run, secure_cohort=self.secure_cohort, exchange=self.sites.exchange)
             if self.secure_cohort
             else None
         )
@@ -184,7 +177,7 @@ class _Run:
     def finish(self, composes: str, made: Making) -> Result:
         self._carry_out({**self._learning(), "assess": self._assess})
         statement, lengths = self._statement(composes, replace(made, windows=self.windows))
-        return Result(self.generator, self.scores, statement, lengths, self.words.signed)
+        return Result(self.generator, self.scores, statement, lengths, self.sites.words.signed)
 
     def learn(self) -> None:
         self._carry_out(self._learning())
@@ -196,7 +189,7 @@ class _Run:
         """Carry out the plan's steps from where the run stands; those that `work` does not name are left out."""
         is_set_up = self._go_on()
         if self.secure_sums and not is_set_up:
-            self.secure_sums.set_up(self.alive)
+            self.secure_sums.set_up(self.sites.alive)
             self._keep(is_set_up=True)
         for number, step in enumerate(self.plan.steps[self.step :], start=self.step):
             if step.kind in work:
@@ -207,15 +200,12 @@ class _Run:
     def _go_on(self) -> bool:
         """Take over what was kept of this run, or keep its beginning; return whether keys were exchanged before."""
         if self.checkpoint is None or self.checkpoint.state is None:
-            self._enough(len(self.alive), {})
+            self.sites.check_enough(len(self.sites.alive), {})
             self._keep(is_set_up=False)
             return False
         state = RunState.from_bytes(self.checkpoint.state)
-        self.went_on = True
-        self.step, self.alive, self.units = state.step, list(state.alive), dict(state.units)
-        self.done = {site: list(steps) for site, steps in state.done.items()}
-        self.asked = {site: set(steps) for site, steps in state.asked.items()}
-        self.words.go_on(state.words)
+        self.sites.go_on(state)
+        self.step, self.units = state.step, dict(state.units)
         self.scores, self.windows, self.classifier = state.scores, state.windows, state.classifier
         self.generator = Generator.from_tensors(self.study, state.generator)
         if state.training:
@@ -230,7 +220,7 @@ class _Run:
 
     def _keep(self, *, is_set_up: bool) -> None:
         """Keep the state between two steps."""
-        self.note(Contributions(self.step, tuple(self.alive), self.done))
+        self.note(Contributions(self.step, tuple(self.sites.alive), self.sites.done))
         if self.checkpoint is None:
             return
         following = self.plan.steps[self.step : self.step + 1]
@@ -238,11 +228,11 @@ class _Run:
         training = trainer is not None and trainer.phase == self.plan.phase(following[0])
         state = RunState(
             step=self.step,
-            alive=tuple(self.alive),
+            alive=tuple(self.sites.alive),
             units=self.units,
-            done={site: tuple(steps) for site, steps in self.done.items()},
-            asked={site: tuple(sorted(steps)) for site, steps in self.asked.items()},
-            words=self.words.signed,
+            done={site: tuple(steps) for site, steps in self.sites.done.items()},
+            asked=self.sites.asked,
+            words=self.sites.words.signed,
             generator=self.generator.tensors(),
             random=torch.get_rng_state(),
             trainer=trainer.optimizers() if trainer and training else {},
@@ -275,11 +265,11 @@ class _Run:
         parts = family.build(self.shape, self.generator.anchor)
         if self.study.training.order == "sequential":
             parts.load_state_dict(dict(self.generator.state))
-            sites = in_turn(self.alive, self.study.cohort.sites)
-            how: dict[str, Any] = {"units": self.units, "trained": self._trained, "ask": self._ask}
+            sites = in_turn(self.sites.alive, self.study.cohort.sites)
+            how: dict[str, Any] = {"units": self.units, "trained": self._trained, "ask": self.sites.ask}
             train_in_turn(self.plan, number, sites, parts, **how)
         else:
-            answers = self._trained(number, step, tuple(self.alive), start=self.generator.state, more={})
+            answers = self._trained(number, step, tuple(self.sites.alive), start=self.generator.state, more={})
             parts.load_state_dict(aggregate(answers, weights=self.units, rule=self.study.training.aggregation))
         # A mean of weights at their bound can round to just beyond it, and sites refuse what lies beyond.
         family.constrain(parts, phase)
@@ -300,11 +290,11 @@ class _Run:
             site: {**sent, "label_shares": self._label_shares(), "seen_units": torch.tensor([self.units[site]])}
             for site in sites
         }
-        answers = self._ask(number, orders, step, start)
+        answers = self.sites.ask(number, orders, step, start)
         size = sum(value.numel() for value in start.values())
         farthest = largest_move(self.plan.phase(step), steps=step.mechanism.steps, size=size)
         answers, strange = within_reach(answers, start=start, largest_move=farthest)
-        self._keep_alive(sites, answers, strange)
+        self.sites.keep_alive(sites, answers, strange)
         return answers
 
     def _gradient(self, number: int, step: Step) -> None:
@@ -369,24 +359,17 @@ class _Run:
         return drawn
 
     def _statement(self, composes: str, made: Making) -> tuple[PrivacyStatement, dict[str, int]]:
-        order = Order(self.run, self.plan.digest, STATEMENT_STEP, {}).to_bytes()
-        updates = self._exchange(dict.fromkeys(sorted(self.transport.sites()), order), "statements")
-        done = {site: [self.plan.steps[step].mechanism for step in steps] for site, steps in self.done.items()}
-        words = charged(self.words.by_site, done=done)
-        # Whoever cannot be asked any more may have been charged for what it never answered.
-        silent = {site: steps for site, steps in self.asked.items() if site not in updates or updates[site].refused}
-        unheard = tuple(
-            (site, open_orders)
-            for site, steps in sorted(silent.items())
-            if (open_orders := len(steps) - self.words.charged(site)) > 0
-        )
+        updates = self.sites.ask_last_words()
+        steps = self.plan.steps
+        done = {site: [steps[number].mechanism for number in numbers] for site, numbers in self.sites.done.items()}
+        words = charged(self.sites.words.by_site, done=done)
         statement = statement_of(
             words,
             study=self.study,
             composes=composes,
             made=made,
             secure_cohort=self.secure_cohort,
-            unheard=unheard,
+            unheard=self.sites.unheard(updates),
         )
         return statement, {site: word.ledger_length for site, word in words.items()}
 
@@ -395,73 +378,9 @@ class _Run:
         if self.secure_sums:
             total = self.secure_sums.sum(number, step.mechanism, tensors, size=size)
             for site in total.sites:
-                self.done.setdefault(site, []).append(number)
-            self._enough(len(total.sites), {})
+                self.sites.answered(site, number)
+            self.sites.check_enough(len(total.sites), {})
             return total
         wanted = {"sum": torch.zeros(size, dtype=torch.float64)}
-        answers = self._ask(number, dict.fromkeys(self.alive, tensors), step, wanted)
+        answers = self.sites.ask(number, dict.fromkeys(self.sites.alive, tensors), step, wanted)
         return add_sums({site: one["sum"] for site, one in answers.items()}, mechanism=step.mechanism)
-
-    def _ask(
-        self,
-        number: int,
-        tensors: Mapping[str, Mapping[str, Tensor]],
-        step: Step,
-        wanted: Mapping[str, Tensor],
-    ) -> dict[str, Mapping[str, Tensor]]:
-        """Send the sites that `tensors` names their orders, and return the answers that look like `wanted`."""
-        order = partial(Order, self.run, self.plan.digest, number)
-        orders = {site: order(sent).to_bytes() for site, sent in tensors.items()}
-        updates = self._exchange(orders, step.mechanism.purpose)
-        refusals = {site: "no answer" for site in orders if site not in updates}
-        answers: dict[str, Mapping[str, Tensor]] = {}
-        for site, update in updates.items():
-            try:
-                if not update.refused:
-                    check_like(update.tensors, wanted, sender=site)
-                    answers[site] = update.tensors
-                    continue
-                refusals[site] = update.refused
-            except WireError as error:
-                refusals[site] = str(error)
-        for site in answers:
-            self.done.setdefault(site, []).append(number)
-        self._keep_alive(tuple(orders), answers, refusals)
-        return {site: answers[site] for site in self.alive if site in answers}
-
-    def _keep_alive(self, asked: Sequence[str], answers: Mapping[str, object], refusals: Mapping[str, str]) -> None:
-        self.alive = [site for site in self.alive if site in answers or site not in asked]
-        self._enough(len(self.alive), refusals)
-
-    def _exchange(self, orders: Mapping[str, bytes], what: str) -> dict[str, Update]:
-        """Ask the sites, or hear what they answered before a crash; keep it before anything follows from it."""
-        updates: dict[str, Update] = {}
-        if what:
-            self.tell(f"{what}, sites", 0, len(orders))
-        before = self.checkpoint.next_heard() if self.checkpoint else None
-        there = set(self.transport.sites())  # whoever is away now may have been there before a crash
-        asked = {site: order for site, order in orders.items() if site in there}
-        for site in orders if before or self.went_on else asked:
-            order = PackedOrder.from_bytes(orders[site])
-            if order.step >= 0 and not order.stage:
-                self.asked.setdefault(site, set()).add(order.step)
-        heard: dict[str, bytes] = {}
-        for site, data in before.answers.items() if before else self.transport.exchange(asked):
-            heard[site] = data
-            updates[site] = self.words.heard(site, data)
-            if what:
-                self.tell(f"{what}, sites", len(updates), len(orders))
-        if before:
-            torch.set_rng_state(torch.frombuffer(bytearray(before.random), dtype=torch.uint8))
-        elif self.checkpoint:
-            self.went_on = False
-            self.checkpoint.keep(Heard(heard, torch.get_rng_state().numpy().tobytes()))
-        return updates
-
-    def _enough(self, left: int, refusals: Mapping[str, str]) -> None:
-        if left < self.study.cohort.least_sites:
-            said = ", ".join(f"{site}: {reason}" for site, reason in sorted(refusals.items())) or "none refused"
-            raise RefusedError(
-                f"{left} sites are left and the study needs {self.study.cohort.least_sites} ({said}). "
-                "What they were charged stays charged; nothing was released"
-            )
