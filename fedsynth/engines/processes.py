@@ -164,7 +164,8 @@ class Processes:
         own = [process.pid for process in self._started if process.poll() is None]
         end_relatives(f"{_MARK}={self._mark}", own, grace_seconds=_GRACE_SECONDS)
         for process in self._started:
-            process.wait()
+            if process.poll() is None:  # /proc hides who keeps its memory to itself where hidepid is set (proc(5))
+                _end(process)
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -184,6 +185,15 @@ class Processes:
             "NO_PROXY": direct,
             "no_proxy": direct,
         }
+
+
+def _end(process: Process) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _is_taken(port: int) -> bool:

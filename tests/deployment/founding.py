@@ -23,7 +23,7 @@ def founded(sites: tuple[str, ...], *, small_disks: tuple[str, ...] = ()) -> Ite
         sites: their names.
         small_disks: sites whose folder is a disk of 48 MB of its own, as the coordinator's runs are in any case.
     """
-    if reason := _no_nginx() or why_not():
+    if reason := why_no_nginx() or why_not():
         pytest.skip(reason)
     for name in ("fedsynth", "server", "client"):  # other users may not write there
         compileall.compile_dir(ROOT / name, quiet=2)
@@ -51,7 +51,19 @@ def _small_disk(place: Path) -> None:
         pytest.skip("this system mounts nothing")
 
 
-def _no_nginx() -> str:
+def why_no_nginx() -> str:
+    """Return why there is no nginx, or nothing; it is installed where that is possible."""
     if not shutil.which("nginx") and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "-y", "-q", "nginx-light"], capture_output=True, check=False)
     return "" if shutil.which("nginx") else "nginx is not installed, and cannot be installed here"
+
+
+def why_no_namespaces() -> str:
+    """Return why root's namespaces over an overlay of this machine cannot be had; empty where they can."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return "namespaces and overlays need root"
+    if not shutil.which("unshare") or "overlay" not in Path("/proc/filesystems").read_text():
+        return "this system has no overlays"
+    if subprocess.run(["unshare", "--cgroup", "--pid", "--fork", "--mount", "true"], check=False).returncode:
+        return "this system gives no namespaces"
+    return ""

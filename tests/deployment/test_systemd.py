@@ -1,32 +1,26 @@
-"""The units of deploy/ under a systemd that is process 1 of namespaces of its own: a whole run, kills, a stop."""
+"""The units of deploy/, the coordinator's too, under a systemd of their own: a whole run, kills, a stop."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from founding import why_no_namespaces, why_no_nginx
 from machine import ROOT
 
-pytestmark = [pytest.mark.federation]
+from .test_units import LARGEST_EXPOSURE, SERVICES, role_of
+
+pytestmark = [pytest.mark.federation, pytest.mark.xdist_group("first")]
 HOST = Path(__file__).with_name("systemd") / "host.sh"
 SYSTEMD = Path("/lib/systemd/systemd")
 
 
 def why_not() -> str:
     """Return why a systemd cannot be process 1 here; empty where it can."""
-    if os.name != "posix" or os.geteuid() != 0:
-        return "namespaces and overlays need root"
-    if not SYSTEMD.exists():
-        return "systemd is not installed here"
-    if not shutil.which("unshare") or "overlay" not in Path("/proc/filesystems").read_text():
-        return "this system has no overlays"
-    if subprocess.run(["unshare", "--cgroup", "--pid", "--fork", "--mount", "true"], check=False).returncode:
-        return "this system gives no namespaces"
-    return ""
+    return why_no_namespaces() or ("" if SYSTEMD.exists() else "systemd is not installed here") or why_no_nginx()
 
 
 def test_the_units_carry_out_a_run_and_are_started_again_and_stopped(tmp_path: Path) -> None:
@@ -50,15 +44,22 @@ def test_the_units_carry_out_a_run_and_are_started_again_and_stopped(tmp_path: P
     seen = json.loads((out / "seen.json").read_text())
 
     assert seen["pid 1"] == "systemd"
-    assert seen["active"] == ["active"] * 3
-    bare = {"root": False, "no_new_privileges": True, "seccomp": True, "capabilities": 0, "writes": ""}
+    assert seen["active"] == ["active"] * 4
+    bare = {"root": False, "no_new_privileges": True, "seccomp": True, "capabilities": 0}
+    alone = {**bare, "own_network": True, "writes": ""}
     assert seen["confined"] == {
-        "fedsynth-train": {**bare, "own_network": True, "site": False, "link": False},
-        "fedsynth-gate": {**bare, "own_network": True, "site": True, "link": False},
-        "fedsynth-link": {**bare, "own_network": False, "site": False, "link": True},
+        "fedsynth-train": {**alone, "site": False, "link": False},
+        "fedsynth-gate": {**alone, "site": True, "link": False},
+        "fedsynth-link": {**alone, "own_network": False, "site": False, "link": True},
+        # A machine of its own in earnest: there is no site on it.
+        "fedsynth-coordinator": {**alone, "own_network": False, "site": True, "link": True},
     }
-    assert seen["finished"]
+    assert {unit.stem: seen["exposure"][unit.stem] <= LARGEST_EXPOSURE[role_of(unit)] for unit in SERVICES} == {
+        unit.stem: True for unit in SERVICES
+    }
+    # SuperLink, SuperExec and the program of the run.
+    assert seen["programs"] == [bare] * 3
+    assert (seen["service back"], seen["status"]) == (True, "finished")
     assert seen["charges"] == seen["steps"]
-    assert seen["back"]
-    assert seen["answers"]
-    assert (seen["stopped"], seen["left"]) == (["inactive"] * 3, "")
+    assert (seen["site back"], seen["answers"]) == (True, True)
+    assert (seen["stopped"], seen["results"], seen["left"]) == (["inactive"] * 4, ["success"] * 4, "")

@@ -31,6 +31,14 @@ time.sleep(600)
 """
 
 
+HIDDEN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
+
+
 def test_a_process_that_detaches_itself_and_ignores_the_request_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +54,20 @@ def test_a_process_that_detaches_itself_and_ignores_the_request_is_ended(
 
     assert _ended(hidden)
     assert not processes.home.exists()
+
+
+def test_a_process_that_proc_does_not_show_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under ProtectProc=invisible, where Flower's SuperExec is not seen: it forbids that its memory be read."""
+    monkeypatch.setattr("fedsynth.engines.processes._GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("fedsynth.engines.relatives._table", lambda _: {})
+    note = tmp_path / "pid"
+
+    with Processes(tmp_path / "logs") as processes:
+        hidden = processes.start("hidden", [sys.executable, "-c", HIDDEN, str(note)])
+        while not note.exists():
+            time.sleep(0.01)
+
+    assert hidden.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

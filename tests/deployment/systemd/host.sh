@@ -47,21 +47,26 @@ done
 printf '#!/opt/python/bin/python3\nfrom fedsynth.cli.main import main\nmain()\n' > "$R/opt/fedsynth/bin/fedsynth"
 chmod -R a+rX "$R/opt/python" "$R/opt/fedsynth"
 chmod a+x "$R"/opt/python/bin/* "$R/opt/fedsynth/bin/fedsynth"
-cp "$ROOT/tests/deployment/systemd/trial.py" "$ROOT/tests/engines/conftest.py" "$R/opt/"
+mkdir -p "$R/opt/tests/deployment"
+cp "$ROOT"/tests/deployment/{commands,federation,machine}.py "$ROOT/tests/deployment/systemd/trial.py" "$R/opt/tests/deployment/"
 D=$ROOT/deploy/systemd
-install -m 644 "$D/fedsynth-site.sysusers.conf" "$R/usr/lib/sysusers.d/fedsynth-site.conf"
-install -m 644 "$D/fedsynth-site.tmpfiles.conf" "$R/usr/lib/tmpfiles.d/fedsynth-site.conf"
+for one in site coordinator; do
+  install -m 644 "$D/fedsynth-$one.sysusers.conf" "$R/usr/lib/sysusers.d/fedsynth-$one.conf"
+  install -m 644 "$D/fedsynth-$one.tmpfiles.conf" "$R/usr/lib/tmpfiles.d/fedsynth-$one.conf"
+done
 rm -rf "$R"/etc/systemd/system/*.wants
-install -m 644 "$D"/fedsynth-{train,gate,link}.service "$D/fedsynth.target" "$R/etc/systemd/system/"
+install -m 644 "$D"/fedsynth-{train,gate,link,coordinator}.service "$D/fedsynth.target" "$R/etc/systemd/system/"
+rm -f "$R/etc/nginx/sites-enabled/default"
+install -m 644 "$ROOT/deploy/nginx/fedsynth.conf" "$R/etc/nginx/conf.d/fedsynth.conf"
 cat > "$R/etc/systemd/system/trial.service" <<'U'
 [Service]
 Type=oneshot
 Environment=PATH=/opt/fedsynth/bin:/opt/python/bin:/usr/sbin:/usr/bin:/sbin:/bin OMP_NUM_THREADS=1
 StandardOutput=file:/out/trial.log
 StandardError=inherit
-ExecStartPre=systemd-sysusers /usr/lib/sysusers.d/fedsynth-site.conf
-ExecStartPre=systemd-tmpfiles --create /usr/lib/tmpfiles.d/fedsynth-site.conf
-ExecStart=/opt/python/bin/python3 /opt/trial.py
+ExecStartPre=systemd-sysusers fedsynth-site.conf fedsynth-coordinator.conf
+ExecStartPre=systemd-tmpfiles --create fedsynth-site.conf fedsynth-coordinator.conf
+ExecStart=/opt/python/bin/python3 /opt/tests/deployment/trial.py
 ExecStopPost=systemctl --no-block exit
 TimeoutStartSec=900
 U
