@@ -1,6 +1,5 @@
 """The image and its compose file: three users, networks for one, nothing written, and wheels by hash."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -26,16 +25,6 @@ def mounted(role: str) -> dict[str, str]:
         source, _, how = volume.split(":") if volume.count(":") == 2 else (*volume.split(":"), "rw")
         found[source] = how
     return found
-
-
-@pytest.fixture(scope="module")
-def lock() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lock", DEPLOY / "lock.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def instructions() -> list[tuple[str, str]]:
