@@ -7,6 +7,7 @@ exit code of pytest, the last lines of its output, and its processor time.
 """
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import io
@@ -23,7 +24,9 @@ import numpy as np
 
 HEAVY = ("torch", "opacus", "opacus.accountants", "opacus.optimizers", "opacus.grad_sample", "dp_accounting")
 MORE = ("dp_accounting.pld", "dp_accounting.rdp", "pydantic", "safetensors.torch", "hypothesis", "scipy.signal")
-LAST = ("scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pytest", "cryptography")
+LAST = ("scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pytest", "pyarrow.parquet", "edfio", "typer")
+SMALL = ("pydantic.main", "pydantic.functional_validators", "cryptography.x509", "safetensors.numpy")
+PLUGINS = ("_hypothesis_pytestplugin", "xdist.plugin", "anyio.pytest_plugin", "platformdirs.pytest_plugin")
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,10 @@ def _keeping(accountant: Any, folder: Path) -> Any:
 def main(faults: Path) -> None:
     """Answer each line, in order."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a core for each child
-    for name in (*HEAVY, *MORE, *LAST):
+    for name in (*HEAVY, *MORE, *LAST, *SMALL, *PLUGINS):
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pytest collects garbage at its end, and would go through all of torch in every child
     with tempfile.TemporaryDirectory() as folder:
         keep_prices(Path(folder))
         answer(faults)
