@@ -1,9 +1,9 @@
 """Run planted faults: a warm process forks a child for each, as many at once as there are cores, in copies.
 
 Read by `test_planted_faults.py`; run as a script: FAULTS_FILE. It imports the heavy libraries once and never
-fedsynth itself, so that every child imports the copy it stands in. What dp_accounting says that events cost is
-kept for the other children. For each line of FAULTS_FILE (JSON: folder, tests) it prints one JSON line with the
-exit code of pytest, the last lines of its output, and its processor time.
+fedsynth itself, so that every child imports the copy it stands in. What dp_accounting and Opacus say that events
+cost is kept for the other children. For each line of FAULTS_FILE (JSON: folder, tests) it prints one JSON line with
+the exit code of pytest, the last lines of its output, and its processor time.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import os
 import select
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +71,35 @@ def fork(folder: Path, tests: list[str]) -> Child:
 
 
 def keep_prices(folder: Path) -> None:
-    """Have dp_accounting's accountants look in a folder before they compute.
+    """Have the accountants of dp_accounting and Opacus look in a folder before they compute.
 
     A price is a function of the events that were composed, and none of that code is ours: a fault in fedsynth asks
     for other events, or does something else with the price.
     """
     from dp_accounting import pld, rdp
+    from opacus import accountants
 
     for module, name in ((pld, "PLDAccountant"), (rdp, "RdpAccountant")):
         setattr(module, name, _keeping(getattr(module, name), folder))
+    compute = accountants.PRVAccountant.get_epsilon
+
+    def epsilon(one: Any, delta: float, **how: Any) -> Any:
+        asked = ["PRV", repr(one.history), repr((delta, sorted(how.items())))]
+        return _kept(folder, asked, lambda: compute(one, delta, **how))
+
+    accountants.PRVAccountant.get_epsilon = epsilon  # type: ignore[method-assign]
+
+
+def _kept(folder: Path, asked: list[str], compute: Callable[[], Any]) -> Any:
+    """Return what was computed for the same words before, or compute it: one number, or several."""
+    place = folder / hashlib.sha256("\n".join(asked).encode()).hexdigest()
+    if place.exists():
+        return json.loads(place.read_bytes())
+    found = np.asarray(compute(), np.float64).tolist()
+    beside = folder / f"{place.name}.{os.getpid()}"
+    beside.write_text(json.dumps(found))
+    beside.replace(place)
+    return found
 
 
 def _keeping(accountant: Any, folder: Path) -> Any:
@@ -94,21 +115,15 @@ def _keeping(accountant: Any, folder: Path) -> Any:
             return self
 
         def __getattr__(self, name: str) -> Any:
-            return lambda *asked: self._kept(name, asked)
+            return lambda *asked: _kept(
+                folder, [*self._asked, name, repr(asked)], lambda: self._computed(name, asked)
+            )
 
-        def _kept(self, name: str, asked: tuple[Any, ...]) -> Any:
-            words = "\n".join([*self._asked, name, repr(asked)])
-            place = folder / hashlib.sha256(words.encode()).hexdigest()
-            if place.exists():
-                return json.loads(place.read_bytes())
+        def _computed(self, name: str, asked: tuple[Any, ...]) -> Any:
             one = self._make()
             for event in self._events:
                 one.compose(*event)
-            found = np.asarray(getattr(one, name)(*asked), np.float64).tolist()  # one number, or several
-            beside = folder / f"{place.name}.{os.getpid()}"
-            beside.write_text(json.dumps(found))
-            beside.replace(place)
-            return found
+            return getattr(one, name)(*asked)
 
     return Keeping
 
