@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # The suites start hundreds of processes: sources are compiled once, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: fuzz help demo test test-all test-long test-engines test-federation check priors docs clean
+.PHONY: fuzz help demo test test-all test-long test-engines test-federation check check-style check-types check-doctests priors docs clean
 
 help:
 	@echo "make demo          train on made-up hospitals, release, verify (about 4 minutes)"
@@ -44,14 +44,21 @@ test-long: .venv/installed
 test-engines: .venv/installed
 	$(BIN)/python -m pytest -q -m engines
 
+# Two groups, one for each core (pytest.mark.xdist_group), meant to be of the same length.
 test-federation: .venv/installed
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m federation
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations 0 -m "federation and not long"
 
-check: .venv/installed
+check: check-style check-types check-doctests
+
+check-style: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-types: .venv/installed
+	$(BIN)/mypy
+
+check-doctests: .venv/installed
 	$(BIN)/python -m pytest -q --doctest-modules fedsynth
 
 CASES ?= 1000000

@@ -1,6 +1,8 @@
 """Hospitals with a network address and three users each run a study by the commands alone, from keys to a release.
 
-In each run the coordinator's program is killed at every exchange: no site is charged twice.
+In each run the coordinator's program is killed, and no site is charged twice: under trust `site` in every exchange,
+under trust `aggregate` in one of each kind, or in every one by `-m long`. In one process every exchange is killed
+under both (tests/coordinator/test_checkpoint.py).
 """
 
 import os
@@ -10,10 +12,16 @@ from collections.abc import Iterator
 import pytest
 from federation import Federation
 from founding import founded
-from trial import EveryExchange, Trial, row
+from trial import InExchanges, Trial, row
 
-pytestmark = [pytest.mark.federation, pytest.mark.skipif(os.name != "posix", reason="namespaces are Linux's")]
+pytestmark = [
+    pytest.mark.federation,
+    pytest.mark.xdist_group("second"),
+    pytest.mark.skipif(os.name != "posix", reason="namespaces are Linux's"),
+]
 SITES = ("east", "north", "west")
+KEYS, MASKED, SIGNATURES, SHARES, WORDS = 2, 5, 10, 15, 26
+"""Records of the checkpoint that exchanges of secure aggregation leave, each of another kind and step."""
 
 
 @pytest.fixture
@@ -22,17 +30,24 @@ def federation() -> Iterator[Federation]:
         yield one
 
 
-@pytest.mark.parametrize("trust", ["site", "aggregate"])
-def test_from_keys_to_a_countersigned_release_with_a_coordinator_that_is_killed_at_every_exchange(
-    federation: Federation, trust: str
+@pytest.mark.parametrize(
+    ("trust", "among"),
+    [
+        pytest.param("site", None, id="site"),
+        pytest.param("aggregate", frozenset({KEYS, MASKED, SIGNATURES, SHARES, WORDS}), id="aggregate"),
+        pytest.param("aggregate", None, marks=pytest.mark.long, id="aggregate-every-exchange"),
+    ],
+)
+def test_from_keys_to_a_countersigned_release_with_a_coordinator_that_is_killed(
+    federation: Federation, trust: str, among: frozenset[int] | None
 ) -> None:
     one = federation
-    trial = Trial(one, f"trial-{trust}", SITES, trust=trust)
+    trial = Trial(one, f"trial-{trust}-{len(among or ())}", SITES, trust=trust)
     trial.ready()
     trial.begin()
     trial.approve()
 
-    killer, began = EveryExchange(trial), time.monotonic()
+    killer, began = InExchanges(trial, among=among), time.monotonic()
     while trial.process.poll() is None:
         killer.look()
         time.sleep(0.005)
@@ -44,12 +59,13 @@ def test_from_keys_to_a_countersigned_release_with_a_coordinator_that_is_killed_
     charges = trial.charges()
     counts = {name: len(lines) for name, lines in charges.items()}
     row(
-        f"coordinator killed at every exchange, trust {trust}",
+        f"coordinator killed in {'one exchange of each kind' if among else 'every exchange'}, trust {trust}",
         f"finished after {killer.kills} kills in {exchanges} exchanges",
         charges=counts,
         seconds=round(time.monotonic() - began, 1),
     )
-    assert killer.kills >= exchanges - 1  # the last answers may be written before anybody sees them come
+    # The last answers may be written before anybody sees them come.
+    assert killer.kills >= (len(among) if among else exchanges) - 1
     assert counts == dict.fromkeys(SITES, trial.steps)
     assert all(len(set(lines)) == len(lines) for lines in charges.values())
     assert trial.status()["state"] == "finished"

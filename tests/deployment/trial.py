@@ -4,13 +4,17 @@ import json
 import os
 import signal
 import subprocess
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from federation import STUDY, Federation
+
+TWO_MINUTES = 120.0
 
 
 @dataclass
@@ -68,14 +72,15 @@ class Trial:
         """Have the hospitals read the request that came over their links, and approve it."""
         one = self.federation
 
-        def inbox(name: str) -> list[Path]:
-            return list((one.site(name) / "requests").glob("*.json"))
+        def asked_for(name: str) -> bool:
+            here = (one.site(name) / "requests").glob("*.json")
+            return any(json.loads(path.read_text())["run"] == self.name for path in here)
 
-        one.wait(lambda: all(map(inbox, self.sites)), what="the request at every site", seconds=400)
+        one.wait(lambda: all(map(asked_for, self.sites)), what="the request at every site", seconds=400)
 
         def agree(name: str) -> None:
             asked = json.loads(one.say(name, "site", "requests", one.site(name), "--json"))
-            (digest,) = [each["request"] for each in asked["requests"]]
+            (digest,) = [each["request"] for each in asked["requests"] if each["run"] == self.name]
             one.say(name, "site", "approve", one.site(name), str(digest)[:12])
 
         one.each(self.sites, agree)
@@ -136,12 +141,26 @@ class Trial:
         return {site["site"] for site in json.loads((self.folder / "statement.json").read_text())["sites"]}
 
 
-class EveryExchange:
-    """Kills the coordinator's program once in every exchange of a run: while answers come, or right after them."""
+@contextmanager
+def then(trial: Trial, fault: str, became: str) -> Iterator[None]:
+    """Measure how long the next step takes from the end of a fault."""
+    step, began = trial.step, time.monotonic()
+    yield
+    trial.reaches(step + 1)
+    row(fault, became, seconds=round(time.monotonic() - began, 1))
 
-    def __init__(self, trial: Trial) -> None:
-        """Watch a run; `kills` counts."""
-        self._trial, self.kills = trial, 0
+
+class InExchanges:
+    """Kills the coordinator's program once in exchanges of a run: while answers come, or right after them."""
+
+    def __init__(self, trial: Trial, *, among: frozenset[int] | None = None) -> None:
+        """Watch a run; `kills` counts.
+
+        Args:
+            trial: the run.
+            among: numbers of the checkpoint's records that exchanges leave; without it, in every exchange.
+        """
+        self._trial, self._among, self.kills = trial, among, 0
         self._killed, self._states = set[int](), {0, 1}  # numbers of the checkpoint's records
         self._newest, self._told = 0, 0
 
@@ -174,6 +193,8 @@ class EveryExchange:
         return []
 
     def _kill(self, number: int) -> None:
+        if self._among is not None and number not in self._among:
+            return
         pid = holder(self._trial.folder / "coordinator.lock")
         if pid is None:
             return
