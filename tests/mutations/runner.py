@@ -1,9 +1,9 @@
 """Run planted faults: a warm process forks a child for each, as many at once as there are cores, in copies.
 
-Read by `test_planted_faults.py`; run as a script: FAULTS_FILE. It imports the heavy libraries once and never
+A script for `test_planted_faults.py`, which plants while others run. It imports the heavy libraries once and never
 fedsynth itself, so that every child imports the copy it stands in. What dp_accounting and Opacus say that events
-cost is kept for the other children. For each line of FAULTS_FILE (JSON: folder, tests) it prints one JSON line with
-the exit code of pytest, the last lines of its output, and its processor time.
+cost is kept for the other children. For each line of its input (JSON: folder, tests) it prints one line, at the end
+(JSON: the exit code of pytest, the last lines of its output, and its processor time). The folder is removed.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import io
 import json
 import os
 import select
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def fork(folder: Path, tests: list[str]) -> Child:
         os.close(write)
         return Child(pid, read)
     os.close(read)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # the parent alone reads what is asked
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     import pytest
@@ -67,6 +69,8 @@ def fork(folder: Path, tests: list[str]) -> Child:
     with os.fdopen(write, "w", encoding="utf-8") as pipe:
         seconds = round(sum(os.times()[:4]), 1)  # of this child and its own children
         json.dump({"code": code, "said": told.getvalue()[-1500:], "seconds": seconds}, pipe)
+    os.chdir(folder.parent)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -128,7 +132,7 @@ def _keeping(accountant: Any, folder: Path) -> Any:
     return Keeping
 
 
-def main(faults: Path) -> None:
+def main() -> None:
     """Answer each line, in order."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a core for each child
     for name in (*HEAVY, *MORE, *LAST, *SMALL, *PLUGINS):
@@ -137,10 +141,10 @@ def main(faults: Path) -> None:
     gc.freeze()  # pytest collects garbage at its end, and would go through all of torch in every child
     with tempfile.TemporaryDirectory() as folder:
         keep_prices(Path(folder))
-        answer(faults)
+        answer()
 
 
-def answer(faults: Path) -> None:
+def answer() -> None:
     """Run what each line asks for, and print the answers in order."""
     answers: dict[int, dict[str, object]] = {}
     running: dict[int, tuple[int, Child]] = {}
@@ -150,7 +154,7 @@ def answer(faults: Path) -> None:
             number, child = running.pop(pipe)
             answers[number] = child.answer()
 
-    for number, line in enumerate(faults.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(sys.stdin):
         while len(running) >= (os.cpu_count() or 1):
             wait()
         asked = json.loads(line)
@@ -163,4 +167,4 @@ def answer(faults: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

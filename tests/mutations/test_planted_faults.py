@@ -68,20 +68,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     """Plant and run them all; every copy is removed once its answer is there."""
     folder = tmp_path_factory.mktemp("faults")
     control = Fault("control", (), tuple(sorted({test for fault in FAULTS for test in fault.tests})))
-    source, lines = compiled(folder / "source"), []
-    for fault in (control, *FAULTS):
-        place = folder / fault.name.replace(" ", "-")
-        plant(source, place, fault)
-        lines.append(json.dumps({"folder": str(place), "tests": list(fault.tests)}))
-    asked = folder / "asked"
-    asked.write_text("\n".join(lines), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("runner.py")), str(asked)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    source = compiled(folder / "source")
+    command = [sys.executable, str(Path(__file__).with_name("runner.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdin is not None
+        for fault in (control, *FAULTS):
+            place = folder / fault.name.replace(" ", "-")
+            plant(source, place, fault)
+            runner.stdin.write(json.dumps({"folder": str(place), "tests": list(fault.tests)}) + "\n")
+            runner.stdin.flush()
+        said, _ = runner.communicate()
+    told = [json.loads(line) for line in said.splitlines()]
     return {fault.name: answer for fault, answer in zip((control, *FAULTS), told, strict=True)}
 
 
