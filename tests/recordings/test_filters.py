@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.signal import butter, firwin, iirnotch, resample_poly, sosfiltfilt, tf2sos
 
-from fedsynth.recordings.filters import at_rate, in_band, margin
+from fedsynth.recordings import filters
+from fedsynth.recordings.filters import SINGLE_UP_TO_UV, at_rate, in_band, margin
 from fedsynth.recordings.recording import Beats
 
 SFREQ = 128.0
@@ -112,6 +113,61 @@ def test_samples_are_scipys_for_every_channel_length_and_rate(
 
     theirs = by_scipy(signal, sfreq=sfreq, band=band, notch=line, ratio=ratio)
     np.testing.assert_allclose(found, theirs, rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7])
+def test_single_precision_costs_no_more_than_is_said(count: int) -> None:
+    rng = np.random.default_rng(count)
+    signal = rng.normal(0, 0.99 * SINGLE_UP_TO_UV, (count, 150_000)).astype(np.float32) + np.float32(4200)
+
+    found = in_band(signal, sfreq=256.0, bandpass=BAND, ratio=(1, 2))
+
+    theirs = by_scipy(signal, sfreq=256.0, band=BAND, notch=None, ratio=(1, 2))
+    assert 1e-6 < np.abs(found - theirs).max() < 1e-4
+
+
+def test_single_precision_would_show_where_a_recording_drifts(monkeypatch: pytest.MonkeyPatch) -> None:
+    drift = np.cumsum(np.random.default_rng(1).normal(0, 30, (4, 150_000)), axis=1).astype(np.float32)
+    theirs = by_scipy(drift, sfreq=256.0, band=BAND, notch=None, ratio=(1, 2))
+
+    exact = in_band(drift, sfreq=256.0, bandpass=BAND, ratio=(1, 2))
+    monkeypatch.setattr(filters, "SINGLE_UP_TO_UV", 1e9)
+    rough = in_band(drift, sfreq=256.0, bandpass=BAND, ratio=(1, 2))
+
+    assert np.abs(exact - theirs).max() < 1e-4
+    assert np.abs(rough - theirs).max() > 1e-3
+
+
+def test_one_burst_between_the_samples_that_are_looked_at_first_is_seen() -> None:
+    signal = np.random.default_rng(2).normal(0, 20, (4, 60_000)).astype(np.float32)
+    signal[1, 30_001::16] += 5000
+
+    found = in_band(signal, sfreq=256.0, bandpass=BAND)
+
+    np.testing.assert_allclose(
+        found, by_scipy(signal, sfreq=256.0, band=BAND, notch=None, ratio=(1, 1)), rtol=1e-6, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("n_times", range(1320, 1336))
+def test_lengths_that_are_odd_fold_as_others_do(n_times: int) -> None:
+    signal = np.cumsum(np.random.default_rng(1).normal(0, 5, (2, n_times)), axis=1).astype(np.float32)
+
+    found = in_band(signal, sfreq=300.0, bandpass=(20.0, 40.0), ratio=(1, 3))
+
+    theirs = by_scipy(signal, sfreq=300.0, band=(20.0, 40.0), notch=None, ratio=(1, 3))
+    np.testing.assert_allclose(found, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("band", [(11.0, 16.0), (8.0, 12.0), (39.0, 41.0)])
+def test_a_narrow_band_rings_for_longer_than_its_lower_edge_says(band: tuple[float, float]) -> None:
+    signal = np.cumsum(np.random.default_rng(1).normal(0, 5, (2, 20_000)), axis=1).astype(np.float32)
+    beside = margin(SFREQ, bandpass=band, notch=None, ratio=(1, 1))
+
+    whole = in_band(signal, sfreq=SFREQ, bandpass=band)
+    found = in_band(signal[:, 5000:12_000], sfreq=SFREQ, bandpass=band, begins=False, ends=False)
+
+    np.testing.assert_allclose(found[:, beside:-beside], whole[:, 5000 + beside : 12_000 - beside], atol=1e-4)
 
 
 @pytest.mark.parametrize("ratio", [(1, 1), (1, 2), (64, 125)])
