@@ -25,7 +25,7 @@ LAG, RISES = 8, 32
 """A signal rises where a sample is larger than the one `LAG` before; a run is of so many times between rises."""
 LEAST_DIFFERENT_TIMES = 6
 
-_AT_ONCE, _RISES_AT_ONCE = 1 << 15, 1 << 18
+_AT_ONCE, _RISES_AT_ONCE = 1 << 17, 1 << 18
 """Samples that are hashed together: a processor keeps them near, or the few numbers that they give."""
 _FACTOR_AT_ONCE = 1 << 10
 _FLOAT_NOISE = 4e-7
@@ -123,11 +123,13 @@ class Fingerprinter:
             self._finest = min(self._finest, float(seen.min()))
             self._coarsest = max(self._coarsest, float(seen.max()))
 
-    def _steps(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
+    def _steps(self, values: NDArray[np.generic]) -> NDArray[np.signedinteger]:
         """Return the steps between neighbouring samples in units of the finest one, shape (time - 1,)."""
         if self._whole:
-            whole = np.subtract(values[1:], values[:-1], dtype=np.int64)
-            return np.asarray(whole // self._factor if self._factor > 1 else whole, dtype=np.int64)
+            # Differences of 16 bits fit into 32, of which a processor takes twice as many at once.
+            kind = np.int32 if values.dtype.itemsize <= 2 else np.int64
+            whole: NDArray[np.signedinteger] = np.diff(values.astype(kind))
+            return whole // self._factor if self._factor > 1 else whole
         steps = np.diff(_finite(values))
         if not math.isfinite(self._finest) or self._coarsest / self._finest > 2**52:
             return np.zeros(len(steps), dtype=np.int64)
@@ -149,7 +151,8 @@ class _Rises:
         joined = values if self._last is None else np.concatenate([self._last, values])
         self._last = joined[-LAG - 1 :]
         rising = joined[LAG:] > joined[:-LAG]  # type: ignore[operator]
-        begins = np.flatnonzero(rising[1:] & ~rising[:-1])
+        # It begins to rise and to fall in turns.
+        begins = np.flatnonzero(rising[1:] != rising[:-1])[int(rising[:1].any()) :: 2]
         times = np.concatenate([self._times, begins + self._at])
         self._at += max(0, len(rising) - 1)
         self._sketch.take(np.diff(times))

@@ -1,5 +1,7 @@
 """Fingerprints: the same signal is known however it was saved, and different people are not joined."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,18 @@ SAVED: dict[str, object] = {
 
 
 BOTH_KINDS = 2 * KEPT
+
+
+@pytest.mark.parametrize(
+    ("n_times", "factor", "expected"),
+    [(4000, 1, "15dc30013e331766"), (200_000, 1, "dcd9a8b1e6cd79aa"), (200_000, 3, "dcd9a8b1e6cd79aa")],
+)
+def test_ledgers_from_before_know_their_people(n_times: int, factor: int, expected: str) -> None:
+    """What earlier versions found, whose tokens lie in ledgers."""
+    found = fingerprints(brain(4, n_times=n_times).astype(np.int32) * factor)
+
+    assert len(found) == BOTH_KINDS
+    assert hashlib.sha256("".join(found).encode()).hexdigest()[:16] == expected
 
 
 @pytest.mark.parametrize("name", SAVED)
