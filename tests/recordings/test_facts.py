@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsynth.recordings.facts import FactsGatherer, facts_of
+from fedsynth.recordings.facts import FactsGatherer, facts_of, microvolts
 from fedsynth.recordings.fingerprints import Fingerprinter, fingerprints
 from fedsynth.recordings.plausible import amplitude
 
@@ -39,11 +39,27 @@ def test_facts_do_not_depend_on_how_a_recording_is_cut(cuts: list[int], seed: in
     pieces = FactsGatherer(sfreq)
 
     for first, last in pairwise(cuts):
-        pieces.take(signal[:, first:last])
+        pieces.take(list(signal[:, first:last]))
 
     assert pieces.found() == facts_of(signal, sfreq=sfreq)
     assert pieces.found()[0].amplitude == amplitude(signal[0], sfreq=sfreq)
     assert [one.flat for one in pieces.found()] == [False, True]
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=cuts, seed=st.integers(0, 5), gains=st.tuples(*[st.sampled_from([0.1, -0.3, 1e-3, 1e300])] * 2))
+def test_facts_of_steps_are_those_of_their_microvolts(cuts: list[int], seed: int, gains: tuple[float, ...]) -> None:
+    steps = np.random.default_rng(seed).integers(-32768, 32768, (2, 3000)).astype(np.int16)
+    scales = tuple((gain, 17.3) for gain in gains)
+    signal = np.stack([microvolts(row, *scale) for row, scale in zip(steps, scales, strict=True)])
+    pieces = FactsGatherer(250.0)
+
+    for first, last in pairwise(cuts):
+        pieces.take(list(steps[:, first:last]), scales)
+
+    with np.errstate(invalid="ignore"):
+        assert repr(pieces.found()) == repr(facts_of(signal, sfreq=250.0))  # nan is not nan
+    assert [one.finite for one in pieces.found()] == [gain < 1e300 for gain in gains]
 
 
 @pytest.mark.parametrize("at", [0, 700, 2999])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.facts import microvolts
 from fedsynth.recordings.readers.edf_annotations import marks_of, onset_of
 from fedsynth.recordings.readers.edf_header import (
     LONGEST_HEADER,
@@ -80,12 +81,11 @@ def _piece(
         if BEYOND not in notes.remarks and (steps[index].min() < low or steps[index].max() > high):
             notes.remarks.append(BEYOND)
     signal = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
-    for row, index in zip(signal, chosen, strict=True):
-        gain, offset = microvolts_per_step(header.signals[index], unit=request.unit)
-        with np.errstate(over="ignore"):  # the gate refuses what becomes infinite
-            row[:] = np.multiply(steps[index], gain, dtype=np.float64) + offset
+    scales = tuple(microvolts_per_step(header.signals[index], unit=request.unit) for index in chosen)
+    for row, index, scale in zip(signal, chosen, scales, strict=True):
+        row[:] = microvolts(steps[index], *scale)
     others = tuple(values for index, values in steps.items() if index not in chosen)
-    return Piece(signal, (*(steps[index] for index in chosen), *others))
+    return Piece(signal, (*(steps[index] for index in chosen), *others), scales)
 
 
 def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray[np.generic]:

@@ -54,7 +54,7 @@ def first_pass(read: Read, *, sfreq: float) -> FirstPass:
     notes, facts, held = Notes(), FactsGatherer(sfreq), _Held()
     prints: list[Fingerprinter] = []
     for piece in read(notes):
-        facts.take(piece.signal)
+        facts.take(piece.values[: len(piece.signal)] if piece.scales else list(piece.signal), piece.scales)
         prints = prints or [Fingerprinter() for _ in piece.values]
         for one, values in zip(prints, piece.values, strict=False):
             one.take(values)

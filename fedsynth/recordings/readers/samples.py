@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.montage import canonical_channel
+from fedsynth.recordings.facts import Scales
 from fedsynth.recordings.fingerprints import fingerprints
 from fedsynth.recordings.recording import Gap, Mark
 from fedsynth.recordings.units import Unit
@@ -48,11 +49,13 @@ class Piece:
     """A stretch of a recording.
 
     `signal` holds the study's channels in microvolts, shape (channel, time). `values` are the samples of every
-    voltage signal of the file as they are stored, the study's first: what fingerprints are taken of.
+    voltage signal of the file as they are stored, the study's first: what fingerprints are taken of. `scales`, if
+    a reader gives them, make `signal` of the study's `values` (`fedsynth.recordings.facts.microvolts`).
     """
 
     signal: NDArray[np.float32]
     values: tuple[NDArray[np.generic], ...]
+    scales: Scales | None = None
 
 
 @dataclass
