@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
+from fedsynth.memory import use_again
 from fedsynth.progress import NOTE, Progress
 from fedsynth.recordings.excerpt import Excerpt
 from fedsynth.recordings.identity import Token, in_clear
@@ -143,6 +144,7 @@ def take_in(
         RecordingError: everything that is not as the study says, all bad recordings in one message that names none.
         OSError: parts cannot be written.
     """
+    use_again()
     there = arrange(folder, site=site, study=study, options=options or SiteOptions())
     setting = Setting(
         Reading(study, there.layout, there.reader, there.request), keeping.token, keeping.group, keeping.key
@@ -286,6 +288,7 @@ _setting: Setting | None = None
 def _begin(setting: Setting) -> None:
     """Note the setting in a process that was just begun."""
     global _setting
+    use_again()
     _setting = setting
 
 
