@@ -368,6 +368,12 @@ name = "cwgan"
         pytest.param(
             "[table]\nfile = 'no.csv'\nkey = 'a'", "a table that the layout names is missing", id="no table"
         ),
+        pytest.param(
+            f"[table]\nfile = '{'9' * 300}'\nkey = 'a'", "a table that the layout names is missing", id="long name"
+        ),
+        pytest.param(
+            '[table]\nfile = "a\\u0000b"\nkey = "a"', "a table that the layout names is missing", id="no name"
+        ),
         pytest.param("[table]\nfile = 't.csv'\nkey = 'a'", "has 0 columns 'a'", id="no column"),
         pytest.param("[table]\nfile = 't.csv'\nkey = 'b'\nlabel = 'c'", "no row in the table", id="no row"),
         pytest.param("format = 'reader:none'", "0 packages bring a reader 'none'", id="no such reader"),
