@@ -23,7 +23,7 @@ from fedsynth.study import SignalPlan, Study, rate_ratio
 
 SPECTRUM_HZ = 80
 """The spectrum of a channel is told in bins of one hertz, up to this one or half the rate."""
-SPECTRUM_WINDOWS = 32
+SPECTRUM_WINDOWS = 16
 """It is the mean over at most so many windows, spread evenly over those of a recording."""
 _SHOWN_TIMES = 2048  # samples
 
@@ -123,9 +123,10 @@ def excerpt(
         if not good:
             continue
         there, offset = filtered(block, samples, total=length, filtering=filtering)
+        np.clip(there, -limit, limit, out=there)
         for number in good:
             start = int(local[number]) - offset
-            keep(there[:, start : start + n_times].clip(-limit, limit))
+            keep(there[:, start : start + n_times])
         kept += good
     return Excerpt(labels[kept] if kept else labels[:0], looks.told())
 
@@ -168,17 +169,21 @@ class _Looks:
 
 def _power(window: _Rows, *, sfreq: float, bins: int) -> NDArray[np.float64]:
     """Return the power of every hertz, shape (channel, bin), by a periodogram under a Hann window (Welch 1967)."""
-    taper, into = _bins(window.shape[1], sfreq, bins)
+    taper, hertz, starts, stop, scale = _bins(window.shape[1], sfreq, bins)
     centred = window - window.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    spectrum = rfft(centred * taper, axis=1)
-    power = np.square(spectrum.real, dtype=np.float64) + np.square(spectrum.imag, dtype=np.float64)
-    return np.asarray(power @ into)
+    centred *= taper
+    spectrum = rfft(centred, axis=1)[:, :stop]
+    power = np.zeros((len(window), bins))
+    gathered = np.square(spectrum.real) + np.square(spectrum.imag)
+    power[:, hertz] = scale * np.add.reduceat(gathered, starts, axis=1, dtype=np.float64)
+    return power
 
 
 @functools.lru_cache(maxsize=4)
-def _bins(n_times: int, sfreq: float, bins: int) -> tuple[_Rows, NDArray[np.float64]]:
-    """Return the taper, and what scales and gathers frequencies by the hertz, shape (frequency, bin)."""
+def _bins(n_times: int, sfreq: float, bins: int) -> tuple[_Rows, NDArray[np.int64], NDArray[np.int64], int, float]:
+    """Return the taper, which hertz have frequencies, where these begin and all end, and what scales power."""
     taper = np.hanning(n_times).astype(np.float32)
     at = np.fft.rfftfreq(n_times, 1 / sfreq).astype(np.int64)
+    hertz, starts = np.unique(at[at < bins], return_index=True)
     scale = 2 / (np.sum(taper**2, dtype=np.float64) * n_times) if taper.any() else 0.0
-    return taper, scale * (at[:, None] == np.arange(bins))
+    return taper, hertz, starts, int(np.count_nonzero(at < bins)), float(scale)

@@ -103,7 +103,6 @@ class Recorded:
     def to_bytes(self) -> bytes:
         """Write it, but for the labels, which stand in the index."""
         who, told = self.identity, self.told
-        shown = base64.b64encode(told.shown.astype("<f2").tobytes()).decode("ascii")
         body = {
             "identity": [who.subject, who.digest, sorted(who.known_by), sorted(who.used)],
             "group": self.group,
@@ -113,8 +112,8 @@ class Recorded:
             "remarks": list(self.remarks),
             "placed": told.placed,
             "broken": [[rule, channel, count] for (rule, channel), count in told.broken.items()],
-            "spectrum": [[float(f"{value:.4g}") for value in row] for row in told.spectrum.tolist()],
-            "shown": [len(told.shown), shown],
+            "spectrum": [len(told.spectrum), _packed(told.spectrum, "<f4")],
+            "shown": [len(told.shown), _packed(told.shown, "<f2")],
             "rules": list(told.shown_rules),
             "covariates": list(self.covariates),
         }
@@ -125,13 +124,14 @@ class Recorded:
         """Read what `to_bytes` wrote."""
         body: dict[str, Any] = json.loads(data)
         subject, digest, known_by, used = body["identity"]
-        rows, shown = body["shown"]
-        flat = np.frombuffer(base64.b64decode(shown), "<f2").astype(np.float32)
+        spectrum = body["spectrum"]
+        if isinstance(spectrum[0], int):  # numbers in clear were written by versions before
+            spectrum = _unpacked(spectrum, "<f4")
         told = Told(
             placed=body["placed"],
             broken={(rule, channel): count for rule, channel, count in body["broken"]},
-            spectrum=np.array(body["spectrum"], dtype=np.float64),
-            shown=flat.reshape(rows, -1) if rows else flat.reshape(0, 0),
+            spectrum=np.array(spectrum, dtype=np.float64),
+            shown=_unpacked(body["shown"], "<f2").astype(np.float32),
             shown_rules=tuple(body["rules"]),
         )
         return cls(
@@ -177,6 +177,16 @@ def take(job: Job, setting: Setting) -> Outcome:
     return Outcome(job.number, recorded, "" if recorded else WITHOUT_LABEL, labels=tuple(labels))
 
 
+def _packed(rows: NDArray[np.floating], kind: str) -> str:
+    return base64.b64encode(rows.astype(kind).tobytes()).decode("ascii")
+
+
+def _unpacked(packed: tuple[int, str], kind: str) -> NDArray[np.floating]:
+    count, data = packed
+    flat = np.frombuffer(base64.b64decode(data), kind)
+    return flat.reshape(count, -1) if count else flat.reshape(0, 0)
+
+
 def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
     if job.part is None:
         return _cut(job, found, setting, keep=lambda _: None)
@@ -188,7 +198,8 @@ def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
         writer.end_recording(
             person=0, labels=recorded.labels, facts=recorded.to_bytes(), covariates=recorded.covariates
         )
-        writer.finish()
+        # Whoever finds a part holds it against its checksum, so that what a loss of power spoils is read again.
+        writer.finish(sync=False)
         new.replace(job.part)
     except BaseException:
         writer.abandon()

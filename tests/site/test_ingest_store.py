@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from federation import STUDY
 
 from fedsynth.errors import RecordingError, RefusedError
 from fedsynth.recordings import intake, take
+from fedsynth.recordings.store.file import StoreWriter
 from fedsynth.recordings.toy.cohort import write_toy_cohort
 from fedsynth.site.holdings import load_holdings
 from fedsynth.site.ingest import Ingested, ingest
@@ -142,6 +144,28 @@ def test_one_that_was_broken_off_goes_on(run: Take, site: Path, monkeypatch: pyt
     assert sorted(path.name for path in site.glob(".holdings*")) == []
 
 
+@pytest.mark.parametrize("size", [0, 100, -1])
+def test_a_part_that_a_loss_of_power_spoiled_is_read_again(
+    run: Take, site: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    run()
+    whole = by_person(site)
+    shutil.rmtree(site / "holdings")
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedsynth.site.ingest._keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    parts = sorted((site / ".holdings.parts").glob("*.part"))
+    os.truncate(parts[1], size if size >= 0 else parts[1].stat().st_size + size)
+
+    run()
+
+    assert by_person(site) == whole
+
+
 def test_two_at_once_are_refused(run: Take, site: Path) -> None:
     descriptor = os.open(site, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -162,15 +186,15 @@ def test_a_full_disk_leaves_what_was_held(
     before = contents(site)
     for path in month:
         shutil.move(path, folder)
-    fsync, writer = os.fsync, "parts" if when == "a part" else "new"
+    finish, place = StoreWriter.finish, "parts" if when == "a part" else "new"
 
-    def full(descriptor: int) -> None:
-        if f".holdings.{writer}" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+    def full(writer: StoreWriter, **how: Any) -> int:
+        if f".holdings.{place}" in str(writer._path):
             raise OSError(28, "No space left on device")
-        fsync(descriptor)
+        return finish(writer, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(StoreWriter, "finish", full)
         with pytest.raises(OSError, match="No space"):
             run()
 

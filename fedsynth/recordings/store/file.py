@@ -49,14 +49,13 @@ class Store:
             RecordingError: they are damaged.
         """
         shape, count = self.index.shape, len(entry.labels)
-        data, digest, at = bytearray(count * shape.window_bytes), hashlib.sha256(), 0
-        for block in self._blocks(entry, len(data)):
-            data[at : at + len(block)] = block
-            digest.update(block)
-            at += len(block)
+        rows = np.empty((count, len(shape.channels), shape.n_times), dtype="<f4")
+        data, digest = rows.reshape(-1).view(np.uint8).data, hashlib.sha256()
+        self._fill(data, entry)
+        digest.update(data)
         if digest.hexdigest() != entry.digest:
             raise RecordingError(WRONG)
-        return np.frombuffer(data, "<f4").reshape(count, len(shape.channels), shape.n_times)
+        return rows
 
     def facts(self, entry: Entry) -> bytes:
         """Return the facts of an entry.
@@ -126,13 +125,21 @@ class Store:
             ),
         )
 
-    def _blocks(self, entry: Entry, total: int) -> Iterator[bytes]:
+    def _fill(self, data: memoryview, entry: Entry) -> None:
+        """Fill a buffer with the windows of an entry, in clear."""
         seal = Seal(self.key, self.index.salts[entry.part])
-        at, number = entry.at, entry.number
-        for size in _sizes(total, self.index.shape):
-            data = self._read(at, size + seal.overhead)
-            yield seal.open(data, number=number, bound=b"windows")
-            at, number = at + len(data), number + 1
+        at, done = entry.at, 0
+        if self.key is None:
+            while done < len(data):
+                count = os.preadv(self.file.fileno(), [data[done:]], at + done)
+                if not count:
+                    raise RecordingError(WRONG)
+                done += count
+            return
+        for number, size in enumerate(_sizes(len(data), self.index.shape), start=entry.number):
+            block = self._read(at, size + seal.overhead)
+            data[done : done + size] = seal.open(block, number=number, bound=b"windows")
+            at, done = at + len(block), done + size
 
     def _read(self, at: int, size: int) -> bytes:
         data = os.pread(self.file.fileno(), size, at)
@@ -214,14 +221,14 @@ class StoreWriter:
             self._file.write(self._head)
         self._entries: list[Entry] = []
         self._facts: list[bytes] = []
+        self._held = np.empty((_at_once(shape), len(shape.channels), shape.n_times), dtype="<f4")
         self._begin()
 
     def keep(self, window: _Rows) -> None:
         """Write a window of the recording that is being written, shape (channel, time)."""
-        data = np.ascontiguousarray(window, dtype="<f4").tobytes()
-        self._digest.update(data)
-        self._held.append(data)
-        if len(self._held) == _at_once(self._index.shape):
+        self._held[self._n_held] = window
+        self._n_held += 1
+        if self._n_held == len(self._held):
             self._flush()
 
     def end_recording(
@@ -243,12 +250,13 @@ class StoreWriter:
         self._facts.append(facts)
         self._begin()
 
-    def finish(self, *, people: list[int] | None = None, close: bool = True) -> int:
+    def finish(self, *, people: list[int] | None = None, close: bool = True, sync: bool = True) -> int:
         """Write the index, have the disk take everything, and return where the store ends.
 
         Args:
             people: the number of each entry's person, earlier appends included, where these are others now.
             close: close the file as well.
+            sync: wait until the disk has it; not for what can be made again.
         """
         entries = []
         for entry, facts in zip(self._entries, self._facts, strict=True):
@@ -269,7 +277,8 @@ class StoreWriter:
         self._file.write(data + _TAIL.pack(_MAGIC, at, len(data), part, check))
         end = self._file.tell()
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if sync:
+            os.fsync(self._file.fileno())
         if close:
             self._file.close()
         return end
@@ -282,14 +291,16 @@ class StoreWriter:
             os.truncate(self._path, self._start)
 
     def _begin(self) -> None:
-        self._held: list[bytes] = []
+        self._n_held = 0
         self._digest = hashlib.sha256()
         self._at, self._number = self._file.tell(), self._seal.count
 
     def _flush(self) -> None:
-        if self._held:
-            self._file.write(self._seal.close(b"".join(self._held), bound=b"windows"))
-            self._held = []
+        if self._n_held:
+            data = self._held[: self._n_held].reshape(-1).view(np.uint8).data
+            self._digest.update(data)
+            self._file.write(self._seal.close(data, bound=b"windows"))
+            self._n_held = 0
 
 
 def _at_once(shape: StoreShape) -> int:

@@ -40,7 +40,7 @@ class Seal:
         """The number of the next block."""
         return self._count
 
-    def close(self, block: bytes, *, bound: bytes) -> bytes:
+    def close(self, block: bytes | memoryview, *, bound: bytes) -> bytes | memoryview:
         """Close the next block, bound to what `bound` says; a number is given once."""
         number, self._count = self._count, self._count + 1
         if self._cipher is None:
