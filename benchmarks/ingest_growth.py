@@ -1,4 +1,8 @@
-"""Memory and time of an ingestion against the size of a site of simulated EDF, gigabyte by gigabyte."""
+"""Memory and time of an ingestion against the size of a site of simulated EDF, gigabyte by gigabyte.
+
+With `--in-turn` a site may be larger than the disk: only the recording that is read next holds its samples, and the
+others are files of the same size that a file system keeps without any.
+"""
 
 import argparse
 import json
@@ -41,16 +45,37 @@ import re, sys
 from pathlib import Path
 from fedsynth.site.ingest import ingest
 from fedsynth.study import load_study
-site, folder, study, processes = sys.argv[1:]
-found = ingest(Path(site), Path(folder), study=load_study(Path(study)), progress=lambda *_: None,
+site, folder, study, processes, turns = sys.argv[1:]
+if turns:
+    sys.path.insert(0, turns)
+    from ingest_growth import Turns
+    progress = Turns(Path(folder))
+else:
+    progress = lambda *_: None
+found = ingest(Path(site), Path(folder), study=load_study(Path(study)), progress=progress,
                processes=int(processes))
 kilobytes = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(found.windows, found.recordings, found.hours, kilobytes // 1024)
 """
 
 
-def write(path: Path, *, hours: float, seed: int) -> None:
-    """Write one recording: slow drift and noise, a data record at a time, none like another."""
+class Turns:
+    """Progress of an ingestion that gives the next recording its samples, and takes those of the last one away."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = sorted(folder.glob("*.edf"))
+        self._hours = (self._paths[0].stat().st_size - 256 * (1 + CHANNELS)) / BYTES_AN_HOUR
+        self(None, 0, 0)
+
+    def __call__(self, what: object, done: int, total: int) -> None:  # noqa: ARG002
+        if done:
+            write(self._paths[done - 1], hours=self._hours, seed=done - 1, held=False)
+        if done < len(self._paths):
+            write(self._paths[done], hours=self._hours, seed=done)
+
+
+def write(path: Path, *, hours: float, seed: int, held: bool = True) -> None:
+    """Write one recording: slow drift and noise, a data record at a time, none like another; or none `held`."""
 
     def field(values: list[str], width: int) -> bytes:
         return b"".join(value.encode().ljust(width) for value in values)
@@ -63,6 +88,11 @@ def write(path: Path, *, hours: float, seed: int) -> None:
     head = field(["0"], 8) + field(["X X X X"], 80) + field(["Startdate X X X X"], 80) + b"01.01.8500.00.00"
     head += field([str(256 * (1 + CHANNELS))], 8) + field([""], 44) + field([str(n_records), "10"], 8)
     head += field([str(CHANNELS)], 4) + b"".join(field(values, width) for values, width in fields)
+    if not held:
+        with path.open("wb") as file:
+            file.write(head)
+            file.truncate(len(head) + n_records * CHANNELS * at_once * 2)
+        return
     rng = np.random.default_rng(seed)
     noise = np.cumsum(rng.normal(0, 30, (CHANNELS, 600 * SFREQ)), axis=1)
     noise = (noise - noise.mean(axis=1, keepdims=True)) * 0.1 + rng.normal(0, 150, noise.shape)
@@ -73,7 +103,9 @@ def write(path: Path, *, hours: float, seed: int) -> None:
             file.write(stored[:, first : first + at_once].tobytes())
 
 
-def measure(place: Path, *, gigabytes: float, hours: float, processes: int) -> dict[str, float]:
+def measure(
+    place: Path, *, gigabytes: float, hours: float, processes: int, in_turn: bool = False
+) -> dict[str, float]:
     """Write a site of a size, take it in, and take it away again."""
     folder, site = place / "recordings", place / "north"
     folder.mkdir(parents=True)
@@ -81,8 +113,9 @@ def measure(place: Path, *, gigabytes: float, hours: float, processes: int) -> d
     (site / "site.toml").write_text('name = "north"\nlargest_epsilon = 8.0\n')
     (place / "study.toml").write_text(STUDY)
     for number in range(max(1, round(gigabytes * 1e9 / (BYTES_AN_HOUR * hours)))):
-        write(folder / f"{('rest', 'task')[number % 2]}{number}.edf", hours=hours, seed=number)
+        write(folder / f"{('rest', 'task')[number % 2]}{number}.edf", hours=hours, seed=number, held=not in_turn)
     words = [str(site), str(folder), str(place / "study.toml"), str(processes)]
+    words += [str(Path(__file__).parent) if in_turn else ""]
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", CHILD, *words], check=True, capture_output=True, text=True)
     windows, recordings, found, peak = map(float, done.stdout.split())
@@ -96,12 +129,19 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[1, 2, 4])
     parser.add_argument("--hours", type=float, default=6.0, help="of one recording")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--in-turn", action="store_true", help="give each recording its samples when it is read")
     parser.add_argument("--folder", type=Path, help="where there is room")
     asked = parser.parse_args()
     print("| GB | recordings | hours | windows | seconds | peak MB |\n|---|---|---|---|---|---|")
     for gigabytes in asked.gigabytes:
         with tempfile.TemporaryDirectory(dir=asked.folder) as place:
-            found = measure(Path(place) / "one", gigabytes=gigabytes, hours=asked.hours, processes=asked.processes)
+            found = measure(
+                Path(place) / "one",
+                gigabytes=gigabytes,
+                hours=asked.hours,
+                processes=1 if asked.in_turn else asked.processes,
+                in_turn=asked.in_turn,
+            )
         told = [f"{found[name]:.0f}" for name in ("recordings", "hours", "windows", "seconds", "peak_mb")]
         print(f"| {gigabytes:g} | {' | '.join(told)} |", flush=True)
 
