@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.folder import check_beside
-from fedsynth.recordings.readers.arrays import read_arrays
+from fedsynth.recordings.readers.arrays import open_array, read_arrays
 from fedsynth.recordings.readers.parquet import parquet_batches, parquet_heading
 from fedsynth.recordings.readers.samples import Notes, Piece, Request
 from fedsynth.recordings.readers.tables import TableParser, blocks_of
@@ -75,10 +75,17 @@ def read_npz(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
     Raises:
         As `read_delimited`.
     """
-    held = read_arrays(path, ("signal", "channels", "sfreq", "unit"))
-    signal = held.get("signal")
-    if signal is None or signal.ndim != 2 or signal.dtype.kind not in "iuf":
-        raise RecordingError("it holds no array `signal` of numbers, shape (channel, time); save it again")
+    with open_array(path, "signal") as signal:
+        if signal is None or len(signal.shape) != 2 or signal.dtype.kind not in "iuf":
+            raise RecordingError("it holds no array `signal` of numbers, shape (channel, time); save it again")
+        given = _given_of_arrays(path, request, signal.shape[0])
+        for start in range(0, signal.shape[1], AT_ONCE):
+            yield given.piece(signal.columns(start, min(signal.shape[1], start + AT_ONCE)), notes)
+
+
+def _given_of_arrays(path: Path, request: Request, n_channels: int) -> "_Given":
+    """Read what stands beside the signal of a .npz file."""
+    held = read_arrays(path, ("channels", "sfreq", "unit"))
     said: dict[str, Any] = {}
     if "sfreq" in held and held["sfreq"].size == 1 and held["sfreq"].dtype.kind in "iuf":
         said["sfreq"] = float(held["sfreq"].reshape(-1)[0])
@@ -86,11 +93,9 @@ def read_npz(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
         said["unit"] = str(held["unit"].reshape(-1)[0])
     names = [str(name) for name in held["channels"].reshape(-1)] if "channels" in held else None
     columns = request.columns or _sidecar(path, request).get("channels") or names
-    if columns is None or len(columns) != len(signal):
+    if columns is None or len(columns) != n_channels:
         raise RecordingError("its channels are not named, or not as many as it has rows; add `channels`")
-    given = _Given(path, request, list(columns), said)
-    for start in range(0, signal.shape[1], AT_ONCE):
-        yield given.piece(signal[:, start : start + AT_ONCE], notes)
+    return _Given(path, request, list(columns), said)
 
 
 def read_parquet(path: Path, request: Request, notes: Notes) -> Iterator[Piece]:
