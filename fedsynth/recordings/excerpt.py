@@ -29,7 +29,7 @@ _SHOWN_TIMES = 2048  # samples
 
 _Rows = NDArray[np.float32]
 Keep = Callable[[_Rows], None]
-"""Takes in a window in microvolts, shape (channel, time)."""
+"""Takes in a window in microvolts, shape (channel, time), of which it keeps no more than a copy."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fedsynth.recordings.identity import Token
 from fedsynth.recordings.participants import Entry
 from fedsynth.recordings.readers.arrangement import Arrangement, Place
 
-VERSION = 1
+VERSION = 2
 """Of the way from recordings to windows: with another one everything is read again."""
 _ALONE = ("edf", "fif", "npz", "parquet", "rows", "text", "delimited")
 """Formats of which a recording lies in files that begin with its own name."""

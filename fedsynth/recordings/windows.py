@@ -145,7 +145,7 @@ def _cut(recording: Recording, study: Study) -> tuple[Excerpt, NDArray[np.float3
         filtering=filtering,
         names=recording.channels,
         study=study,
-        keep=lambda window: kept.append(window[None]),
+        keep=lambda window: kept.append(window[None].copy()),
     )
     return found, np.concatenate(kept)
 

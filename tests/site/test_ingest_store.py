@@ -151,6 +151,7 @@ def test_a_part_that_a_loss_of_power_spoiled_is_read_again(
     run()
     whole = by_person(site)
     shutil.rmtree(site / "holdings")
+
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
