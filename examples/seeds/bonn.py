@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from kit.arms import Arm, Frame
-from kit.bench import Bench, Job, Source, groups, random_windows
+from kit.bench import Bench, Job, Made, Source, groups, random_windows
 from kit.bonn_sets import SFREQ, TIMES, read
-from kit.originals import dense_gan, one_network_a_label, wavegan
-from kit.study import SECONDS, SIMULATED, arguments, carry_out, open_cells, write
+from kit.findings import costs, findings
+from kit.originals import Train, dense_gan, one_network_a_label, wavegan
+from kit.study import SECONDS, SIMULATED, arguments, carry_out, filled, open_cells, write
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
@@ -46,6 +47,7 @@ LEARNED = tuple(
         ("wavegan", "four hospitals", 4),
     )
 )
+SOURCES = (FEATURES.name, *(arm.name for arm in LEARNED), ONE_NOISE.name, EACH_NOISE.name, DENSE, WAVE)
 PUBLISHED = {"pca-mlp": 0.940, "ica-mlp": 0.921, "lda-mlp": 0.854, "sigxnet": 0.977}
 MAIN, OTHER = "sigxnet", "random-convolutions"
 
@@ -56,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     quick: bool = options.quick
     real = read(options.data, each=2 if quick else 4, most=6 if quick else 80, seed=options.seed)
     cells = open_cells(
-        options, study="bonn", version=2, large=options.large, windows=len(real), data=bool(options.data)
+        options, study="bonn", version=3, large=options.large, windows=len(real), data=bool(options.data)
     )
     shape = Shape(("EEG",), TIMES, SFREQ, (0.5, 40.0), 2, "eeg")
     setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=200))
@@ -65,7 +67,8 @@ def main(words: list[str] | None = None) -> int:
     seeds = replace(bench, name="the seed's classifiers", classifiers=tuple(PUBLISHED))
     leaky = replace(seeds, name="by window", folds=random_windows(real, count=len(bench.folds)))
     scaled = replace(leaky, name="by window, scaler of everybody", real=scaled_by_all(real))
-    carry_out(cells, list(jobs_of(bench, seeds, leaky, scaled, quick=quick, large=options.large)))
+    jobs = list(jobs_of(bench, seeds, leaky, scaled, quick=quick, large=options.large))
+    carry_out(cells, jobs, workers=options.jobs)
     place = write(options, cells, page_of(bench, seeds, leaky, scaled, is_real=options.data is not None))
     print(table_of(bench, MAIN), end="\n\n")
     print(f"Page: {place}")
@@ -94,21 +97,16 @@ def jobs_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, quick: b
     for some in (seeds, leaky, scaled):
         yield from some.real_jobs(("none",))
     for arm in LEARNED:
-        yield from bench.jobs(bench.source(replace(arm, steps=layers), per_label=per_label))
+        yield from bench.jobs(bench.source(arm.learning(layers), per_label=per_label))
     yield "fidelity", lambda: fidelity(bench, steps=steps, per_label=60 if quick else 200)
 
 
-def original(bench: Bench, name: str, train: object, *, steps: int, per_label: int) -> Source:
+def original(bench: Bench, name: str, train: Train, *, steps: int, per_label: int) -> Source:
     """Return one of the seed's own networks as a source."""
     return Source(
         name,
-        lambda real, fold: one_network_a_label(
-            real,
-            bench.frame,
-            train=train,
-            steps=steps,
-            per_label=per_label,
-            seed=fold + 1,  # type: ignore[arg-type]
+        lambda real, fold: Made(
+            one_network_a_label(real, bench.frame, train=train, steps=steps, per_label=per_label, seed=fold + 1)
         ),
     )
 
@@ -122,7 +120,7 @@ def fidelity(bench: Bench, *, steps: int, per_label: int) -> dict[str, list[dict
     ]
     told = {}
     for source in sources:
-        made = source.make(train, 0)
+        made = source.make(train, 0).windows
         found = distances(bench.real, made, shape=bench.frame.shape, names=NAMES, draws=100, correction="holm")
         told[source.name] = [asdict(one) for one in found]
     return told
@@ -131,7 +129,7 @@ def fidelity(bench: Bench, *, steps: int, per_label: int) -> dict[str, list[dict
 def table_of(bench: Bench, classifier: str) -> Table:
     """Return the generators' table by one classifier."""
     rows = [(way, "real", way) for way in ("none", "class weights", "oversampling")]
-    for name in (FEATURES.name, *(arm.name for arm in LEARNED), ONE_NOISE.name, EACH_NOISE.name, DENSE, WAVE):
+    for name in SOURCES:
         rows += [(f"{way}: {name}", name, way) for way in ("synthetic alone", "minority only")]
     return bench.table(classifier, rows, title="Trained on these, tested on recordings held out")
 
@@ -140,6 +138,7 @@ def page_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, is_real:
     """Return the page."""
     cells = bench.cells
     sections = [
+        Section("What held, and what did not", _findings(bench, seeds, leaky)),
         Section(
             "The published figures beside ours",
             (
@@ -182,8 +181,41 @@ def page_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, is_real:
             "windows": f"{len(bench.real)} of {bench.real.n_people} recordings",
             "time": f"{cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
         },
-        sections=tuple(section for section in sections if any(t.rows for t in section.tables)),
+        sections=filled(sections),
     )
+
+
+def _findings(bench: Bench, seeds: Bench, leaky: Bench) -> tuple[str, ...]:
+    """Say what splits, generators, privacy and federation do to the numbers."""
+    windows, recordings = (
+        {name: one[ACCURACY] for name in PUBLISHED if (one := some.measures("real", name, "none"))}
+        for some in (leaky, seeds)
+    )
+    both = [name for name in PUBLISHED if name in windows and name in recordings]
+    said = list(
+        findings(
+            "the seed's accuracy is higher where windows of one recording are on both sides of the split",
+            {name: windows[name].minus(recordings[name]) for name in both},
+        )
+    )
+    over, alone = ("real", "oversampling"), "synthetic alone"
+    for name in bench.classifiers:
+        gains = {source: bench.difference(name, (source, "minority only"), over) for source in SOURCES}
+        said += findings(f"{name}: seizures filled with made-up windows beat repeated ones in macro-F1", gains)
+        against = {source: bench.difference(name, (source, alone), ("real", "none")) for source in SOURCES}
+        said += findings(f"{name}: made-up windows alone teach more than real ones in macro-F1", against)
+        pairs = (
+            (ONE_NOISE, FEATURES, "ε = 8 with one noise for all hospitals"),
+            (EACH_NOISE, FEATURES, "ε = 8 with the noise of each of four hospitals"),
+            (LEARNED[2], LEARNED[1], "averaging wavegan over four hospitals"),
+        )
+        for way in ("minority only", alone):
+            lost = {
+                f"{name}, {way}: {what}": bench.difference(name, (arm.name, way), (base.name, way))
+                for arm, base, what in pairs
+            }
+            said += costs(lost)
+    return tuple(said)
 
 
 def _published(seeds: Bench, leaky: Bench, scaled: Bench) -> Table:

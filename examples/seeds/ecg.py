@@ -14,20 +14,34 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from kit.arms import Arm, Frame, drawn, trained
+from kit.findings import costs, findings
 from kit.hearts import CHAPMAN, LEADS, OTHER, RHYTHMS, hearts
 from kit.real_sets import ptbxl
-from kit.study import SECONDS, SIMULATED, arguments, write
+from kit.study import SECONDS, SIMULATED, arguments, filled, write
+from kit.workers import done
 
 from fedsynth.cli.progress import progress
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.measures import MACRO_AUROC, MACRO_F1
 from fedsynth.evaluation.protocol.plan import ProtocolPlan
-from fedsynth.evaluation.protocol.run import BOTH, REAL, SYNTHETIC, Question, matrix_cell, run_protocol
+from fedsynth.evaluation.protocol.replicates import Replicates
+from fedsynth.evaluation.protocol.run import (
+    BOTH,
+    PRETRAINED,
+    REAL,
+    SCRATCH,
+    SYNTHETIC,
+    Question,
+    matrix_cell,
+    run_protocol,
+    transfer_cell,
+)
 from fedsynth.evaluation.protocol.splits import split_of
 from fedsynth.evaluation.protocol.tables import Number, Table, tables_of
 from fedsynth.modalities.shape import Shape
@@ -100,12 +114,16 @@ def main(words: list[str] | None = None) -> int:
         for arm in arms
         if arm.family in options.families and (name == MERGED or arm in EVERYWHERE[: 1 if options.quick else None])
     ]
-    found = []
+    jobs = [
+        (f"{name} {arm.name}", partial(trial, name, cohorts[name], arm, options, extent)) for name, arm in pairs
+    ]
     with progress() as tell:
-        tell("study", 0, len(pairs))
-        for number, (name, arm) in enumerate(pairs):
-            found.append(trial(name, cohorts[name], arm, options, extent))
-            tell("study", number + 1, len(pairs))
+        tell("study", 0, len(jobs))
+        # Every trial keeps its numbers in a file of its own, so that they need not come back from a process.
+        asked = [(key, lambda job=job: bool(job())) for key, job in jobs]
+        for number, _ in enumerate(done(asked, workers=options.jobs)):
+            tell("study", number + 1, len(jobs))
+    found = [job() for _, job in jobs]
     told = {"quick": options.quick, "large": options.large, "seed": options.seed, "data": bool(options.data)}
     index = Cells.at(options.out / "study.json", {"study": "ecg", **told})
     index.more = {"trials": [_path(options.out, one.cohort, one.arm).name for one in found]}
@@ -171,13 +189,14 @@ def trial(name: str, cohort: Cohort, arm: Arm, options: argparse.Namespace, exte
     asked = {"cohort": name, "arm": arm.name, "seed": options.seed, "people": len(real), "plan": plan.to_plain()}
     asked |= {"layers": extent.layers, "data": bool(options.data)}
     cells = Cells.at(_path(options.out, name, arm), asked)
-    steps = extent.layers // 2 if arm.hospitals > 1 else extent.layers
+    if not cells.more.get("finished"):
+        cells.found.clear()  # a generator is not kept, and what noise it had cannot be had again
     began = time.process_time()
     # What is finished needs no generator any more, only people to name.
     made = (
         real.at(held_out)
         if cells.more.get("finished")
-        else _made(replace(arm, steps=steps), real.at(~held_out), frame, per_label=extent.per_label)
+        else _made(arm.learning(extent.layers), real.at(~held_out), frame, per_label=extent.per_label)
     )
     split = split_of(real, made, name="given", n_labels=len(names), held_out=held_out)
     question = Question(split, plan, shape, names, names.index("fibrillation"))
@@ -215,6 +234,7 @@ def page_of(found: list[Trial], *, is_real: bool) -> ExperimentPage:
     """Return the page."""
     cohorts = list(dict.fromkeys(one.cohort for one in found))
     sections = [
+        Section("What held, and what did not", _findings(found)),
         Section(
             "The published figures beside ours",
             (
@@ -249,8 +269,58 @@ def page_of(found: list[Trial], *, is_real: bool) -> ExperimentPage:
             "people": ", ".join(f"{name}: {_people(found, name)}" for name in cohorts),
             "time": f"{seconds / 60:.0f} minutes of computing",
         },
-        sections=tuple(section for section in sections if section.tables),
+        sections=filled(sections),
     )
+
+
+def _findings(found: list[Trial]) -> tuple[str, ...]:
+    """Say whether the paper's findings came back, and what privacy and federation cost on merged cohorts."""
+    said: list[str] = []
+
+    def macro(one: Trial, cell: str) -> Replicates:
+        return one.cells.found[cell].measures[MACRO_F1]
+
+    def on(one: Trial, kind: str) -> Replicates:
+        return macro(one, matrix_cell(NETWORK, kind, REAL))
+
+    for cohort in dict.fromkeys(one.cohort for one in found):
+        mine = [one for one in found if one.cohort == cohort]
+        said += findings(
+            f"{cohort}: adding synthetic windows raises macro-F1",
+            {one.arm.name: on(one, BOTH).minus(on(one, REAL)) for one in mine},
+        )
+        said += findings(
+            f"{cohort}: synthetic windows alone teach more than real ones",
+            {one.arm.name: on(one, SYNTHETIC).minus(on(one, REAL)) for one in mine},
+        )
+    merged = {one.arm: one for one in found if one.cohort == MERGED}
+    said += costs(
+        {
+            f"{MERGED}, {words}: {what}": on(merged[arm], kind).minus(on(merged[base], kind))
+            for arm, base, what in (
+                (ONE_NOISE, FEATURES, "ε = 8 with one noise for all hospitals"),
+                (EACH_NOISE, FEATURES, "ε = 8 with the noise of each of four hospitals"),
+                (LEARNED[3], LEARNED[0], "averaging diffwave over four hospitals"),
+            )
+            if arm in merged and base in merged
+            for words, kind in (("synthetic alone", SYNTHETIC), ("both", BOTH))
+        }
+    )
+    for one in merged.values():
+        plan = one.question.plan
+        if "transfer" in plan.tables:
+            said += findings(
+                f"{MERGED}, pretrained on “{one.arm.name}”, then heads trained on a share of the real people: "
+                "better than from scratch",
+                {
+                    f"{share} %": macro(one, transfer_cell(NETWORK, PRETRAINED, share)).minus(
+                        macro(one, transfer_cell(NETWORK, SCRATCH, share))
+                    )
+                    for share in plan.shares
+                    if share
+                },
+            )
+    return tuple(said)
 
 
 def claims_table(found: list[Trial]) -> Table:

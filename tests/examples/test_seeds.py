@@ -15,7 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
+from fedsynth.evaluation.protocol.cells import Cells
+from fedsynth.evaluation.protocol.classifiers.training import Setting
 from fedsynth.evaluation.protocol.material import Material
+from fedsynth.evaluation.protocol.replicates import Replicates
+from fedsynth.evaluation.protocol.size import SIZES
 from fedsynth.evaluation.protocol.splits import LEAKY
 from fedsynth.modalities.shape import Shape
 from fedsynth.synthesis.windows import SyntheticWindows
@@ -28,7 +32,18 @@ SHAPE = Shape(("EEG",), 178, 173.61, (0.5, 40.0), 2, "eeg")
 def seeds() -> Iterator[SimpleNamespace]:
     """Import the studies as their command lines do, from their own folder."""
     sys.path.insert(0, str(FOLDER))
-    names = ("arms", "bench", "bonn_sets", "cohorts", "hearts", "originals", "skips")
+    names = (
+        "arms",
+        "bench",
+        "bonn_sets",
+        "cohorts",
+        "findings",
+        "hearts",
+        "originals",
+        "skips",
+        "study",
+        "workers",
+    )
     try:
         found = SimpleNamespace(**{name: importlib.import_module(f"kit.{name}") for name in names})
         found.studies = {name: importlib.import_module(name) for name in ("als", "bonn", "ecg", "geneeg")}
@@ -157,6 +172,60 @@ def test_doubling_adds_as_many_synthetic_windows_as_there_are_real_ones_and_then
     assert len(np.unique(training.people[(training.labels == 1) & (training.signal[:, 0, 0] == 1)])) <= 2
 
 
+def small_bench(seeds: SimpleNamespace, real: Material, cells: Cells) -> Any:
+    """Return a bench that trains in seconds: two folds, one network."""
+    frame = seeds.arms.Frame(SHAPE, ("rest", "seizure"), "seizure")
+    size = replace(SIZES["quick"], steps=8, draws=20)
+    folds = seeds.bench.groups(real, count=2)
+    return seeds.bench.Bench("small", real, frame, folds, Setting(SHAPE, size), ("cnn-bilstm",), cells)
+
+
+def test_two_processes_find_what_one_does_and_a_stopped_study_goes_on(
+    seeds: SimpleNamespace, real: Material, tmp_path: Path
+) -> None:
+    found = {}
+    for workers in (1, 2):
+        cells = Cells.at(tmp_path / f"{workers}.json", {})
+        bench = small_bench(seeds, real, cells)
+        made = seeds.bench.Made(replace(real, signal=real.signal * 2), {"fold": 1.0})
+        ways = ("minority only", seeds.bench.DOUBLED, seeds.bench.STAGED)
+        source = seeds.bench.Source("made up", lambda *_, made=made: made, ways)
+        jobs = [*bench.real_jobs(("none", seeds.bench.HALVES)), *bench.jobs(source)]
+        if workers == 2:
+            seeds.study.carry_out(cells, jobs[:1], workers=workers)
+            cells = bench.cells = Cells.at(tmp_path / "2.json", {})
+        seeds.study.carry_out(cells, jobs, workers=workers)
+        found[workers] = {key: value for key, value in cells.more.items() if key != seeds.study.SECONDS}
+
+    assert found[1] == found[2]
+    assert list(found[1]) == [f"small/{source}/{fold}" for source in ("real", "made up") for fold in (0, 1)]
+    assert bench.notes("made up") == [{"fold": 1.0}, {"fold": 1.0}]
+    staged, halves = (found[1][f"small/{source}/0"] for source in ("made up", "real"))
+    assert staged[f"cnn-bilstm/{seeds.bench.STAGED}"] != halves[f"cnn-bilstm/{seeds.bench.HALVES}"]
+
+
+def test_a_finding_says_what_its_interval_says(seeds: SimpleNamespace) -> None:
+    told = {
+        "up": Replicates(0.2, (0.1, 0.3)),
+        "level": Replicates(0.1, (-0.1, 0.3)),
+        "down": Replicates(-0.2, (-0.3, -0.1)),
+        "absent": None,
+    }
+
+    (said,) = seeds.findings.findings("filling helps", told)
+    (cost,) = seeds.findings.costs({"noise": told["down"], "distance": told["level"], "luck": told["up"]})
+
+    assert said == (
+        "Filling helps. Held by up (+0.200 [+0.105, +0.295]). The opposite by down (−0.200 [−0.295, −0.105]). "
+        "Not told from zero: level (+0.100 [−0.090, +0.290])."
+    )
+    assert cost == (
+        "Noise costs 0.200 [0.105, 0.295]. Distance makes no difference told from zero (+0.100 [−0.090, +0.290]). "
+        "Luck gains +0.200 [+0.105, +0.295]."
+    )
+    assert seeds.findings.findings("filling helps", {"absent": None}) == ()
+
+
 def test_windows_of_the_originals_stay_in_the_range_of_those_who_trained(
     seeds: SimpleNamespace, real: Material
 ) -> None:
@@ -218,6 +287,7 @@ def test_a_study_ends_in_a_page_and_a_second_call_computes_nothing(
 
     assert (tmp_path / "study.json").read_text(encoding="utf-8") == numbers
     assert json.loads(numbers)["question"]["study"] == name
+    assert "What held, and what did not" in page
     assert "The published figures beside ours" in page
     assert "ε = 8, secure sums" in page
     assert "each hospital" in page

@@ -4,7 +4,7 @@ Sites live in memory (`fedsynth.rehearsal.in_memory`): a study of a paper asks n
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class Arm:
     def is_private(self) -> bool:
         """Whether anything is promised."""
         return math.isfinite(self.epsilon)
+
+    def learning(self, steps: int) -> "Arm":
+        """Return the arm with so many steps in one place, or half as many at each of several hospitals."""
+        return replace(self, steps=steps if self.hospitals == 1 else max(1, steps // 2))
 
 
 def study_of(arm: Arm, frame: Frame, *, people: int, per_person: int, channels: tuple[str, ...]) -> Study:

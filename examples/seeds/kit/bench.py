@@ -4,7 +4,7 @@ Answers are kept as soon as a fold is done, so that a stopped study goes on; mea
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedsynth.evaluation.protocol.augmentation import Way, augmented
 from fedsynth.evaluation.protocol.cells import Cells
+from fedsynth.evaluation.protocol.classifiers.learning import answers_of, learned
 from fedsynth.evaluation.protocol.classifiers.registry import classifier_of
 from fedsynth.evaluation.protocol.classifiers.training import Setting, Training
 from fedsynth.evaluation.protocol.material import Material
@@ -24,10 +25,25 @@ REAL_WAYS: tuple[Way, ...] = ("none", "class weights", "oversampling", "SMOTE")
 SYNTHETIC_WAYS = ("minority only", "all classes", "synthetic alone")
 DOUBLED = "minority doubled, then repeated"
 """As many synthetic windows of a rare label as it has real ones, and then both repeated up to balance."""
+STAGED = "minority filled first, then repeated"
+"""A network's first half of steps with synthetic windows of rare labels, its second with real ones, repeated."""
+HALVES = "oversampling in two halves"
+"""What `STAGED` is to be compared with: the same schedule without synthetic windows."""
+NOTES = "notes"
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
-Make = Callable[[Material, int], Material]
-"""From the windows of those who train, and a fold's number, to synthetic windows."""
 Job = tuple[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Synthetic windows, and plain numbers about them or their generator that a page tells."""
+
+    windows: Material
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+Make = Callable[[Material, int], Made]
+"""From the windows of those who train, and a fold's number, to synthetic windows."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +66,18 @@ class Bench:
     setting: Setting
     classifiers: tuple[str, ...]
     cells: Cells
-    made: dict[str, Material] = field(default_factory=dict)
 
     def source(self, arm: Arm, *, per_label: int, ways: tuple[str, ...] = SYNTHETIC_WAYS) -> Source:
         """Return an arm of the product as a source."""
         return Source(
             arm.name,
-            lambda real, fold: drawn(
-                trained(arm, real, self.frame), per_label=per_label, seed=f"{self.name} {arm.name} {fold}"
+            lambda real, fold: Made(
+                drawn(trained(arm, real, self.frame), per_label=per_label, seed=f"{self.name} {arm.name} {fold}")
             ),
             ways,
         )
 
-    def real_jobs(self, ways: Sequence[Way] = REAL_WAYS) -> Iterator[Job]:
+    def real_jobs(self, ways: Sequence[str] = REAL_WAYS) -> Iterator[Job]:
         """Yield jobs that need no synthetic windows, one a fold."""
         for number, rows in enumerate(self.folds):
             yield f"{self.name}/real/{number}", lambda rows=rows: self._answers(rows, None, tuple(ways))
@@ -73,11 +88,14 @@ class Bench:
 
             def job(rows: Rows = rows, number: int = number) -> Any:
                 made = source.make(self.real.at(rows[0]), number)
-                if number == 0:
-                    self.made[source.name] = made
-                return self._answers(rows, made, source.ways)
+                return {**self._answers(rows, made.windows, source.ways), NOTES: made.notes}
 
             yield f"{self.name}/{source.name}/{number}", job
+
+    def notes(self, source: str) -> list[dict[str, float]]:
+        """Return what was noted of a source, a fold each, as far as folds are done."""
+        keys = [f"{self.name}/{source}/{number}" for number in range(len(self.folds))]
+        return [self.cells.more[key][NOTES] for key in keys if key in self.cells.more]
 
     def measures(self, source: str, classifier: str, way: str) -> dict[str, Replicates] | None:
         """Return measures over all folds; None where a fold is missing."""
@@ -126,10 +144,24 @@ class Bench:
         found = {}
         for way in ways:
             for name in self.classifiers:
-                training = training_of(train, made, way, n_labels=len(self.frame.names))
-                answers = classifier_of(name)(training, test.signal, setting=self.setting)
+                if way in (STAGED, HALVES):
+                    answers = self._in_stages(train, made, test, name)
+                else:
+                    training = training_of(train, made, way, n_labels=len(self.frame.names))
+                    answers = classifier_of(name)(training, test.signal, setting=self.setting)
                 found[f"{name}/{way}"] = np.round(answers, 4).tolist()
         return found
+
+    def _in_stages(self, train: Material, made: Material | None, test: Material, name: str) -> NDArray[np.float64]:
+        """Train a network by half of the steps each on filled and on repeated windows, and answer."""
+        size, ways = self.setting.size, ("oversampling" if made is None else "minority only", "oversampling")
+        half = replace(self.setting, size=replace(size, steps=size.steps // 2))
+        model = None
+        for way in ways:
+            training = training_of(train, made, way, n_labels=len(self.frame.names))
+            model = learned(training, setting=half, name=name, start=model)  # type: ignore[arg-type]
+        assert model is not None
+        return answers_of(model, test.signal)
 
 
 def training_of(train: Material, made: Material | None, way: str, *, n_labels: int) -> Training:

@@ -1,18 +1,16 @@
 """A study: jobs that are done once and kept, progress with the time left, and a page with its numbers beside it."""
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedsynth.cli.progress import progress
 from fedsynth.evaluation.protocol.cells import Cells
-from fedsynth.report.experiment import ExperimentPage, write_page
+from fedsynth.report.experiment import ExperimentPage, Section, write_page
 from kit.bench import Job
+from kit.workers import done, usual_workers
 
 SIMULATED = (
     "The recordings of this page are simulated, unless a table says otherwise. What it was computed from was used "
@@ -37,6 +35,9 @@ def arguments(name: str, about: str, *, more: Callable[[argparse.ArgumentParser]
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "seeds" / name, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="a minute, to see that it runs; numbers mean nothing")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated cohort")
+    parser.add_argument(
+        "--jobs", type=int, default=usual_workers(), metavar="N", help="processes (default %(default)s)"
+    )
     if more is not None:
         more(parser)
     return parser
@@ -48,22 +49,28 @@ def open_cells(options: argparse.Namespace, **question: Any) -> Cells:
     Raises:
         RunError: they are of another question, such as another size.
     """
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     told = {"quick": options.quick, "seed": options.seed, **question}
     return Cells.at(options.out / "study.json", told)
 
 
-def carry_out(cells: Cells, jobs: Sequence[Job]) -> None:
+def carry_out(cells: Cells, jobs: Sequence[Job], *, workers: int) -> None:
     """Do every job that is not there, and say how much is left."""
+    missing = [job for job in jobs if job[0] not in cells.more]
     with progress() as tell:
-        tell("study", 0, len(jobs))
-        for number, (key, job) in enumerate(jobs):
-            if key not in cells.more:
-                began = time.process_time()
-                found = job()
-                cells.more[SECONDS] = round(cells.more.get(SECONDS, 0) + time.process_time() - began, 1)
-                cells.other(key, lambda found=found: found)
-            tell("study", number + 1, len(jobs))
+        tell("study", 0, len(missing))
+        for number, one in enumerate(done(missing, workers=workers)):
+            cells.more[SECONDS] = round(cells.more.get(SECONDS, 0) + one.seconds, 1)
+            cells.other(one.key, lambda one=one: one.found)
+            tell("study", number + 1, len(missing))
+
+
+def filled(sections: Sequence[Section]) -> tuple[Section, ...]:
+    """Return the sections that have something to show: figures, rows of a table, or words that need no table."""
+    return tuple(
+        one
+        for one in sections
+        if one.figures or (one.words and not one.tables) or any(table.rows for table in one.tables)
+    )
 
 
 def write(options: argparse.Namespace, cells: Cells, page: ExperimentPage) -> Path:
