@@ -6,7 +6,8 @@ import numpy as np
 
 from fedsynth.errors import RecordingError
 from fedsynth.evaluation.protocol.material import Material
-from kit.cohorts import oscillators
+from fedsynth.recordings.filters import in_band
+from kit.cohorts import BONN_BAND, oscillators
 
 SETS, TIMES, SFREQ = "ZONFS", 178, 173.61
 
@@ -25,9 +26,11 @@ def read(folder: Path | None, *, each: int, most: int, seed: int) -> Material:
         if not paths:
             raise RecordingError(f"{folder} has no text files in a folder {name}; it should be as published")
         for path in paths:
-            values = np.loadtxt(path)
+            values = np.loadtxt(path, dtype=np.float32)
             if len(values) < each * TIMES:
                 raise RecordingError("a recording is shorter than its windows; it should have 4097 samples")
+            # Published as recorded, 0.5 to 85 Hz; the paper's own analysis begins with a filter up to 40 Hz.
+            values = in_band(values[None], sfreq=SFREQ, bandpass=BONN_BAND)[0]
             for start in np.linspace(0, len(values) - TIMES, each).astype(int):
                 signals.append(values[None, start : start + TIMES])
                 labels.append(int(name == "S"))

@@ -2,6 +2,8 @@
 
 EEG backgrounds are autoregressive noise through random sources on the scalp, seizures are trains of waves drawn one
 by one; beats are drawn wave by wave. People differ from one another in everything that a label does not say.
+What is simulated is brought into the study's band by the filter of an ingestion: made-up windows lie in that band,
+and a classifier would tell them from recordings by what lies outside.
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from scipy.signal import lfilter
 
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.montage import scalp_position
+from fedsynth.recordings.filters import in_band
 
 Signal = NDArray[Any]
 
@@ -27,6 +30,9 @@ ALS_CHANNELS = (
     "Cz", "C4", "T8", "CP5", "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "O2",
 )  # fmt: skip
 GROUPS = ("control", "ALS")
+EEG_BAND, BONN_BAND, ECG_BAND = (0.5, 30.0), (0.5, 40.0), (0.5, 40.0)
+MARGIN_SECONDS = 4.0
+"""Simulated before and after each window and cut off after the filter: two periods of the lowest wave."""
 _SIZE_UV = 18.0
 _SOURCES = 12
 
@@ -69,6 +75,7 @@ def seizures(
     """
     rng = np.random.default_rng([seed, len(layout)])
     signals, labels, people = [], [], []
+    margin, longer = with_margins(n_times, sfreq=sfreq)
     for patient in range(patients):
         head = _head(rng, layout)
         form, hertz = int(rng.integers(0, 3)), float(rng.uniform(2.5, 7.0))
@@ -76,15 +83,15 @@ def seizures(
         counts = [round(24 * each), round(8 * each), max(2, round(each * (1 + rng.poisson(3))))]
         for label, count in enumerate(counts):
             for _ in range(count):
-                window = _background(rng, head, sfreq, n_times)
+                window = _background(rng, head, sfreq, longer)
                 # Spikes between seizures are there always, and more of them before one.
                 rate = (0.1, 0.1 + 1.2 * warning, 0.5)[label]
-                window += _spikes(rng, head, rate, sfreq, n_times)
+                window += _spikes(rng, head, rate, sfreq, longer)
                 if label == 1:
-                    window += warning * head.focus[:, None] * _slow(rng, sfreq, n_times)
+                    window += warning * head.focus[:, None] * _slow(rng, sfreq, longer)
                 if label == 2:
-                    window += size * head.focus[:, None] * _discharge(rng, form, hertz, sfreq, n_times)
-                signals.append(window)
+                    window += size * head.focus[:, None] * _discharge(rng, form, hertz, sfreq, longer)
+                signals.append(within(window, sfreq=sfreq, band=EEG_BAND, margin=margin))
                 labels.append(label)
                 people.append(patient)
     return Material(np.stack(signals).astype(np.float32), np.array(labels), np.array(people))
@@ -116,6 +123,7 @@ def als(
     front = np.array([max(0.0, scalp_position(name)[1]) for name in layout])  # type: ignore[index]
     central = np.array([np.exp(-8 * scalp_position(name)[1] ** 2) for name in layout])  # type: ignore[index]
     signals, labels, whose = [], [], []
+    margin, longer = with_margins(n_times, sfreq=sfreq)
     rare = set(rng.permutation(people)[: max(2, round(share * people))].tolist())
     for person in range(people):
         ill = person in rare
@@ -124,15 +132,27 @@ def als(
         strength = float(np.exp(rng.normal(-0.5 if ill else 0.0, 0.3)))
         slowing = float(np.exp(rng.normal(0.35 if ill else -0.2, 0.3)))
         for _ in range(windows):
-            seconds = np.arange(n_times) / sfreq
-            window = _background(rng, head, sfreq, n_times)
-            wave = np.sin(2 * np.pi * mu * seconds + rng.uniform(0, 2 * np.pi)) * _envelope(rng, n_times)
+            seconds = np.arange(longer) / sfreq
+            window = _background(rng, head, sfreq, longer)
+            wave = np.sin(2 * np.pi * mu * seconds + rng.uniform(0, 2 * np.pi)) * _envelope(rng, longer)
             window += _SIZE_UV * strength * central[:, None] * wave
-            window += 0.6 * _SIZE_UV * slowing * front[:, None] * _slow(rng, sfreq, n_times) / _SIZE_UV
-            signals.append(window)
+            window += 0.6 * _SIZE_UV * slowing * front[:, None] * _slow(rng, sfreq, longer) / _SIZE_UV
+            signals.append(within(window, sfreq=sfreq, band=EEG_BAND, margin=margin))
             labels.append(int(ill))
             whose.append(person)
     return Material(np.stack(signals).astype(np.float32), np.array(labels), np.array(whose))
+
+
+def with_margins(n_times: int, *, sfreq: float) -> tuple[int, int]:
+    """Return how many samples lie before a window, and how many are simulated for it."""
+    margin = round(MARGIN_SECONDS * sfreq)
+    return margin, n_times + 2 * margin
+
+
+def within(window: Signal, *, sfreq: float, band: tuple[float, float], margin: int) -> Signal:
+    """Bring a stretch of shape (channel, time) into a band in Hz, and cut its margins off."""
+    passed = in_band(window.astype(np.float32), sfreq=sfreq, bandpass=band)
+    return passed[:, margin : passed.shape[1] - margin]
 
 
 def _head(rng: np.random.Generator, layout: tuple[str, ...]) -> Head:
@@ -245,6 +265,7 @@ def oscillators(*, per_label: int, each: int, n_times: int, sfreq: float, seed: 
             for at in rng.uniform(0, seconds[-1], rng.poisson(sharp * seconds[-1])):
                 whole += rng.uniform(2, 5) * np.exp(-0.5 * ((seconds - at) / 0.03) ** 2)
             whole *= float(rng.lognormal(np.log(25), 0.35))
+            whole = within(whole[None], sfreq=sfreq, band=BONN_BAND, margin=0)[0]
             person = len(people) // each
             signals += [whole[None, 200 + n * n_times : 200 + (n + 1) * n_times] for n in range(each)]
             labels += [int(number == len(kinds) - 1)] * each

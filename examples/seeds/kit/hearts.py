@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.evaluation.protocol.material import Material
+from kit.cohorts import ECG_BAND, with_margins, within
 
 Signal = NDArray[Any]
 
@@ -61,9 +62,11 @@ def hearts(
     """
     rng = np.random.default_rng([seed, 12])
     signals, labels = [], []
+    margin, longer = with_margins(n_times, sfreq=sfreq)
     for label, count in enumerate(counts):
         for _ in range(count):
-            signals.append(_twelve(_heart(rng, RHYTHMS[label], device, sfreq, n_times), leads))
+            heart = _heart(rng, RHYTHMS[label], device, sfreq, longer)
+            signals.append(_twelve(within(heart, sfreq=sfreq, band=ECG_BAND, margin=margin), leads))
             labels.append(label)
     return Material(np.stack(signals).astype(np.float32), np.array(labels), np.arange(len(labels)))
 
@@ -82,7 +85,8 @@ def _heart(rng: np.random.Generator, rhythm: str, device: Device, sfreq: float, 
         out += waves.T @ np.exp(-0.5 * ((seconds - places[:, None]) / _WIDTHS[:, None]) ** 2)
     spread = np.array([0.4, 1.0, 1.2, 0.7, 0.4, 0.3, 0.3, 0.3])[:, None]
     if rhythm == "fibrillation":
-        turns = np.cumsum(6.0 + 1.5 * np.interp(seconds, np.arange(0, 11, 0.25), rng.normal(size=44))) / sfreq
+        slowly = np.arange(0, seconds[-1] + 0.25, 0.25)
+        turns = np.cumsum(6.0 + 1.5 * np.interp(seconds, slowly, rng.normal(size=len(slowly)))) / sfreq
         out += spread * rng.uniform(30, 70) * np.sin(2 * np.pi * turns)
     if rhythm == "flutter":
         out += spread * rng.uniform(60, 130) * (2 * ((seconds * rng.uniform(4.6, 5.4) + rng.uniform()) % 1) - 1)
