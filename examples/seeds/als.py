@@ -24,7 +24,7 @@ from kit.bonn_sets import SFREQ, TIMES, read, thinned
 from kit.cohorts import ALS_CHANNELS, GROUPS, als
 from kit.findings import costs, findings
 from kit.originals import als_gan
-from kit.study import SECONDS, SIMULATED, arguments, carry_out, filled, open_cells, write
+from kit.study import SECONDS, arguments, carry_out, computing, filled, notice, open_cells, write
 
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
 from fedsynth.evaluation.protocol.cells import Cells
@@ -224,13 +224,13 @@ def page_of(bench: Bench, bonn: Bench, *, is_real: bool) -> ExperimentPage:
     return ExperimentPage(
         kicker="The seeds, reproduced: ALS",
         title="One in eleven is ill: made-up windows against imbalance",
-        notice=SIMULATED,
+        notice=notice("the Bonn sets" if is_real else ""),
         lead=("Slower and weaker central rhythms and more slow waves in front mark the rare group.",),
         facts={
             "windows": ", ".join(f"{name} {count}" for name, count in zip(GROUPS, counts, strict=True))
             + f", of {bench.real.n_people} people, {len(bench.frame.shape.channels)} channels, 2 s at 64 Hz",
             "Bonn": f"{bonn.real.n_people} recordings, {bonn.real.at(bonn.real.labels == 1).n_people} of seizures",
-            "time": f"{bench.cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
+            "time": computing(bench.cells.more.get(SECONDS, 0)),
         },
         sections=filled(sections),
     )

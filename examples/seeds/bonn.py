@@ -20,7 +20,7 @@ from kit.bench import Bench, Job, Made, Source, groups, random_windows
 from kit.bonn_sets import SFREQ, TIMES, read
 from kit.findings import costs, findings
 from kit.originals import Train, dense_gan, one_network_a_label, wavegan
-from kit.study import SECONDS, SIMULATED, arguments, carry_out, filled, open_cells, write
+from kit.study import SECONDS, arguments, carry_out, computing, filled, notice, open_cells, write
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
@@ -165,7 +165,7 @@ def page_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, is_real:
             "Fidelity, by recording",
             ("Filled dots differ from recordings after Holm's correction; grey is what recordings differ by.",),
             figures=tuple(
-                floors_svg(f"fidelity-{number}", rows).replace("<title", f"<!-- {name} --><title", 1)
+                floors_svg(f"fidelity-{number}", rows, heading=name)
                 for number, (name, rows) in enumerate(cells.more.get("fidelity", {}).items())
             ),
             tables=(_far(cells),) if "fidelity" in cells.more else (),
@@ -174,12 +174,12 @@ def page_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, is_real:
     return ExperimentPage(
         kicker="The seeds, reproduced: Bonn",
         title="The Bonn seed’s classifiers and GANs, split as they should be",
-        notice=SIMULATED if not is_real else SIMULATED.partition(". ")[2],
+        notice=notice(everything=is_real),
         lead=("Seizure against the rest, windows of 178 samples as in the UCI table.",),
         facts={
             "recordings": "the Bonn sets" if is_real else "simulated, laid out as the Bonn sets",
             "windows": f"{len(bench.real)} of {bench.real.n_people} recordings",
-            "time": f"{cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
+            "time": computing(cells.more.get(SECONDS, 0)),
         },
         sections=filled(sections),
     )

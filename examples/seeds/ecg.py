@@ -22,7 +22,7 @@ from kit.arms import Arm, Frame, drawn, trained
 from kit.findings import costs, findings
 from kit.hearts import CHAPMAN, LEADS, OTHER, RHYTHMS, hearts
 from kit.real_sets import ptbxl
-from kit.study import SECONDS, SIMULATED, arguments, filled, write
+from kit.study import SECONDS, arguments, computing, filled, notice, write
 from kit.workers import done
 
 from fedsynth.cli.progress import progress
@@ -260,14 +260,14 @@ def page_of(found: list[Trial], *, is_real: bool) -> ExperimentPage:
     return ExperimentPage(
         kicker="The seeds, reproduced: 12-lead ECG",
         title="Does synthetic ECG help, alone and on merged cohorts?",
-        notice=SIMULATED,
+        notice=notice("PTB-XL" if is_real else ""),
         lead=(
             f"{len(found[0].question.names)} rhythms, ten seconds; of the simulated people a third of every rhythm "
             f"is held out{', of PTB-XL folds 9 and 10 where they are there' if is_real else ''}.",
         ),
         facts={
             "people": ", ".join(f"{name}: {_people(found, name)}" for name in cohorts),
-            "time": f"{seconds / 60:.0f} minutes of computing",
+            "time": computing(seconds),
         },
         sections=filled(sections),
     )

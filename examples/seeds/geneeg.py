@@ -154,7 +154,7 @@ def other_split(bench: Bench, kind: str, *, quick: bool) -> Bench:
     """Return the same patients in a few groups, or in a leaky split."""
     count = 2 if quick else 3
     folds = groups(bench.real, count=count) if kind == "groups" else random_windows(bench.real, count=count)
-    return replace(bench, name=f"{bench.name}, {kind}", folds=folds, made={})
+    return replace(bench, name=f"{bench.name}, {kind}", folds=folds)
 
 
 def fidelity(bench: Bench, *, quick: bool) -> list[dict[str, float | str]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ from fedsynth.evaluation.protocol.tables import Number
 from fedsynth.report.figures import PALETTE
 from fedsynth.report.svg import FAINT, INK, SOFT, svg
 from fedsynth.report.traces import short
+
+_WIDEST = 36  # letters beside a row of dots
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ def figures_of(question: Question, cells: Cells) -> dict[str, tuple[str, ...]]:
 
 
 def dots_svg(name: str, rows: Sequence[Dot], *, axis: str) -> str:
-    """Draw a dot with its 95 % interval for each row."""
-    height = 21 * len(rows) + 46
+    """Draw a dot with its 95 % interval for each row; a long name takes two lines."""
+    names = [_in_lines(row.name) for row in rows]
+    each = 31 if any("\n" in name for name in names) else 21
+    height = each * len(rows) + 46
     ends = [
         end for row in rows for end in (row.number.low, row.number.high, row.number.value) if math.isfinite(end)
     ]
@@ -93,10 +98,11 @@ def dots_svg(name: str, rows: Sequence[Dot], *, axis: str) -> str:
             axes.text(
                 -0.03,
                 place,
-                short(row.name, 36),
+                names[place],
                 ha="right",
                 va="center",
                 fontsize=11,
+                linespacing=1.0,
                 transform=axes.get_yaxis_transform(),
             )
         if signed:
@@ -111,6 +117,11 @@ def dots_svg(name: str, rows: Sequence[Dot], *, axis: str) -> str:
         f"{row.name}: {row.number.value:.3f}, {row.number.low:.3f} to {row.number.high:.3f}" for row in rows
     )
     return svg(name, draw, size=(560, height), title=f"{axis}, with 95 % intervals", description=f"{said}.")
+
+
+def _in_lines(name: str) -> str:
+    """Break a name between words where it is too long for one line; what is too long for two is cut."""
+    return "\n".join(wrap(name, _WIDEST, max_lines=2, placeholder=" …"))
 
 
 def curves_svg(name: str, curves: dict[str, list[tuple[int, Number]]], *, axis: str, across: str) -> str:
@@ -143,16 +154,25 @@ def curves_svg(name: str, curves: dict[str, list[tuple[int, Number]]], *, axis: 
     return svg(name, draw, size=(560, 300), title=f"{axis} over {across}", description=f"{said}.")
 
 
-def floors_svg(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Draw each feature's distance, a dot for each label, over the bar that real people reach by themselves."""
+def floors_svg(name: str, rows: Sequence[dict[str, Any]], *, heading: str = "") -> str:
+    """Draw each feature's distance, a dot for each label, over the bar that real people reach by themselves.
+
+    Args:
+        name: of the figure, for what it refers to.
+        rows: distances as plain data, `fedsynth.evaluation.protocol.fidelity.Distance`.
+        heading: whose windows these are, where a page has several such figures.
+    """
     features = list(dict.fromkeys(row["feature"] for row in rows))
     labels = list(dict.fromkeys(row["label"] for row in rows))
     each = 12 * len(labels) + 12
-    height = each * len(features) + 70
+    top = 22 if heading else 0
+    height = each * len(features) + 70 + top
     most = max([0.05, *(max(row["distance"], row["floor_high"]) for row in rows)])
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_axes((0.32, 62 / height, 0.64, 1 - 66 / height))
+        axes = figure.add_axes((0.32, 62 / height, 0.64, 1 - (66 + top) / height))
+        if heading:
+            figure.text(0.32, 1 - 4 / height, heading, ha="left", va="top", fontsize=12.5)
         for row in rows:
             number = labels.index(row["label"])
             y = features.index(row["feature"]) * each + 12 * number
@@ -179,7 +199,11 @@ def floors_svg(name: str, rows: Sequence[dict[str, Any]]) -> str:
         axes.xaxis.set_major_locator(FixedLocator([round(most * share, 2) for share in (0, 0.25, 0.5, 0.75, 1)]))
         axes.set_xlabel("distance; filled: corrected p below .05; grey: real people among themselves")
         axes.legend(
-            frameon=False, fontsize=10.5, loc="upper center", bbox_to_anchor=(0.3, -38 / (height - 66)), ncols=4
+            frameon=False,
+            fontsize=10.5,
+            loc="upper center",
+            bbox_to_anchor=(0.3, -38 / (height - 66 - top)),
+            ncols=4,
         )
 
     said = "; ".join(
@@ -189,6 +213,6 @@ def floors_svg(name: str, rows: Sequence[dict[str, Any]]) -> str:
         name,
         draw,
         size=(560, height),
-        title="Distance of each feature between synthetic and real windows",
+        title=f"Distance of each feature between synthetic and real windows{f', {heading}' if heading else ''}",
         description=f"{said}.",
     )

@@ -23,9 +23,9 @@ from kit.arms import Arm, Frame, drawn, trained
 
 REAL_WAYS: tuple[Way, ...] = ("none", "class weights", "oversampling", "SMOTE")
 SYNTHETIC_WAYS = ("minority only", "all classes", "synthetic alone")
-DOUBLED = "minority doubled, then repeated"
+DOUBLED = "minority doubled"
 """As many synthetic windows of a rare label as it has real ones, and then both repeated up to balance."""
-STAGED = "minority filled first, then repeated"
+STAGED = "minority first"
 """A network's first half of steps with synthetic windows of rare labels, its second with real ones, repeated."""
 HALVES = "oversampling in two halves"
 """What `STAGED` is to be compared with: the same schedule without synthetic windows."""

@@ -5,26 +5,31 @@ from collections.abc import Mapping
 from fedsynth.evaluation.protocol.replicates import Replicates
 from fedsynth.evaluation.protocol.tables import Number, shown
 
+_NAMED = 3
+"""More of those of whom nothing is known are counted and not named."""
+
 
 def findings(claim: str, differences: Mapping[str, Replicates | None]) -> tuple[str, ...]:
-    """Say by whom a claim held, that a difference is above zero, by whom its opposite, and by whom neither.
+    """Say by whom a claim held, that a difference is above zero, by whom its opposite, and by how many neither.
 
     >>> findings("filling helps", {"one": Replicates(0.2, (0.1, 0.3)), "other": Replicates(0.0, (-0.1, 0.1))})
-    ('Filling helps. Held by one (+0.200 [+0.105, +0.295]). Not told from zero: other (+0.000 [−0.095, +0.095]).',)
+    ('Filling helps: held by 1 of 2, one (+0.200 [+0.105, +0.295]). Not told from zero: other.',)
     """
     numbers = {name: Number.of(one, signed=True) for name, one in differences.items() if one is not None}
-    kinds = {
-        "Held by": [name for name, one in numbers.items() if one.low > 0],
-        "The opposite by": [name for name, one in numbers.items() if one.high < 0],
-    }
-    clear = [name for names in kinds.values() for name in names]
-    kinds["Not told from zero:"] = [name for name in numbers if name not in clear]
-    said = [
-        f"{how} {'; '.join(f'{name} ({shown(numbers[name])})' for name in names)}."
-        for how, names in kinds.items()
-        if names
-    ]
-    return (" ".join([f"{claim[0].upper()}{claim[1:]}.", *said]),) if said else ()
+    if not numbers:
+        return ()
+    up, down = (
+        [f"{name} ({shown(one)})" for name, one in numbers.items() if is_clear(one)]
+        for is_clear in (lambda one: one.low > 0, lambda one: one.high < 0)
+    )
+    level = [name for name, one in numbers.items() if not one.is_clear]
+    said = f"{claim[0].upper()}{claim[1:]}: held by {len(up) or 'none'} of {len(numbers)}"
+    said += f", {'; '.join(up)}." if up else "."
+    if down:
+        said += f" The opposite held by {len(down)}, {'; '.join(down)}."
+    if level:
+        said += f" Not told from zero: {'; '.join(level) if len(level) <= _NAMED else f'the other {len(level)}'}."
+    return (said,)
 
 
 def costs(differences: Mapping[str, Replicates | None]) -> tuple[str, ...]:

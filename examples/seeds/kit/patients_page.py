@@ -27,7 +27,7 @@ from kit.patients import (
     UNSKIPPED,
     WAYS,
 )
-from kit.study import SECONDS, SIMULATED, filled
+from kit.study import SECONDS, computing, filled, notice
 from kit.unseen import unseen_section
 
 
@@ -102,7 +102,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
     return ExperimentPage(
         kicker="The seeds, reproduced: GenEEG",
         title="Do made-up seizures help to find seizures of patients nobody saw?",
-        notice=SIMULATED,
+        notice=notice("those of Guinea-Bissau" if unseen else ""),
         lead=(
             f"{main.real.n_people} simulated patients differ in the noise of their montage and in the form, place, "
             "size and rate of their seizures. They are simpler than patients: read differences, not levels.",
@@ -113,7 +113,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
             "4 s at 64 Hz",
             "classifier": f"CNN-BiLSTM, {main.setting.size.steps} steps of 32 windows",
             "intervals": "95 %, bootstrap over patients; differences are paired",
-            "time": f"{main.cells.more.get(SECONDS, 0) / 60:.0f} minutes of computing",
+            "time": computing(main.cells.more.get(SECONDS, 0)),
         },
         sections=filled(sections),
     )

@@ -12,11 +12,6 @@ from fedsynth.report.experiment import ExperimentPage, Section, write_page
 from kit.bench import Job
 from kit.workers import done, usual_workers
 
-SIMULATED = (
-    "The recordings of this page are simulated, unless a table says otherwise. What it was computed from was used "
-    "exactly, without noise: run on recordings of patients, such a page is not private and must not leave "
-    "the house."
-)
 QUICK = "QUICK SIZE: this page shows that the study runs. Its numbers mean nothing."
 ROOT = Path(__file__).parents[3]
 SECONDS = "seconds of computing"
@@ -62,6 +57,20 @@ def carry_out(cells: Cells, jobs: Sequence[Job], *, workers: int) -> None:
             cells.more[SECONDS] = round(cells.more.get(SECONDS, 0) + one.seconds, 1)
             cells.other(one.key, lambda one=one: one.found)
             tell("study", number + 1, len(missing))
+
+
+def notice(real: str = "", *, everything: bool = False) -> str:
+    """Return the head of a page: what is simulated, what was recorded, and that nothing is private."""
+    simulated = f"The recordings of this page are simulated{f', but for {real}' if real else ''}. "
+    return ("" if everything else simulated) + (
+        "What it was computed from was used exactly, without noise: run on recordings of patients, such a page is "
+        "not private and must not leave the house."
+    )
+
+
+def computing(seconds: float) -> str:
+    """Say how long all jobs took, in minutes of one processor."""
+    return f"{seconds / 60:.1f} minutes of one processor"
 
 
 def filled(sections: Sequence[Section]) -> tuple[Section, ...]:
