@@ -223,7 +223,7 @@ def page_of(bench: Bench, bonn: Bench, *, is_real: bool) -> ExperimentPage:
     )
     return ExperimentPage(
         kicker="The seeds, reproduced: ALS",
-        title="One in eleven is ill: made-up windows against imbalance",
+        title="One in eleven is ill: synthetic windows against imbalance",
         notice=notice("the Bonn sets" if is_real else ""),
         lead=("Slower and weaker central rhythms and more slow waves in front mark the rare group.",),
         facts={
@@ -242,17 +242,19 @@ def _findings(*benches: Bench) -> tuple[str, ...]:
     way, over = WAYS[0], ("real", "oversampling")
     for bench in benches:
         for name in bench.classifiers:
-            claim = f"{bench.name}, {name}: the rare group filled with made-up windows beats oversampling"
+            where = f"{'ALS' if bench.name == 'als' else bench.name}, {name}"
+            claim = f"{where}: the rare group filled with made-up windows beats oversampling"
             said += findings(claim, {arm: bench.difference(name, (arm, way), over) for arm in SOURCES})
             said += costs(
+                where,
                 {
                     what: bench.difference(name, (arm.name, way), (base.name, way))
                     for arm, base, what in (
-                        (ONE_NOISE, FEATURES, "ε = 8 with one noise for all hospitals"),
-                        (EACH_NOISE, FEATURES, "ε = 8 with the noise of each of four hospitals"),
+                        (ONE_NOISE, FEATURES, "the promise of ε = 8 with one noise for all hospitals"),
+                        (EACH_NOISE, FEATURES, "the promise of ε = 8 with the noise of each of four hospitals"),
                         (AVERAGED, LEARNED, "averaging over four hospitals, where every layer learns,"),
                     )
-                }
+                },
             )
     return tuple(said)
 
@@ -288,7 +290,7 @@ def _diversity(bench: Bench) -> Table:
             said = "let through" if not refused else f"refused in {refused} of {len(scores)} folds"
             rows.append((name, f"{min(scores):.3f} to {max(scores):.3f}", said))
     head = ("generator", "score, over folds", "a release would be")
-    return Table(f"Diversity of made-up windows, {bench.name}", head, tuple(rows))
+    return Table(f"Diversity of made-up windows, {'ALS' if bench.name == 'als' else bench.name}", head, tuple(rows))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

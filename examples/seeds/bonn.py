@@ -205,16 +205,13 @@ def _findings(bench: Bench, seeds: Bench, leaky: Bench) -> tuple[str, ...]:
         against = {source: bench.difference(name, (source, alone), ("real", "none")) for source in SOURCES}
         said += findings(f"{name}: made-up windows alone teach more than real ones in macro-F1", against)
         pairs = (
-            (ONE_NOISE, FEATURES, "ε = 8 with one noise for all hospitals"),
-            (EACH_NOISE, FEATURES, "ε = 8 with the noise of each of four hospitals"),
+            (ONE_NOISE, FEATURES, "the promise of ε = 8 with one noise for all hospitals"),
+            (EACH_NOISE, FEATURES, "the promise of ε = 8 with the noise of each of four hospitals"),
             (LEARNED[2], LEARNED[1], "averaging wavegan over four hospitals"),
         )
         for way in ("minority only", alone):
-            lost = {
-                f"{name}, {way}: {what}": bench.difference(name, (arm.name, way), (base.name, way))
-                for arm, base, what in pairs
-            }
-            said += costs(lost)
+            lost = {what: bench.difference(name, (arm.name, way), (base.name, way)) for arm, base, what in pairs}
+            said += costs(f"{name}, {way}", lost)
     return tuple(said)
 
 

@@ -294,18 +294,17 @@ def _findings(found: list[Trial]) -> tuple[str, ...]:
             {one.arm.name: on(one, SYNTHETIC).minus(on(one, REAL)) for one in mine},
         )
     merged = {one.arm: one for one in found if one.cohort == MERGED}
-    said += costs(
-        {
-            f"{MERGED}, {words}: {what}": on(merged[arm], kind).minus(on(merged[base], kind))
+    for words, kind in (("synthetic alone", SYNTHETIC), ("both", BOTH)):
+        pairs = {
+            what: on(merged[arm], kind).minus(on(merged[base], kind))
             for arm, base, what in (
-                (ONE_NOISE, FEATURES, "ε = 8 with one noise for all hospitals"),
-                (EACH_NOISE, FEATURES, "ε = 8 with the noise of each of four hospitals"),
+                (ONE_NOISE, FEATURES, "the promise of ε = 8 with one noise for all hospitals"),
+                (EACH_NOISE, FEATURES, "the promise of ε = 8 with the noise of each of four hospitals"),
                 (LEARNED[3], LEARNED[0], "averaging diffwave over four hospitals"),
             )
             if arm in merged and base in merged
-            for words, kind in (("synthetic alone", SYNTHETIC), ("both", BOTH))
         }
-    )
+        said += costs(f"{MERGED}, {words}", pairs)
     for one in merged.values():
         plan = one.question.plan
         if "transfer" in plan.tables:

@@ -31,6 +31,7 @@ from kit.bench import (
 )
 from kit.cohorts import CHB_MIT, SIENA, STATES, seizures
 from kit.patients import (
+    AIM,
     CENTRAL,
     EACH_NOISE,
     MAIN,
@@ -39,6 +40,7 @@ from kit.patients import (
     PRIVATE,
     PRIVATE_SEQUENTIAL,
     SKIPPED,
+    STEPS,
     UNSKIPPED,
     WAYS,
 )
@@ -99,7 +101,7 @@ def jobs_of(parts: list[str], benches: dict[str, Bench], few: Bench, leaky: Benc
             for arm in (ONE_NOISE, EACH_NOISE):
                 yield from bench.jobs(bench.source(arm, per_label=per_label, ways=WAYS))
     if "networks" in parts:
-        ways = (*WAYS, "synthetic alone")
+        ways = (AIM, "synthetic alone")
         yield from few.jobs(few.source(CENTRAL, per_label=per_label, ways=ways))
         for arm in NETWORKS[:: 2 if quick else 1]:
             yield from few.jobs(few.source(arm.learning(steps), per_label=per_label, ways=ways))
@@ -145,7 +147,7 @@ def bench_of(name: str, channels: tuple[str, ...], options: argparse.Namespace, 
         n_times=256,
     )
     shape = Shape(channels, 256, 64.0, (0.5, 30.0), len(STATES), "eeg")
-    setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=150))
+    setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=STEPS))
     folds = groups(real, count=options.groups) if options.groups else leave_one_out(real)
     return Bench(name, real, Frame(shape, STATES, "ictal"), folds, setting, (MAIN,), cells)
 

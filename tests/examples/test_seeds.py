@@ -231,15 +231,15 @@ def test_a_finding_says_what_its_interval_says(seeds: SimpleNamespace) -> None:
     }
 
     (said,) = seeds.findings.findings("filling helps", told)
-    (cost,) = seeds.findings.costs({"noise": told["down"], "distance": told["level"], "luck": told["up"]})
+    (cost,) = seeds.findings.costs("here", {"noise": told["down"], "distance": told["level"], "luck": told["up"]})
 
     assert said == (
         "Filling helps: held by 1 of 3, up (+0.200 [+0.105, +0.295]). "
         "The opposite held by 1, down (−0.200 [−0.295, −0.105]). Not told from zero: level."
     )
     assert cost == (
-        "Noise costs 0.200 [0.105, 0.295]. Distance makes no difference told from zero (+0.100 [−0.090, +0.290]). "
-        "Luck gains +0.200 [+0.105, +0.295]."
+        "Here: noise costs 0.200 [0.105, 0.295]; distance makes no difference told from zero "
+        "(+0.100 [−0.090, +0.290]); luck gains +0.200 [+0.105, +0.295]."
     )
     assert seeds.findings.findings("filling helps", {"absent": None}) == ()
 

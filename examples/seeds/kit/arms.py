@@ -56,8 +56,8 @@ class Arm:
         return math.isfinite(self.epsilon)
 
     def learning(self, steps: int) -> "Arm":
-        """Return the arm with so many steps in one place, or half as many at each of several hospitals."""
-        return replace(self, steps=steps if self.hospitals == 1 else max(1, steps // 2))
+        """Return the arm with so many steps in all, shared by its hospitals."""
+        return replace(self, steps=max(1, steps // self.hospitals))
 
 
 def study_of(arm: Arm, frame: Frame, *, people: int, per_person: int, channels: tuple[str, ...]) -> Study:

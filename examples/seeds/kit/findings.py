@@ -32,21 +32,21 @@ def findings(claim: str, differences: Mapping[str, Replicates | None]) -> tuple[
     return (said,)
 
 
-def costs(differences: Mapping[str, Replicates | None]) -> tuple[str, ...]:
+def costs(where: str, differences: Mapping[str, Replicates | None]) -> tuple[str, ...]:
     """Say what each of some things costs, from the difference that it makes.
 
-    >>> costs({"noise": Replicates(-0.2, (-0.3, -0.1)), "distance": Replicates(0.0, (-0.1, 0.1))})
-    ('Noise costs 0.200 [0.105, 0.295]. Distance makes no difference told from zero (+0.000 [−0.095, +0.095]).',)
+    >>> costs("here", {"noise": Replicates(-0.2, (-0.3, -0.1)), "luck": Replicates(0.2, (0.1, 0.3))})
+    ('Here: noise costs 0.200 [0.105, 0.295]; luck gains +0.200 [+0.105, +0.295].',)
     """
     said = []
     for what, one in differences.items():
         if one is None:
             continue
-        number, start = Number.of(one, signed=True), f"{what[0].upper()}{what[1:]}"
+        number = Number.of(one, signed=True)
         if number.high < 0:
-            said.append(f"{start} costs {shown(Number(-number.value, -number.high, -number.low))}.")
+            said.append(f"{what} costs {shown(Number(-number.value, -number.high, -number.low))}")
         elif number.low > 0:
-            said.append(f"{start} gains {shown(number)}.")
+            said.append(f"{what} gains {shown(number)}")
         else:
-            said.append(f"{start} makes no difference told from zero ({shown(number)}).")
-    return (" ".join(said),) if said else ()
+            said.append(f"{what} makes no difference told from zero ({shown(number)})")
+    return (f"{where[0].upper()}{where[1:]}: {'; '.join(said)}.",) if said else ()
