@@ -289,8 +289,8 @@ def _findings(found: list[Trial]) -> tuple[str, ...]:
             f"{cohort}: adding synthetic windows raises macro-F1",
             {one.arm.name: on(one, BOTH).minus(on(one, REAL)) for one in mine},
         )
-        said += findings(
-            f"{cohort}: synthetic windows alone teach more than real ones",
+        said += costs(
+            f"{cohort}, macro-F1 with synthetic windows in place of real ones",
             {one.arm.name: on(one, SYNTHETIC).minus(on(one, REAL)) for one in mine},
         )
     merged = {one.arm: one for one in found if one.cohort == MERGED}
