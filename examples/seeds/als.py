@@ -22,6 +22,7 @@ from kit.arms import Arm, Frame
 from kit.bench import Bench, Job, Made, Source, groups
 from kit.bonn_sets import SFREQ, TIMES, read, thinned
 from kit.cohorts import ALS_CHANNELS, GROUPS, als
+from kit.fidelity import DRAWS, fidelity, fidelity_section
 from kit.findings import costs, findings
 from kit.originals import als_gan
 from kit.study import SECONDS, arguments, carry_out, computing, filled, notice, open_cells, write
@@ -50,6 +51,7 @@ DIVERSITY = "diversity"
 CLASSIFIERS = ("cnn-bilstm", "boosting")
 MAIN = CLASSIFIERS[0]
 PER_SEIZURE = 10
+DRAWN = 200  # made-up windows of a label whose features are compared
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ def jobs_of(bench: Bench, extent: Extent) -> Iterator[Job]:
     ]
     for source in sources:
         yield from bench.jobs(with_diversity(bench, source))
+    if bench.name == "als":
+        shown = [bench.source(FEATURES, per_label=DRAWN)]
+        shown += [seed_source(bench, DESCRIBED, steps=extent.original, per_label=DRAWN)]
+        yield "fidelity", lambda: fidelity(bench, shown, draws=100 if extent == QUICK else DRAWS)
 
 
 def seed_source(bench: Bench, name: str, *, steps: int, per_label: int) -> Source:
@@ -211,6 +217,7 @@ def page_of(bench: Bench, bonn: Bench, *, is_real: bool) -> ExperimentPage:
             tuple(table_of(bonn, name) for name in bonn.classifiers),
             _gains(bonn),
         ),
+        fidelity_section(bench.cells.more.get("fidelity", {}), unit="person"),
         Section(
             "Collapse, seen before a classifier is asked",
             (

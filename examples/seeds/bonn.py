@@ -10,7 +10,7 @@ is held out as a whole and is the unit of the promise. It ends in a page and in 
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +18,12 @@ import numpy as np
 from kit.arms import Arm, Frame
 from kit.bench import Bench, Job, Made, Source, groups, random_windows
 from kit.bonn_sets import SFREQ, TIMES, read
+from kit.fidelity import DRAWS, fidelity, fidelity_section
 from kit.findings import costs, findings
 from kit.originals import Train, dense_gan, one_network_a_label, wavegan
 from kit.study import SECONDS, arguments, carry_out, computing, filled, notice, open_cells, write
 
-from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
-from fedsynth.evaluation.protocol.fidelity import distances
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.measures import ACCURACY
 from fedsynth.evaluation.protocol.size import SIZES
@@ -32,7 +31,6 @@ from fedsynth.evaluation.protocol.splits import LEAKY
 from fedsynth.evaluation.protocol.tables import Number, Table
 from fedsynth.modalities.shape import Shape
 from fedsynth.report.experiment import ExperimentPage, Section
-from fedsynth.report.experiment_figures import floors_svg
 
 NAMES = ("rest", "seizure")
 DENSE, WAVE = "dense GAN, the original", "WaveGAN, the original"
@@ -49,7 +47,6 @@ LEARNED = tuple(
 )
 SOURCES = (FEATURES.name, *(arm.name for arm in LEARNED), ONE_NOISE.name, EACH_NOISE.name, DENSE, WAVE)
 PUBLISHED = {"pca-mlp": 0.940, "ica-mlp": 0.921, "lda-mlp": 0.854, "sigxnet": 0.977}
-DRAWS = 1000  # with fewer than 20 for each of 26 rows no corrected p-value can be below .05
 MAIN, OTHER = "sigxnet", "random-convolutions"
 
 
@@ -99,7 +96,13 @@ def jobs_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, quick: b
         yield from some.real_jobs(("none",))
     for arm in LEARNED:
         yield from bench.jobs(bench.source(arm.learning(layers), per_label=per_label))
-    yield "fidelity", lambda: fidelity(bench, steps=steps, per_label=60 if quick else 200)
+    few = 60 if quick else 200
+    sources = [bench.source(FEATURES, per_label=few)]
+    sources += [
+        original(bench, name, train, steps=steps, per_label=few)
+        for name, train in ((DENSE, dense_gan), (WAVE, wavegan))
+    ]
+    yield "fidelity", lambda: fidelity(bench, sources, draws=100 if quick else DRAWS)
 
 
 def original(bench: Bench, name: str, train: Train, *, steps: int, per_label: int) -> Source:
@@ -110,22 +113,6 @@ def original(bench: Bench, name: str, train: Train, *, steps: int, per_label: in
             one_network_a_label(real, bench.frame, train=train, steps=steps, per_label=per_label, seed=fold + 1)
         ),
     )
-
-
-def fidelity(bench: Bench, *, steps: int, per_label: int) -> dict[str, list[dict[str, float | str]]]:
-    """Compare features of recordings with those of made-up ones."""
-    train = bench.real.at(bench.folds[0][0])
-    draws = 100 if per_label < 100 else DRAWS
-    sources = [bench.source(FEATURES, per_label=per_label)]
-    sources += [
-        original(bench, n, t, steps=steps, per_label=per_label) for n, t in ((DENSE, dense_gan), (WAVE, wavegan))
-    ]
-    told = {}
-    for source in sources:
-        made = source.make(train, 0).windows
-        found = distances(bench.real, made, shape=bench.frame.shape, names=NAMES, draws=draws, correction="holm")
-        told[source.name] = [asdict(one) for one in found]
-    return told
 
 
 def table_of(bench: Bench, classifier: str) -> Table:
@@ -163,15 +150,7 @@ def page_of(bench: Bench, seeds: Bench, leaky: Bench, scaled: Bench, *, is_real:
             ),
             tuple(table_of(bench, name) for name in bench.classifiers),
         ),
-        Section(
-            "Fidelity, by recording",
-            ("Filled dots differ from recordings after Holm's correction; grey is what recordings differ by.",),
-            figures=tuple(
-                floors_svg(f"fidelity-{number}", rows, heading=name)
-                for number, (name, rows) in enumerate(cells.more.get("fidelity", {}).items())
-            ),
-            tables=(_far(cells),) if "fidelity" in cells.more else (),
-        ),
+        fidelity_section(cells.more.get("fidelity", {}), unit="recording"),
     ]
     return ExperimentPage(
         kicker="The seeds, reproduced: Bonn",
@@ -233,16 +212,6 @@ def _published(seeds: Bench, leaky: Bench, scaled: Bench) -> Table:
     )
     note = f"Columns 3 and 4 are {LEAKY.replace('person', 'recording')}."
     return Table("Accuracy on real windows", head, tuple(rows), note)
-
-
-def _far(cells: Cells) -> Table:
-    told = []
-    for name, rows in cells.more["fidelity"].items():
-        ratios = [row["distance"] / max(row["floor"], 1e-9) for row in rows]
-        away = sum(row["corrected_p"] < 0.05 for row in rows)
-        told.append((name, f"{np.median(ratios):.1f}", f"{max(ratios):.1f}", f"{away} of {len(rows)}"))
-    head = ("generator", "distance over floor, median", "largest", "features told apart")
-    return Table("Distance by feature, in units of that between halves of the recordings", head, tuple(told))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ stopped study goes on where it stopped.
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kit.arms import Frame
@@ -30,6 +30,7 @@ from kit.bench import (
     random_windows,
 )
 from kit.cohorts import CHB_MIT, SIENA, STATES, seizures
+from kit.fidelity import DRAWS, fidelity
 from kit.patients import (
     AIM,
     CENTRAL,
@@ -51,13 +52,11 @@ from kit.unseen import unseen_bench, unseen_jobs
 
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
-from fedsynth.evaluation.protocol.fidelity import distances
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.size import SIZES
 from fedsynth.modalities.shape import Shape
 
 LAYOUTS = {"Siena": SIENA, "CHB-MIT": CHB_MIT}
-DRAWS = 1000  # with fewer than 20 for each of 39 rows no corrected p-value can be below .05
 PARTS = ("features", "private", "networks")
 
 
@@ -92,7 +91,9 @@ def jobs_of(parts: list[str], benches: dict[str, Bench], few: Bench, leaky: Benc
             yield from bench.jobs(
                 bench.source(CENTRAL, per_label=per_label, ways=(*WAYS, "all classes", "synthetic alone"))
             )
-        yield "fidelity", lambda: fidelity(next(iter(benches.values())), quick=quick)
+        first = next(iter(benches.values()))
+        sources = [first.source(CENTRAL, per_label=40 if quick else 200)]
+        yield "fidelity", lambda: fidelity(first, sources, draws=50 if quick else DRAWS)
         for bench in (few, leaky):
             yield from bench.real_jobs(("none", "oversampling"))
         for name in (SKIPPED, UNSKIPPED):
@@ -158,16 +159,6 @@ def other_split(bench: Bench, kind: str, *, quick: bool) -> Bench:
     count = 2 if quick else 3
     folds = groups(bench.real, count=count) if kind == "groups" else random_windows(bench.real, count=count)
     return replace(bench, name=f"{bench.name}, {kind}", folds=folds)
-
-
-def fidelity(bench: Bench, *, quick: bool) -> list[dict[str, float | str]]:
-    """Compare features of patients with those of made-up ones, who were trained on all but the first patient."""
-    source = bench.source(CENTRAL, per_label=40 if quick else 200)
-    made = source.make(bench.real.at(bench.folds[0][0]), 0).windows
-    found = distances(
-        bench.real, made, shape=bench.frame.shape, names=STATES, draws=50 if quick else DRAWS, correction="holm"
-    )
-    return [asdict(one) for one in found]
 
 
 if __name__ == "__main__":

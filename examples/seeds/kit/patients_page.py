@@ -6,9 +6,10 @@ from fedsynth.evaluation.protocol.measures import MACRO_F1
 from fedsynth.evaluation.protocol.splits import LEAKY
 from fedsynth.evaluation.protocol.tables import Number, Table, shown
 from fedsynth.report.experiment import ExperimentPage, Section
-from fedsynth.report.experiment_figures import Dot, dots_svg, floors_svg
+from fedsynth.report.experiment_figures import Dot, dots_svg
 from kit.bench import HALVES, Bench
 from kit.cohorts import STATES
+from kit.fidelity import fidelity_section
 from kit.findings import costs, findings
 from kit.patients import (
     AIM,
@@ -81,13 +82,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
             (_learned(few),),
         ),
         *([unseen_section(unseen, PRIVATE)] if unseen is not None else []),
-        Section(
-            "Fidelity, by patient",
-            ("Twelve features and loudness; p-values by permuting patients, corrected by Holm over all rows.",),
-            figures=(floors_svg("fidelity", main.cells.more["fidelity"]),)
-            if main.cells.more.get("fidelity")
-            else (),
-        ),
+        fidelity_section(main.cells.more.get("fidelity", {}), unit="patient"),
         Section(
             "Flaws of the original, shown",
             (
