@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
+from fedsynth.evaluation.protocol.features import feature_names
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.evaluation.protocol.replicates import Replicates
 from fedsynth.evaluation.protocol.size import SIZES
@@ -32,18 +33,18 @@ SHAPE = Shape(("EEG",), 178, 173.61, (0.5, 40.0), 2, "eeg")
 def seeds() -> Iterator[SimpleNamespace]:
     """Import the studies as their command lines do, from their own folder."""
     sys.path.insert(0, str(FOLDER))
-    names = (
+    names = [
         "arms",
         "bench",
         "bonn_sets",
         "cohorts",
+        "fidelity",
         "findings",
         "hearts",
         "originals",
         "skips",
         "study",
-        "workers",
-    )
+    ]
     try:
         found = SimpleNamespace(**{name: importlib.import_module(f"kit.{name}") for name in names})
         found.studies = {name: importlib.import_module(name) for name in ("als", "bonn", "ecg", "geneeg")}
@@ -117,6 +118,14 @@ def test_patients_differ_and_channels_are_differences_where_the_layout_says_so(s
     )]  # fmt: skip
     one, other = (first.signal[:, chain].sum(axis=1).ravel() for chain in chains)
     assert np.corrcoef(one, other)[0, 1] > 0.5
+
+
+def test_a_feature_can_be_told_apart_after_correction(seeds: SimpleNamespace) -> None:
+    """The least p-value of a permutation test is one over the permutations and one; Holm multiplies it by rows."""
+    three_states = replace(SHAPE, n_labels=3)
+    rows = len(feature_names(three_states)) * three_states.n_labels
+
+    assert rows / (1 + seeds.fidelity.DRAWS) < 0.05
 
 
 def test_what_is_simulated_lies_in_the_band_of_made_up_windows(seeds: SimpleNamespace) -> None:
