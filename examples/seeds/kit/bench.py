@@ -137,7 +137,9 @@ class Bench:
             ]
             told.append((words, *(Number.of(found[name]) for name in names), *against))
         head = ("training windows", *names, "macro-F1 − none", "macro-F1 − oversampling")
-        return Table(f"{title}, {classifier}", head, tuple(told), note)
+        kept = [column for column in range(len(head)) if any(row[column] != "" for row in told)]
+        rows_kept = tuple(tuple(row[column] for column in kept) for row in told)
+        return Table(f"{title}, {classifier}", tuple(head[column] for column in kept), rows_kept, note)
 
     def _answers(self, rows: Rows, made: Material | None, ways: Sequence[str]) -> dict[str, list[list[float]]]:
         train, test = self.real.at(rows[0]), self.real.at(rows[1])

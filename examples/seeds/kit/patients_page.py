@@ -29,7 +29,7 @@ from kit.patients import (
     WAYS,
 )
 from kit.study import SECONDS, computing, filled, notice
-from kit.unseen import unseen_section
+from kit.unseen import unseen_findings, unseen_section
 
 
 def table_of(bench: Bench) -> Table:
@@ -48,7 +48,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
     main = next(iter(benches.values()))
     counts = np.bincount(main.real.labels, minlength=3)
     sections = [
-        Section("What held, and what did not", _findings(benches, few, leaky)),
+        Section("What held, and what did not", _findings(benches, few, leaky, unseen)),
         Section("The published figures beside ours", _about_published(), (_published(benches),)),
         Section(
             "Patients left out",
@@ -114,7 +114,7 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
     )
 
 
-def _findings(benches: dict[str, Bench], few: Bench, leaky: Bench) -> tuple[str, ...]:
+def _findings(benches: dict[str, Bench], few: Bench, leaky: Bench, people: Bench | None) -> tuple[str, ...]:
     """Say whether the seed's claims and this study's goal were reached, and what was lost on the way."""
     said: list[str] = []
     over = ("real", "oversampling")
@@ -150,6 +150,13 @@ def _findings(benches: dict[str, Bench], few: Bench, leaky: Bench) -> tuple[str,
         f"{few.name}, {AIM}",
         {what: few.difference(MAIN, (one.name, AIM), (other.name, AIM)) for what, (one, other) in pairs.items()},
     )
+    said += costs(
+        f"{few.name}, macro-F1 with made-up windows in place of patients'",
+        {
+            arm.name: few.difference(MAIN, (arm.name, "synthetic alone"), ("real", "none"))
+            for arm in (CENTRAL, *NETWORKS, PRIVATE_SEQUENTIAL)
+        },
+    )
     seen, unseen = (one.measures("real", MAIN, "none") for one in (leaky, few))
     if seen and unseen:
         gain = seen[MACRO_F1].minus(unseen[MACRO_F1])
@@ -159,7 +166,7 @@ def _findings(benches: dict[str, Bench], few: Bench, leaky: Bench) -> tuple[str,
     if first and second:
         gain = first[MACRO_F1].minus(second[MACRO_F1])
         said += findings("a decoder that learned without skips teaches more", {"the small autoencoder": gain})
-    return tuple(said)
+    return (*said, *(unseen_findings(people, PRIVATE) if people is not None else ()))
 
 
 def _goal(name: str, bench: Bench) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from fedsynth.modalities.shape import shape_of
 from fedsynth.report.experiment import Section
 from kit.arms import Arm, Frame
 from kit.bench import Bench, Job, groups
+from kit.findings import costs, findings
 from kit.real_sets import guinea_bissau
 
 _CLASSIFIERS, _WAYS = ("random-convolutions", "boosting"), ("all classes", "synthetic alone")
@@ -31,6 +32,18 @@ def unseen_jobs(bench: Bench, arms: Sequence[Arm], *, per_label: int) -> Iterato
     yield from bench.real_jobs(("none",))
     for arm in arms:
         yield from bench.jobs(bench.source(arm, per_label=per_label, ways=_WAYS))
+
+
+def unseen_findings(bench: Bench, arms: Sequence[Arm]) -> tuple[str, ...]:
+    """Say by classifier whether made-up people add to real ones, and what they cost in their place."""
+    said: list[str] = []
+    for name in bench.classifiers:
+        added, alone = (
+            {arm.name: bench.difference(name, (arm.name, way), ("real", "none")) for arm in arms} for way in _WAYS
+        )
+        said += findings(f"{bench.name}, {name}: made-up windows of all classes add to recordings", added)
+        said += costs(f"{bench.name}, {name}, macro-F1 with made-up windows in place of recordings", alone)
+    return tuple(said)
 
 
 def unseen_section(bench: Bench, arms: Sequence[Arm]) -> Section:
