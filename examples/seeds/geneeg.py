@@ -3,7 +3,7 @@
     python examples/seeds/geneeg.py                  # 24 simulated patients, in the layouts of Siena and CHB-MIT
     python examples/seeds/geneeg.py --layouts Siena --parts features    # some of it; the rest may follow
     python examples/seeds/geneeg.py --data DIR       # and Guinea-Bissau: people with epilepsy nobody saw
-    python examples/seeds/geneeg.py --groups 0       # one patient after the other, not six groups of four: an hour
+    python examples/seeds/geneeg.py --groups 0       # one patient after the other, not six groups of four: hours
     python examples/seeds/geneeg.py --quick
 
 It leaves patients out, trains a generator on the others, and asks whether filling the rarer states with its
