@@ -37,7 +37,8 @@ from fedsynth.evaluation.classifier import answer, classifier_plan, train_classi
 from fedsynth.modalities.shape import Shape
 
 DELTA = 1e-5
-UNITS = {"bonn": "recording", "cinc2017": "recording", "simulated": "recording"}  # the subject elsewhere
+UNITS = {"bonn": "recording", "cinc2017": "recording", "mitbih": "window", "simulated": "recording"}
+"""What a set's study promises to protect; the subject elsewhere."""
 Classifier = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]
 
 

@@ -20,7 +20,7 @@ _EDGE = 1e-5  # quantiles beyond it are drawn as this
 _ASKED = (
     *("coherence", "evoked", "course", "modulation", "beats", "effects", "strata"),
     *("statement_effects", "statement_shares", "statement_correlation"),
-    *("views", "views_variance"),
+    *("views", "views_variance", "responses", "responses_variance"),
 )
 
 
@@ -41,7 +41,9 @@ class Anchor:
     windows that begin at events (`fedsynth.modalities.event_related`); `modulation` (label, number) is how rhythms
     come and go (`fedsynth.modalities.modulation`), `beats` (label, number) how beats follow one another. `views`
     (label, view) are mean random views of raw windows and `views_variance` (label,) the noise in each
-    (`fedsynth.modalities.random_views`): for the report, never drawn.
+    (`fedsynth.modalities.random_views`): for the report, never drawn. `responses` (label, response) are the means
+    of what views are made of and `responses_variance` (label,) the noise in each; drawn windows are moved until
+    theirs are the same (`fedsynth.synthesis.embedding_flow`).
     Where a study names covariates, `effects` (value, feature) is what each of their values adds, and `strata`
     (label, stratum) which share of a label's subjects has which combination of values. Of statements
     `statement_effects` (statement, feature) is what each adds, `statement_shares` (label, stratum, statement) how
@@ -68,6 +70,8 @@ class Anchor:
     statement_correlation: Tensor | None = None
     views: Tensor | None = None
     views_variance: Tensor | None = None
+    responses: Tensor | None = None
+    responses_variance: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the anchor as named tensors, for the wire."""

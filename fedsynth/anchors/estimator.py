@@ -23,10 +23,12 @@ from fedsynth.anchors.moments.log_variances import LogVariances
 from fedsynth.anchors.moments.means import CountsAndMeans
 from fedsynth.anchors.moments.modulation import Modulation
 from fedsynth.anchors.moments.raw_views import RawViews
+from fedsynth.anchors.moments.responses import Responses
 from fedsynth.anchors.moments.second_moments import SecondMoments, SecondMomentsByPart
 from fedsynth.anchors.moments.subjects import OwnProducts, Ratios
 from fedsynth.anchors.private_evolution import PrivateEvolution
-from fedsynth.modalities.affordable import asks_raw_views, expected_noise
+from fedsynth.modalities.affordable import asks_raw_views, asks_responses, expected_noise
+from fedsynth.modalities.codec import BOUND
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.event_related import EventRelatedPlan
 from fedsynth.modalities.registry import n_beat_series
@@ -148,6 +150,7 @@ def moments_of(study: Study) -> Moments:
         coherence_of(shape, noise=noise),
         event_related_of(shape, noise=noise) if study.labels.source == "events" else None,
         raw_views_of(noise=noise) if asks_raw_views(study) else None,
+        responses_of(noise=noise) if asks_responses(study) else None,
     )
     asked = tuple(stage for stage in last if stage is not None)
     return replace(moments, of_signals=asked, of_conditions=conditions_of(shape, noise=noise))
@@ -204,6 +207,11 @@ def beat_series_of(shape: Shape, *, noise: float) -> BeatSeries | None:
     if not n_beat_series(shape) or noise >= _BY_NOISE[1][0]:
         return None
     return BeatSeries() if noise else BeatSeries(radius=16.0)
+
+
+def responses_of(*, noise: float) -> Responses:
+    """Return what is asked of random convolutions; without privacy there is nothing to cut."""
+    return Responses() if noise else Responses(radius=BOUND)
 
 
 def raw_views_of(*, noise: float) -> RawViews:

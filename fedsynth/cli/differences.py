@@ -13,6 +13,7 @@ def differences(plan: "Plan") -> "Differences":
     from fedsynth.anchors.moments.coherence import PURPOSE as COHERENCE
     from fedsynth.anchors.moments.event_related import PURPOSE as EVENTS
     from fedsynth.anchors.moments.modulation import PURPOSE as MODULATION
+    from fedsynth.anchors.moments.responses import PURPOSE as RESPONSES
     from fedsynth.evaluation.blind_spots import differences_of
 
     asked = {step.mechanism.purpose for step in plan.steps}
@@ -22,4 +23,5 @@ def differences(plan: "Plan") -> "Differences":
         asks_events=EVENTS in asked,
         asks_modulation=MODULATION in asked,
         asks_beats=BEATS in asked,
+        asks_responses=RESPONSES in asked,
     )

@@ -68,6 +68,7 @@ def differences_of(
     asks_events: bool = False,
     asks_modulation: bool = True,
     asks_beats: bool = True,
+    asks_responses: bool = True,
 ) -> Differences:
     """Return what a study's plan can carry of the differences in the table.
 
@@ -77,6 +78,7 @@ def differences_of(
         asks_events: whether it asks for event-related means, of windows that begin at events.
         asks_modulation: whether it asks how rhythms come and go.
         asks_beats: whether it asks how beats follow one another.
+        asks_responses: whether it asks how random convolutions respond.
     """
     arm = arm_of(study)
     rows = [row for row in table() if row.modality == study.signal.modality]
@@ -86,6 +88,7 @@ def differences_of(
     known = [(row.spot, row.arm, row.share) for row in rows if row.share is not None]
     shares = {spot: share for spot, by, share in known if by == arm}
     others = {
+        "anchor without responses": not asks_responses,
         "anchor without coherence": not asks_coherence,
         "anchor without modulation": not asks_modulation,
         "anchor without beats": not asks_beats,

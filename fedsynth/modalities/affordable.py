@@ -9,6 +9,8 @@ _EVERY_LEAD = 0.0005  # of a mean's bound: least noise's .0025 at 43 features, d
 _RAW_WINDOWS = 0.005  # of a bound on a label's mean
 _HELD_OUT = 120  # units, declared
 
+_RESPONSES = 0.001  # of a bound on a label's mean
+
 
 def asks_every_lead(study: Study) -> bool:
     """Return whether beats are asked for lead by lead: of twelve leads three times as many numbers as of a dipole.
@@ -35,6 +37,15 @@ def asks_raw_views(study: Study) -> bool:
     """Return whether those who train are asked for random views of their windows, to teach a classifier of them."""
     asks = study.training.anchor and study.training.estimator == "moments"
     return asks and compares_raw_windows(study)
+
+
+def asks_responses(study: Study) -> bool:
+    """Return whether a label's mean response of a thousand random convolutions is asked for.
+
+    With two labels at epsilon 8 from about 1400 people on, and without privacy
+    (docs/decisions/0053-moved-until-convolutions-agree.md).
+    """
+    return expected_noise(study) < _RESPONSES
 
 
 def expected_noise(study: Study) -> float:

@@ -34,8 +34,8 @@ class _Public:
     projection: Tensor
 
 
-def random_views(signal: Tensor, shape: Shape) -> Tensor:
-    """Return the views of windows, about standard normal for the public decoder's, float64 (window, N_VIEWS).
+def random_responses(signal: Tensor, shape: Shape) -> Tensor:
+    """Return what views are made of: every standardised response, and loudness last, float64 (window, response).
 
     Args:
         signal: microvolts, shape (window, channel, time).
@@ -46,7 +46,23 @@ def random_views(signal: Tensor, shape: Shape) -> Tensor:
     standard = ((responses - public.mean) / public.std).clamp(-BOUND, BOUND)
     mean, std = public.loudness
     loud = ((loudness - mean) / std).clamp(-BOUND, BOUND)
-    return torch.cat([standard @ public.projection, loud[:, None]], dim=1).to(torch.float64)
+    return torch.cat([standard, loud[:, None]], dim=1).to(torch.float64)
+
+
+def n_responses(shape: Shape) -> int:
+    """Return how many numbers `random_responses` gives."""
+    return len(_kernels(shape)) * _KERNELS * (_PIECES + 1) + 1
+
+
+def random_views(signal: Tensor, shape: Shape) -> Tensor:
+    """Return the views of windows, about standard normal for the public decoder's, float64 (window, N_VIEWS).
+
+    Args:
+        signal: microvolts, shape (window, channel, time).
+        shape: of the windows.
+    """
+    responses = random_responses(signal, shape)
+    return torch.cat([responses[:, :-1] @ _public(shape).projection.to(responses), responses[:, -1:]], dim=1)
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ from fedsynth.progress import StepProgress
 from fedsynth.rng import torch_generator
 from fedsynth.study import Study
 from fedsynth.synthesis.asked import Asked, Bend
+from fedsynth.synthesis.embedding_flow import EmbeddingFlow, found_flow
 from fedsynth.synthesis.windows import SyntheticStream, SyntheticWindows
 
 _ROWS = 256  # of noise under one seed; larger batches were slower (benchmarks/README.md)
@@ -112,7 +113,7 @@ class Generator:
             StudyError: subjects are asked for by what the study does not have.
         """
         study, shape, family = self.study, self.shape, self.family
-        parts = self._parts(family, shape, untrained=untrained)
+        parts, flow = self._parts(family, shape, untrained=untrained), self._flow(untrained=untrained)
         counts = (per_label,) * shape.n_labels if isinstance(per_label, int) else tuple(per_label)
         sizes = [subject_sizes(count, windows_per_subject) for count in counts]
         limit = study.signal.range_uv
@@ -129,6 +130,8 @@ class Generator:
                     for noise in rows.split(batch):
                         with torch.no_grad():
                             drawn = family.sample(parts, torch.full((len(noise),), label), noise)
+                        if flow is not None:
+                            drawn = flow(drawn, label=label)
                         done += len(noise)
                         if progress:
                             progress(done, sum(counts))
@@ -175,6 +178,26 @@ class Generator:
         firsts = torch.cat([noise.firsts(count) for noise, count in zip(noises, subjects, strict=True)])
         strata = draw.strata_of(labels, firsts).numpy() if shape.strata else None
         return strata, draw.statements_of(labels, firsts).numpy() if shape.n_statements else None
+
+    def _flow(self, *, untrained: bool) -> EmbeddingFlow | None:
+        """Return what moves drawn windows to the views of recordings, found once on windows without it."""
+        if untrained not in self._flows:
+            family, shape = self.family, self.shape
+            parts = self._parts(family, shape, untrained=untrained)
+
+            @torch.no_grad()
+            def draw(label: int, count: int) -> Tensor:
+                noise = _Noise.of(family, shape, names=("flow", label), per_subject=1, bend=None)
+                labels = [torch.full((len(rows),), label) for rows in noise.rows(count)]
+                drawn = [family.sample(parts, *both) for both in zip(labels, noise.rows(count), strict=True)]
+                return torch.cat(drawn)
+
+            self._flows[untrained] = found_flow(self.anchor, shape, draw)
+        return self._flows[untrained]
+
+    @cached_property
+    def _flows(self) -> dict[bool, EmbeddingFlow | None]:
+        return {}
 
     def _parts(self, family: Family, shape: Shape, *, untrained: bool) -> nn.ModuleDict:
         parts = family.build(shape, self.anchor)

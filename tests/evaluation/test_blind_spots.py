@@ -56,6 +56,14 @@ def test_a_plan_that_asks_for_event_related_means_carries_what_is_evoked() -> No
     assert not found.lost
 
 
+def test_a_plan_that_asks_for_no_responses_loses_what_they_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (Measured("chirp", "eeg", "anchor", 0.8), Measured("chirp", "eeg", "anchor without responses", 0.0))
+    monkeypatch.setattr(blind_spots, "table", lambda: rows)
+
+    assert differences_of(study(), asks_coherence=True).carried == (("chirp", 0.8),)
+    assert differences_of(study(), asks_coherence=True, asks_responses=False).lost == (("chirp", 0.0),)
+
+
 def test_one_channel_has_no_phase_against_another() -> None:
     found = differences_of(study(channels=("C3",)), asks_coherence=False)
 
