@@ -120,7 +120,8 @@ class TrainingPlan(Page):
     `estimator` is the way from private sums to the anchor. `gradient_share` is the part of epsilon that DP-SGD may
     spend; the anchor takes what remains. With `rounds = 0` nothing is spent on gradients; "auto" leaves it to
     `Study.n_rounds`. `held_out` is the fraction of units that never train and are
-    asked only for the utility of the result. `aggregation` says how the coordinator joins what the sites trained:
+    asked only for the utility of the result. With `responses` random convolutions are asked how they respond, where
+    noise is low. `aggregation` says how the coordinator joins what the sites trained:
     all but the mean bear some sites that send nonsense (Yin et al. 2018; Blanchard et al. 2017). Where layers learn
     without privacy, a site takes `minibatch_steps` steps of `minibatch_windows` windows for each phase, over all
     rounds. With `order = "sequential"` one site after the other trains what the last one left, once, and
@@ -140,6 +141,7 @@ class TrainingPlan(Page):
     minibatch_steps: int = Field(default=3000, ge=1, le=1_000_000)
     minibatch_windows: int = Field(default=64, ge=1, le=4096)
     held_out: float = Field(default=0.2, ge=0.05, le=0.5)
+    responses: bool = True
     aggregation: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"
     order: Order = "averaged"
     consolidation: float = Field(default=0.0, ge=0, le=1e9)

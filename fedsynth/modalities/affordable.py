@@ -45,7 +45,7 @@ def asks_responses(study: Study) -> bool:
     With two labels at epsilon 8 from about 1400 people on, and without privacy
     (docs/decisions/0053-moved-until-convolutions-agree.md).
     """
-    return expected_noise(study) < _RESPONSES
+    return study.training.responses and expected_noise(study) < _RESPONSES
 
 
 def expected_noise(study: Study) -> float:

@@ -8,7 +8,7 @@ Fisher's linear discriminant between drawn and recorded windows. They are found 
 generator, so that whatever it learned is not added twice.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,8 @@ from fedsynth.modalities.measures import band_powers
 from fedsynth.modalities.random_views import random_responses
 from fedsynth.modalities.shape import Shape
 
-FOUND_ON = 400
-"""Windows of each label that directions are found on."""
-
+_FOUND_ON = 1000  # windows of all labels together, on which directions are found, within these bounds of each label
+_LEAST, _MOST = 100, 400
 _STEPS = 10
 _PRIOR = 0.04  # squared difference of means, in units of windows' covariance, that a response is thought to have
 _RIDGE = 0.1  # of the mean variance of a response
@@ -61,7 +60,8 @@ def found_flow(anchor: Anchor, shape: Shape, draw: Draw) -> EmbeddingFlow | None
     told, noise = anchor.responses, anchor.responses_variance
     if told is None or noise is None or not told.numel():
         return None
-    windows = [draw(label, FOUND_ON) for label in range(shape.n_labels)]
+    count = min(_MOST, max(_LEAST, _FOUND_ON // shape.n_labels))
+    windows = [draw(label, count) for label in range(shape.n_labels)]
     seen = [_responses(some, shape) for some in windows]
     means = torch.stack([some.mean(dim=0) for some in seen])
     covariance = torch.cov(torch.cat([some - mean for some, mean in zip(seen, means, strict=True)]).T)
@@ -70,41 +70,33 @@ def found_flow(anchor: Anchor, shape: Shape, draw: Draw) -> EmbeddingFlow | None
     whiter = torch.linalg.inv(covariance)
     wanted = means + torch.stack(
         [
-            _kept(gap, covariance, noise_variance=variance)
+            _kept(gap, covariance, noise_variance=variance, count=count)
             for gap, variance in zip(told - means, noise.tolist(), strict=True)
         ]
     )
     gap, momentum, size, directions = wanted - means, torch.zeros_like(wanted), _FIRST, []
     for _ in range(_STEPS):
         momentum = _MOMENTUM * momentum + gap
-        direction = momentum @ whiter
-        effect = (gap - (wanted - _means(_all_moved(windows, size * direction, shape), shape))) / size
-        best = float((gap * effect).sum() / effect.square().sum().clamp_min(1e-12))
+        directions.append(size * momentum @ whiter)
+        windows = [_moved(some, directions[-1][label], shape) for label, some in enumerate(windows)]
+        before, gap = gap, wanted - torch.stack([_responses(some, shape).mean(dim=0) for some in windows])
+        # The size that would have closed most of the gap, had effects been in proportion.
+        effect = (before - gap) / size
+        best = float((before * effect).sum() / effect.square().sum().clamp_min(1e-12))
         size = min(max(best, size / _FASTER), size * _FASTER)
-        directions.append(size * direction)
-        windows = _all_moved(windows, directions[-1], shape)
-        gap = wanted - _means(windows, shape)
     return EmbeddingFlow(shape, torch.stack(directions))
 
 
-def _kept(gap: Tensor, covariance: Tensor, *, noise_variance: float) -> Tensor:
+def _kept(gap: Tensor, covariance: Tensor, *, noise_variance: float, count: int) -> Tensor:
     """Return the posterior mean of a difference of means (response,) that carries noise.
 
     Beforehand it is thought to have the covariance of windows, times `_PRIOR`. Drawn windows' own mean is as far
     off as so many windows leave it.
     """
     even = torch.eye(len(covariance), dtype=torch.float64)
-    seen = (_PRIOR + 1 / FOUND_ON) * covariance + noise_variance * even
+    seen = (_PRIOR + 1 / count) * covariance + noise_variance * even
     kept: Tensor = _PRIOR * covariance @ torch.linalg.solve(seen, gap)
     return kept
-
-
-def _all_moved(windows: Iterable[Tensor], direction: Tensor, shape: Shape) -> list[Tensor]:
-    return [_moved(some, direction[label], shape) for label, some in enumerate(windows)]
-
-
-def _means(windows: Iterable[Tensor], shape: Shape) -> Tensor:
-    return torch.stack([_responses(some, shape).mean(dim=0) for some in windows])
 
 
 def _responses(windows: Tensor, shape: Shape) -> Tensor:

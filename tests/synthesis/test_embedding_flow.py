@@ -30,7 +30,7 @@ SHAPE = Shape(("C3", "C4"), 128, 100.0, (1.0, 30.0), 2, "eeg")
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find directions on fewer windows than a study does."""
-    monkeypatch.setattr(embedding_flow, "FOUND_ON", 120)
+    monkeypatch.setattr(embedding_flow, "_MOST", 120)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,12 @@ def test_it_is_asked_where_noise_is_low(study: Study, units: int, epsilon: float
     cohort = study.cohort.model_copy(update={"expected_units": units})
     stages = moments_of(at(study, epsilon).model_copy(update={"cohort": cohort})).of_signals
     assert any(isinstance(stage, Responses) for stage in stages) == asked
+
+
+def test_a_study_may_leave_it_out(study: Study) -> None:
+    plan = study.training.model_copy(update={"responses": False})
+    stages = moments_of(at(study, math.inf).model_copy(update={"training": plan})).of_signals
+    assert not any(isinstance(stage, Responses) for stage in stages)
 
 
 def test_noise_alone_moves_little(study: Study) -> None:

@@ -92,7 +92,7 @@ def study_of(arm: Arm, frame: Frame, *, people: int, per_person: int, channels: 
                 "expected_units": max(1, people // arm.hospitals),
             },
             "family": {"name": arm.family, "train": arm.layers, "start": arm.start},
-            "plan": learned,
+            "plan": {**learned, "responses": False},  # which would cost a minute for every drawing
         }
     )
 
