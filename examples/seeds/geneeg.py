@@ -2,6 +2,7 @@
 
     python examples/seeds/geneeg.py                  # 24 simulated patients, in the layouts of Siena and CHB-MIT
     python examples/seeds/geneeg.py --layouts Siena --parts features    # some of it; the rest may follow
+    python examples/seeds/geneeg.py --siena DIR --chb-mit DIR    # real patients in their place, as `fedsynth fetch`
     python examples/seeds/geneeg.py --data DIR       # and Guinea-Bissau: people with epilepsy nobody saw
     python examples/seeds/geneeg.py --groups 0       # one patient after the other, not six groups of four: hours
     python examples/seeds/geneeg.py --quick
@@ -46,6 +47,7 @@ from kit.patients import (
     WAYS,
 )
 from kit.patients_page import page_of, table_of
+from kit.real_sets import patients_with_seizures
 from kit.skips import autoencoded
 from kit.study import arguments, carry_out, open_cells, write
 from kit.unseen import unseen_bench, unseen_jobs
@@ -66,8 +68,17 @@ def main(words: list[str] | None = None) -> int:
     quick = options.quick
     if quick:
         options.groups, options.layouts = 2, options.layouts[:1]
-    cells = open_cells(options, study="geneeg", version=3, groups=options.groups, data=bool(options.data))
-    benches = {name: bench_of(name, LAYOUTS[name], options, cells) for name in options.layouts}
+    folders = {"Siena": options.siena, "CHB-MIT": options.chb_mit}
+    recorded = {name: folder for name, folder in folders.items() if folder and name in options.layouts}
+    cells = open_cells(
+        options,
+        study="geneeg",
+        version=3,
+        groups=options.groups,
+        data=bool(options.data),
+        **({"recorded": sorted(recorded)} if recorded else {}),
+    )
+    benches = {name: bench_of(name, recorded.get(name), options, cells) for name in options.layouts}
     first = next(iter(benches.values()))
     few, leaky = (other_split(first, kind, quick=quick) for kind in ("groups", "leaky"))
     jobs = list(jobs_of(options.parts, benches, few, leaky, quick=quick))
@@ -75,7 +86,7 @@ def main(words: list[str] | None = None) -> int:
     if unseen is not None:
         jobs += unseen_jobs(unseen, PRIVATE, per_label=20 if quick else 400)
     carry_out(cells, jobs, workers=options.jobs)
-    place = write(options, cells, page_of(benches, few, leaky, unseen))
+    place = write(options, cells, page_of(benches, few, leaky, unseen, recorded=tuple(recorded)))
     for bench in benches.values():
         print(table_of(bench), end="\n\n")
     print(f"Page: {place}")
@@ -132,23 +143,30 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of patients left out in turn (default 6); 0: each patient",
     )
+    for name in LAYOUTS:
+        parser.add_argument(
+            f"--{name.lower()}", type=Path, metavar="DIR", help=f"folder of {name} as published, a folder a patient"
+        )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the Guinea-Bissau recordings")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
 
 
-def bench_of(name: str, channels: tuple[str, ...], options: argparse.Namespace, cells: Cells) -> Bench:
-    """Return patients of one layout, one left out at a time."""
+def bench_of(name: str, folder: Path | None, options: argparse.Namespace, cells: Cells) -> Bench:
+    """Return patients of one layout, some left out at a time: recorded ones where there is a folder of them."""
     quick: bool = options.quick
-    channels = channels[:4] if quick else channels
-    real = seizures(
-        channels,
-        patients=5 if quick else 24,
-        seed=options.seed,
-        each=0.2 if quick else 1.0,
-        sfreq=64.0,
-        n_times=256,
-    )
+    channels = LAYOUTS[name][: 4 if quick and folder is None else None]
     shape = Shape(channels, 256, 64.0, (0.5, 30.0), len(STATES), "eeg")
+    if folder is None:
+        real = seizures(
+            channels,
+            patients=5 if quick else 24,
+            seed=options.seed,
+            each=0.2 if quick else 1.0,
+            sfreq=shape.sfreq,
+            n_times=shape.n_times,
+        )
+    else:
+        real = patients_with_seizures(name, folder, shape)
     setting = Setting(shape, SIZES["quick"] if quick else replace(SIZES["small"], steps=STEPS))
     folds = groups(real, count=options.groups) if options.groups else leave_one_out(real)
     return Bench(name, real, Frame(shape, STATES, "ictal"), folds, setting, (MAIN,), cells)

@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_layouts import CHB, chb_site, edf, siena_site
 
+from fedsynth.errors import RecordingError
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score
 from fedsynth.evaluation.protocol.cells import Cells
 from fedsynth.evaluation.protocol.classifiers.training import Setting
@@ -23,6 +25,7 @@ from fedsynth.evaluation.protocol.replicates import Replicates
 from fedsynth.evaluation.protocol.size import SIZES
 from fedsynth.evaluation.protocol.splits import LEAKY
 from fedsynth.modalities.shape import Shape
+from fedsynth.study import Study, load_study
 from fedsynth.synthesis.windows import SyntheticWindows
 
 FOLDER = Path(__file__).parents[2] / "examples" / "seeds"
@@ -42,6 +45,7 @@ def seeds() -> Iterator[SimpleNamespace]:
         "findings",
         "hearts",
         "originals",
+        "real_sets",
         "skips",
         "study",
     ]
@@ -322,3 +326,73 @@ def test_a_study_ends_in_a_page_and_a_second_call_computes_nothing(
     if name in ("bonn", "geneeg"):
         assert LEAKY.partition(":")[0] in page
     assert "Page:" in capsys.readouterr().out
+
+
+def chb_patients(folder: Path) -> Path:
+    """Write two patients more than `chb_site`."""
+    chb_site(folder)
+    for seed, who in ((20, "chb02"), (30, "chb03")):
+        for number in (1, 2):
+            path = folder / who / f"{who}_0{number}.edf"
+            edf(path, near_seizures("chb-mit").signal.channels, sfreq=256, seconds=60, seed=seed + number)
+        (folder / who / f"{who}-summary.txt").write_text(CHB.replace("chb01", who))
+    return folder
+
+
+def near_seizures(name: str) -> Study:
+    """Return the example study of a set, for recordings of minutes instead of hours."""
+    study = load_study(FOLDER.parent / name / "study.toml")
+    before = {"preictal": study.labels.before["preictal"].model_copy(update={"seconds": 20.0})}
+    labels = study.labels.model_copy(update={"gap_seconds": 2.0, "before": before})
+    rate = {"siena": 64.0, "chb-mit": 256.0}[name]
+    signal = study.signal.model_copy(update={"recorded_sfreq": rate, "sfreq": 64.0})
+    return study.model_copy(update={"labels": labels, "signal": signal})
+
+
+@pytest.mark.parametrize(("name", "make"), [("Siena", siena_site), ("CHB-MIT", chb_patients)])
+def test_real_patients_with_seizures_take_the_place_of_simulated_ones(
+    seeds: SimpleNamespace, name: str, make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = seeds.real_sets.SEIZURES[name]
+    monkeypatch.setattr(seeds.real_sets, "load_study", lambda path: near_seizures(path.parent.name))
+    channels = near_seizures(folder).signal.channels
+    shape = Shape(channels, 256, 64.0, (0.5, 30.0), 3, "eeg")
+
+    real = seeds.real_sets.patients_with_seizures(name, make(tmp_path / "patients"), shape)
+
+    assert real.signal.shape[1:] == (16, 256)
+    assert sorted(set(real.labels.tolist())) == [0, 1, 2]
+    most = [24, 8, 24]
+    for person in np.unique(real.people):
+        counts = np.bincount(real.labels[real.people == person], minlength=3)
+        assert (counts <= most).all()
+    # Parts of a patient's recordings are of one person, and so are CHB-MIT's 1 and 21.
+    assert len(np.unique(real.people)) == 3
+
+
+def test_recordings_without_a_state_are_refused_in_a_sentence(
+    seeds: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = near_seizures("siena")
+    far = study.model_copy(update={"labels": study.labels.model_copy(update={"gap_seconds": 3600.0})})
+    monkeypatch.setattr(seeds.real_sets, "load_study", lambda _: far)
+    shape = Shape(study.signal.channels, 256, 64.0, (0.5, 30.0), 3, "eeg")
+
+    with pytest.raises(RecordingError, match="no normal windows; name the folder of Siena as published"):
+        seeds.real_sets.patients_with_seizures("Siena", siena_site(tmp_path / "patients"), shape)
+
+
+@pytest.mark.slow
+def test_a_study_of_recorded_patients_says_so(
+    seeds: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds.real_sets, "load_study", lambda path: near_seizures(path.parent.name))
+    folder = siena_site(tmp_path / "patients")
+    words = ["--quick", "--layouts", "Siena", "--siena", str(folder), "--jobs", "1", "--out", str(tmp_path / "out")]
+
+    assert seeds.studies["geneeg"].main(words) == 0
+
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "3 patients of Siena, as recorded" in page
+    assert "simulated" not in page
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["question"]["recorded"] == ["Siena"]

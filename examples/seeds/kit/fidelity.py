@@ -33,9 +33,13 @@ def fidelity_section(told: Mapping[str, list[dict[str, Any]]], *, unit: str) -> 
     """Return the page's part: a figure for each source and one table.
 
     Args:
-        told: what `fidelity` found; nothing where it was not asked.
+        told: what `fidelity` found, no rows where no label has enough people on both sides; nothing where it was
+            not asked.
         unit: whose windows are permuted together, such as "person".
     """
+    if told and not any(told.values()):
+        return Section(f"Fidelity, by {unit}", (f"No label has enough {unit}s to compare.",))
+    told = {name: rows for name, rows in told.items() if rows}
     words = f"p-values by permuting each {unit} with all windows, corrected by Holm over all rows of a figure."
     figures = tuple(
         floors_svg(f"fidelity-{number}", rows, heading=name) for number, (name, rows) in enumerate(told.items())

@@ -1,5 +1,7 @@
 """The page of the GenEEG study: what held, tables and figures, in words that follow from the numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fedsynth.evaluation.protocol.measures import MACRO_F1
@@ -43,13 +45,16 @@ def table_of(bench: Bench) -> Table:
     )
 
 
-def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench | None) -> ExperimentPage:
-    """Return the page."""
+def page_of(
+    benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench | None, *, recorded: Sequence[str] = ()
+) -> ExperimentPage:
+    """Return the page; `recorded` names the layouts whose patients are real."""
     main = next(iter(benches.values()))
+    real = [*(f"those of {name}" for name in recorded), *(["those of Guinea-Bissau"] if unseen else [])]
     counts = np.bincount(main.real.labels, minlength=3)
     sections = [
         Section("What held, and what did not", _findings(benches, few, leaky, unseen)),
-        Section("The published figures beside ours", _about_published(), (_published(benches),)),
+        Section("The published figures beside ours", _about_published(recorded), (_published(benches),)),
         Section(
             "Patients left out",
             tables=tuple(table_of(bench) for bench in benches.values()),
@@ -97,10 +102,12 @@ def page_of(benches: dict[str, Bench], few: Bench, leaky: Bench, unseen: Bench |
     return ExperimentPage(
         kicker="The seeds, reproduced: GenEEG",
         title="Do made-up seizures help to find seizures of patients nobody saw?",
-        notice=notice("those of Guinea-Bissau" if unseen else ""),
+        notice=notice(" and ".join(real), everything=len(recorded) == len(benches)),
         lead=(
-            f"{main.real.n_people} simulated patients differ in the noise of their montage and in the form, place, "
-            "size and rate of their seizures. They are simpler than patients: read differences, not levels.",
+            f"{main.real.n_people} patients of {main.name}, as recorded."
+            if main.name in recorded
+            else f"{main.real.n_people} simulated patients differ in the noise of their montage and in the form, "
+            "place, size and rate of their seizures. They are simpler than patients: read differences, not levels.",
         ),
         facts={
             "windows": ", ".join(f"{name} {count}" for name, count in zip(STATES, counts, strict=True))
@@ -203,9 +210,10 @@ def _published(benches: dict[str, Bench]) -> Table:
     return Table("GenEEG", ("what", "published", "here"), tuple(told))
 
 
-def _about_published() -> tuple[str, ...]:
+def _about_published(recorded: Sequence[str]) -> tuple[str, ...]:
+    ours = f"patients of {' and '.join(recorded)}" if recorded else "simulated patients"
     return (
-        "Ours are simulated patients and a small classifier; theirs are real ones and 50 epochs. The "
+        f"Ours are {ours} and a small classifier; theirs are real ones and 50 epochs. The "
         "repository has "
         "no result files, and its figures come from training on a replay buffer and from early stopping on a leaky "
         "validation split. Windows here are 4 s at 64 Hz and do not overlap. What makes our windows is "

@@ -1,4 +1,4 @@
-"""Real public sets for the studies: ECG of PTB-XL with a rhythm, and resting EEG of Guinea-Bissau."""
+"""Real public sets for the studies: ECG of PTB-XL, resting EEG of Guinea-Bissau, seizures of Siena and CHB-MIT."""
 
 import ast
 import csv
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from fedsynth.cli.progress import progress
@@ -13,7 +14,7 @@ from fedsynth.errors import RecordingError
 from fedsynth.evaluation.protocol.material import Material
 from fedsynth.experiments.inputs import Frame as InputFrame
 from fedsynth.experiments.inputs import read_real
-from fedsynth.modalities.shape import shape_of
+from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.readers.samples import Notes, Request, gather
 from fedsynth.recordings.readers.wfdb import read_wfdb
@@ -23,7 +24,10 @@ from kit.hearts import LEADS, RHYTHMS
 _CODES = ("SR", "SBRAD", "STACH", "SARRH", "AFIB", "AFLT", "SVTAC")
 """PTB-XL's statement for each of `RHYTHMS`."""
 _TEST_FOLDS = ("9", "10")
-_EPILEPSY = Path(__file__).parents[2] / "epilepsy" / "study.toml"
+_EXAMPLES = Path(__file__).parents[2]
+SEIZURES = {"Siena": "siena", "CHB-MIT": "chb-mit"}
+"""Sets of patients with seizures, and the folder of the example study that says how each is read."""
+_OF_EACH = {"normal": 24, "preictal": 8, "ictal": 24}  # windows of a patient at most, as of simulated ones
 
 
 def ptbxl(folder: Path, *, least: int, most: int) -> tuple[Material, np.ndarray, tuple[str, ...]]:
@@ -87,12 +91,53 @@ def guinea_bissau(folder: Path, *, each: int) -> tuple[Material, Study]:
     Raises:
         RecordingError: the recordings.
     """
-    study = load_study(_EPILEPSY)
+    study = load_study(_EXAMPLES / "epilepsy" / "study.toml")
+    given = _read(folder, study)
+    rows = [np.flatnonzero(given.people == person) for person in np.unique(given.people)]
+    return given.at(np.concatenate([_spread(some, each) for some in rows])), study
+
+
+def patients_with_seizures(name: str, folder: Path, shape: Shape) -> Material:
+    """Read normal, preictal and ictal windows of a set of `SEIZURES`, as its example study defines them.
+
+    Args:
+        name: of the set.
+        folder: as published, a folder for each patient (`fedsynth fetch`).
+        shape: rate, samples and pass band of the windows; channels are those of the example study.
+
+    Raises:
+        RecordingError: the recordings, or no windows of one of the states.
+    """
+    study = load_study(_EXAMPLES / SEIZURES[name] / "study.toml")
+    signal = study.signal.model_copy(
+        update={
+            "recorded_sfreq": study.signal.rate_as_recorded,
+            "sfreq": shape.sfreq,
+            "bandpass": shape.bandpass,
+        }
+    )
+    windows = study.windows.model_copy(update={"n_times": shape.n_times})
+    given = _read(folder, study.model_copy(update={"signal": signal, "windows": windows}))
+    missing = [label for number, label in enumerate(study.labels.names) if number not in given.labels]
+    if missing:
+        raise RecordingError(
+            f"{folder} gives no {' and no '.join(missing)} windows; name the folder of {name} as published, with "
+            "recordings that hold seizures and recordings that lie an hour and more from them"
+        )
+    rows = []
+    for person in np.unique(given.people):
+        for number, label in enumerate(study.labels.names):
+            some = np.flatnonzero((given.people == person) & (given.labels == number))
+            rows.append(_spread(some, _OF_EACH[label]))
+    return given.at(np.concatenate(rows))
+
+
+def _read(folder: Path, study: Study) -> Material:
     frame = InputFrame(shape_of(study), study.labels.names, study.labels.names.index(study.labels.positive), study)
     with tempfile.TemporaryDirectory(prefix="seeds-") as staging, progress() as tell:
-        given = read_real(folder, frame, options=SiteOptions(), staging=Path(staging), progress=tell).windows
-    rows = [np.flatnonzero(given.people == person) for person in np.unique(given.people)]
-    picked = np.concatenate(
-        [some[np.linspace(0, len(some) - 1, min(each, len(some))).astype(int)] for some in rows]
-    )
-    return given.at(picked), study
+        return read_real(folder, frame, options=SiteOptions(), staging=Path(staging), progress=tell).windows
+
+
+def _spread(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Return at most so many of the rows, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
