@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layout_folders import CHB, chb_site, edf, siena_site
 from numpy.typing import NDArray
-from test_layouts import CHB, chb_site, edf, siena_site
 
 from fedsynth.errors import RecordingError
 from fedsynth.evaluation.diversity import LEAST_DIVERSITY, diversity_score

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import edfio
 import numpy as np
 import pytest
+from layout_folders import CHB, EXAMPLES, MINE, chb_site, edf, example, siena_site
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.layout import layout_for, presets
@@ -17,26 +17,8 @@ from fedsynth.recordings.windows import windows_of
 from fedsynth.rehearsal.sites import site_names
 from fedsynth.study import Study, load_study, parse_study
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 CANARY = "Canarywolf"
 Put = Callable[..., Path]
-
-
-def example(name: str, *, people: int = 1, **signal: object) -> Study:
-    study = load_study(EXAMPLES / name / "study.toml")
-    cohort = study.cohort.model_copy(update={"least_subjects": people})
-    return study.model_copy(update={"cohort": cohort, "signal": study.signal.model_copy(update=signal)})
-
-
-def edf(path: Path, labels: tuple[str, ...], *, sfreq: float, seconds: int, seed: int, notes: object = ()) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    waves = {label: rng.normal(0, 30, int(sfreq * seconds)) for label in labels}
-    signals = [
-        edfio.EdfSignal(waves[label], sfreq, label=label, physical_dimension="uV", physical_range=(-500, 500))
-        for label in labels
-    ]
-    edfio.Edf(signals, annotations=notes).write(path)  # type: ignore[arg-type]
 
 
 def read(folder: Path, study: Study) -> list[Recording]:
@@ -51,34 +33,6 @@ def test_every_preset_is_a_page_and_has_an_example_study() -> None:
     assert used - {None} == set(presets())
     for name in presets():
         assert layout_for(Path("nowhere"), site="north", preset=name) is not None
-
-
-SIENA = """{who}
-
-Seizure n 1 (in sleep)
-File name: {who}-1.edf
-Registration start time: 23.59.30
-Registration end time:  00.01.30
-Seizure start time: 00.00.10
-Seizure end time: 00.00.30
-
-Seizure n 2
-File name: {who}-2.edf\x20
-Registration start time:  02:18:00
-Registration end time:  02.20.00
-Seizure start time: 02.18.40
-Seizure end time: 03.18.45
-"""
-
-
-def siena_site(folder: Path) -> Path:
-    names = example("siena").signal.channels
-    for number, who in enumerate(("PN00", "PN01", "PN12")):
-        for part in (1, 2):
-            labels = tuple(f"EEG {'T3' if name == 'T7' else name}" for name in names)
-            edf(folder / who / f"{who}-{part}.edf", labels, sfreq=64, seconds=120, seed=10 * number + part)
-        (folder / who / f"Seizures-list-{who}.txt").write_text(SIENA.format(who=who))
-    return folder
 
 
 def test_siena_parts_are_of_one_patient_and_seizures_are_where_the_list_says(tmp_path: Path) -> None:
@@ -102,34 +56,6 @@ def test_siena_parts_are_of_one_patient_and_seizures_are_where_the_list_says(tmp
     # label.
     assert second.stretches is not None
     assert [(s.start / 64, s.stop / 64, s.label) for s in second.stretches] == [(0, 35, 0)]
-
-
-CHB = """Data Sampling Rate: 256 Hz
-*************************
-
-File Name: chb01_01.edf
-File Start Time: 11:42:54
-File End Time: 12:42:54
-Number of Seizures in File: 0
-
-File Name: chb01_02.edf
-File Start Time: 12:42:57
-Number of Seizures in File: 2
-Seizure 1 Start Time: 10 seconds
-Seizure 1 End Time: 20 seconds
-Seizure 2 Start Time:  40 seconds
-Seizure 2 End Time: 55 seconds
-"""
-
-
-def chb_site(folder: Path) -> Path:
-    channels = example("chb-mit").signal.channels
-    for name in ("chb01_01", "chb01_02"):
-        edf(folder / "chb01" / f"{name}.edf", (*channels, "T8-P8"), sfreq=256, seconds=60, seed=int(name[-1]))
-    (folder / "chb01" / "chb01-summary.txt").write_text(CHB)
-    edf(folder / "chb21" / "chb21_01.edf", channels, sfreq=256, seconds=60, seed=7)
-    (folder / "chb21" / "chb21-summary.txt").write_text(CHB.replace("chb01", "chb21").replace("_02", "_09"))
-    return folder
 
 
 def test_chb_mit_has_a_channel_twice_and_a_patient_under_two_names(tmp_path: Path) -> None:
@@ -289,108 +215,6 @@ def rhythm_file(rhythms: list[tuple[int, str]]) -> bytes:
     return bytes(out) + b"\0\0"
 
 
-def test_a_site_writes_a_page_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Folders by ward and person, a label in a table of semicolons, channels of other names, in millivolts."""
-    folder = tmp_path / "north"
-    for number, who in enumerate(("anna", "bo", "cleo")):
-        signals = [
-            edfio.EdfSignal(np.random.default_rng(10 * number + i).normal(0, 30, 1280), 128, label=label,
-                            physical_dimension="mV", physical_range=(-500, 500))
-            for i, label in enumerate(("links", "rechts", "C3"))
-        ]  # fmt: skip
-        (folder / f"ward-{number % 2}" / who).mkdir(parents=True)
-        edfio.Edf(signals).write(folder / f"ward-{number % 2}" / who / "rec.edf")
-        edfio.Edf(signals[:1]).write(folder / f"ward-{number % 2}" / who / "calibration.edf")
-    (folder / "list.csv").write_text(f"file;kind;{CANARY}\nward-0/anna/rec.edf;A;x\nward-1/bo/rec.edf;B;x\n"
-                                     "ward-0/cleo/rec.edf;A;x\n")  # fmt: skip
-    (folder / "recordings.toml").write_text(PAGE)
-    study = parse_study(MINE)
-
-    with caplog.at_level(logging.WARNING):
-        recordings = read(folder, study)
-
-    assert [(one.subject, one.label) for one in recordings] == [("anna", "ill"), ("cleo", "ill"), ("bo", "healthy")]
-    expected = np.random.default_rng(0).normal(0, 30, 1280)
-    np.testing.assert_allclose(recordings[0].signal[0], expected, atol=0.02)
-    assert "3 of 3 recordings have their unit by the site's word (uV)" in caplog.text
-    assert "3 files were left out: files that the layout does not name" in caplog.text
-    assert CANARY not in caplog.text
-
-
-PAGE = """
-format = "edf"
-unit = "uV"
-files = ["*/rec.edf"]
-aliases = { links = "C3", rechts = "C4", C3 = "unused" }
-person = { path = '/([^/]+)/rec$' }
-[table]
-file = "list.csv"
-key = "file"
-label = "kind"
-"""
-MINE = """
-name = "mine"
-[signal]
-modality = "eeg"
-format = "edf"
-channels = ["C3", "C4"]
-sfreq = 128.0
-[windows]
-n_times = 128
-[labels]
-names = ["healthy", "ill"]
-source = "layout"
-rename = { A = "ill", B = "healthy" }
-positive = "ill"
-[privacy]
-unit = "subject"
-epsilon = 1.0
-delta = 1e-5
-[cohort]
-least_subjects = 1
-[family]
-name = "cwgan"
-"""
-
-
-@pytest.mark.parametrize(
-    ("page", "fragment"),
-    [
-        pytest.param("format = 'edf", "cannot be read as TOML", id="no TOML"),
-        pytest.param("formt = 'edf'", "'formt' is not as it should be", id="unknown key"),
-        pytest.param("unit = 'volt'", "'unit' is not as it should be", id="unknown unit"),
-        pytest.param("person = { path = '(' }", "'person' is not as it should be", id="no regular expression"),
-        pytest.param("person = { path = 'a' }", "'person' is not as it should be", id="no group"),
-        pytest.param(
-            f"preset = '{CANARY}'", "there is no preset of that name; there are: afdb", id="no such preset"
-        ),
-        pytest.param("sfreq = 100", "the sampling rate is 100 Hz", id="another rate"),
-        pytest.param(
-            "[table]\nfile = 'no.csv'\nkey = 'a'", "a table that the layout names is missing", id="no table"
-        ),
-        pytest.param(
-            f"[table]\nfile = '{'9' * 300}'\nkey = 'a'", "a table that the layout names is missing", id="long name"
-        ),
-        pytest.param(
-            '[table]\nfile = "a\\u0000b"\nkey = "a"', "a table that the layout names is missing", id="no name"
-        ),
-        pytest.param("[table]\nfile = 't.csv'\nkey = 'a'", "has 0 columns 'a'", id="no column"),
-        pytest.param("[table]\nfile = 't.csv'\nkey = 'b'\nlabel = 'c'", "no row in the table", id="no row"),
-        pytest.param("format = 'reader:none'", "0 packages bring a reader 'none'", id="no such reader"),
-    ],
-)
-def test_a_page_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, page: str, fragment: str) -> None:
-    folder = tmp_path / "north"
-    edf(folder / "a.edf", ("C3", "C4"), sfreq=128, seconds=4, seed=0)
-    (folder / "t.csv").write_text("b,c\nx,1\n")
-    (folder / "recordings.toml").write_text(page)
-
-    with pytest.raises(RecordingError, match=fragment) as refusal:
-        read(folder, parse_study(MINE))
-
-    assert CANARY not in str(refusal.value)
-
-
 def bids(root: Path) -> Path:
     for number in range(3):
         stem = root / f"sub-0{number}" / "eeg" / f"sub-0{number}_task-rest"
@@ -437,30 +261,3 @@ def test_one_data_set_is_not_taken_for_a_folder_of_hospitals(tmp_path: Path, mak
 
     with pytest.raises(RecordingError, match="is one data set and not a folder of hospitals"):
         site_names(folder, parse_study(MINE))
-
-
-def test_a_reader_of_ones_own_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file and the line are those of docs/recordings.md."""
-    page = (EXAMPLES.parent / "docs" / "recordings.md").read_text(encoding="utf-8")
-    section = page.split("## A reader of your own")[1]
-    code = section.split("```python\n")[1].split("```")[0]
-    line = section.split("```toml\n")[1].split("```")[0]
-    (tmp_path / "raw_reader.py").write_text(code, encoding="utf-8")
-    group, name, value = '[project.entry-points."fedsynth.readers"]', *line.strip().splitlines()[1].split(" = ")
-    assert line.startswith(group)
-    info = tmp_path / "raw_reader-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: raw-reader\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[fedsynth.readers]\n{name} = {value.strip(chr(34))}\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    folder = tmp_path / "north"
-    folder.mkdir()
-    waves = np.round(np.random.default_rng(0).normal(0, 30, (3, 2, 1280)))
-    for number, wave in enumerate(waves):
-        (folder / f"A{number}.raw").write_bytes(wave.T.astype("<i2").tobytes())
-    study = parse_study(MINE.replace('"edf"', f'"reader:{name}"').replace('"layout"', '"file name"'))
-
-    recordings = read(folder, study)
-
-    np.testing.assert_array_equal(np.stack([one.signal for one in recordings]), waves)
-    assert all(any(one.fingerprints) for one in recordings)
