@@ -1,8 +1,8 @@
 """A store gives back what was put in, person by person; whatever was changed in it is refused."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,24 @@ def write(
 
 def opened(path: Path, key: bytes | None = None) -> Store:
     return open_store(path.open("rb"), key=key)
+
+
+def watched_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return the list to which every read of a file at a place adds (where, how many bytes)."""
+    reads: list[tuple[int, int]] = []
+    pread, preadv = os.pread, os.preadv
+
+    def one(file: int, size: int, at: int) -> bytes:
+        reads.append((at, size))
+        return pread(file, size, at)
+
+    def into(file: int, buffers: list[memoryview], at: int) -> int:
+        reads.append((at, sum(len(buffer) for buffer in buffers)))
+        return preadv(file, buffers, at)
+
+    monkeypatch.setattr(os, "pread", one)
+    monkeypatch.setattr(os, "preadv", into)
+    return reads
 
 
 @keys
@@ -194,7 +212,9 @@ def test_no_nonce_is_used_twice_under_one_key(tmp_path: Path, monkeypatch: pytes
     assert len(used) == len(set(used)) > 8
 
 
-def test_a_store_of_many_people_opens_at_once_and_draws_one_without_a_scan(tmp_path: Path) -> None:
+def test_a_store_of_many_people_opens_at_once_and_draws_one_without_a_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = StoreWriter(tmp_path / "a", shape=SHAPE)
     for person in range(5000):
         for window in windows_of_recording(0):
@@ -202,11 +222,16 @@ def test_a_store_of_many_people_opens_at_once_and_draws_one_without_a_scan(tmp_p
         writer.end_recording(person=person, labels=np.array([0, 1, 1]))
     writer.finish()
 
-    began = time.process_time()
+    reads = watched_reads(monkeypatch)
+
     store = opened(tmp_path / "a")
+    [entry] = [one for one in store.index.entries if one.person == 4321]
+    opening, windows_end = list(reads), max(one.at for one in store.index.entries)
+    reads.clear()
     [rows] = store.of_person(4321)
 
-    assert time.process_time() - began < 0.5
+    assert not [at for at, _ in opening if 0 < at < windows_end]
+    assert reads == [(entry.at, rows.nbytes)]
     np.testing.assert_array_equal(rows, windows_of_recording(0))
 
 
