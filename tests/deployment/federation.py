@@ -146,9 +146,15 @@ class Federation:
     def wait(self, until: Callable[[], bool], *, what: str, seconds: float = 120.0) -> None:
         ends = time.monotonic() + seconds
         while not until():
-            logs = "\n".join(f"--- {name}\n{self.log(name)[-3000:]}" for name in self.processes)
-            assert time.monotonic() < ends, f"{what} did not come within {seconds} s\n{logs}"
+            assert time.monotonic() < ends, f"{what} did not come within {seconds} s\n{self.last_words()}"
             time.sleep(0.2)
+
+    def last_words(self) -> str:
+        """Return the ends of all logs: of what runs here, of the service's programs, of the run's."""
+        places = [self.root / f"{name}.log" for name in self.processes]
+        places += sorted(self.root.glob("*/service/logs/*.log")) + sorted(self.root.glob("runs/*/logs/*.log"))
+        ends = {place: place.read_text(encoding="utf-8", errors="replace")[-3000:] for place in places}
+        return "\n".join(f"--- {place.relative_to(self.root)}\n{said}" for place, said in ends.items())
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         process = self.processes.pop(name)

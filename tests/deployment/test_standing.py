@@ -52,10 +52,10 @@ def test_the_revoked_and_the_expired_are_refused_in_mid_study_and_the_paused_goe
     assert "the certificate of south expired on" in one.log("link-south")
 
     time.sleep(max(0.0, stopped + TWO_MINUTES - time.monotonic()))
-    one.say("coordinator", "federation", "pause", trial.folder)  # of the run, once this exchange is over
     with then(trial, f"a site paused for {time.monotonic() - stopped:.0f} s", "went on with it"):
         one.signal_site("east", signal.SIGCONT)
     assert "east" in trial.alive
+    one.say("coordinator", "federation", "pause", trial.folder)
     one.wait(lambda: trial.status()["state"] == "paused", what="the pause")
     one.say("coordinator", "federation", "resume", trial.folder)
     trial.ends()
