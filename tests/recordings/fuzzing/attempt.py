@@ -52,8 +52,10 @@ least_subjects = 1
 [family]
 name = "cwgan"
 """
+_MICRO = ("u", "\xb5", "\xc2\xb5", "\xce\xbc", "\x83\xca", "\xe6", "\xec")  # of several code pages, as Latin-1
 UNITS = {
-    **dict.fromkeys(("uV", "uv", "UV", "\xb5V", "\xb5v", "\xc2\xb5V", "\xce\xbcV"), 1.0),
+    **{micro + volt: 1.0 for micro in _MICRO for volt in "Vv"},
+    "UV": 1.0,
     **dict.fromkeys(("mV", "mv"), 1e3), **dict.fromkeys(("V", "v"), 1e6), **dict.fromkeys(("nV", "nv"), 1e-3),
 }  # fmt: skip
 
