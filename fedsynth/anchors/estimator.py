@@ -55,7 +55,13 @@ MEDIUM_NOISE = Moments(
 LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, _COMPONENTS))
 VERY_LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, replace(_COMPONENTS, axes=2)))
 LEAST_NOISE = Moments((_MEANS, replace(_SECOND_MOMENTS, radius=0.75), replace(_COMPONENTS, axes=2, radius=0.75)))
-NO_NOISE = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0, own=OwnProducts())))
+NO_NOISE = Moments(
+    (
+        replace(_MEANS, radius=4.0),
+        replace(_SECOND_MOMENTS, radius=4.0, core_radius=4.0, own=OwnProducts()),
+        replace(_COMPONENTS, axes=2, radius=4.0),
+    )
+)
 """Without privacy there is nothing to hide: no vector is longer than these bounds."""
 
 # From how much noise on a label's mean, in units of its bound, which of them is best (docs/log.md).
@@ -68,6 +74,8 @@ _BY_NOISE = (
 )
 
 
+_USUAL_DISTANCE = 2**0.5  # of a number of beats from the decoder's, in its own unit
+_WIDER_NOISE = 0.02  # on a label's number of beats, in its own unit, that a wider bound may bring
 _MOST_NOISE = 0.3  # of the bound, in a label's mean of windows themselves
 _WAVEFORM_HZ = (40.0, 20.0, 10.0, 5.0)  # up to which a mean waveform may be asked
 _MOST_CHANNELS = 32  # whose matrices are turned within seconds
@@ -206,7 +214,11 @@ def beat_series_of(shape: Shape, *, noise: float) -> BeatSeries | None:
     """Return what is asked of beats that follow one another, where noise is low and windows show several."""
     if not n_beat_series(shape) or noise >= _BY_NOISE[1][0]:
         return None
-    return BeatSeries() if noise else BeatSeries(radius=16.0)
+    if not noise:
+        return BeatSeries(radius=16.0)
+    # Usual beats are further from the decoder's than the least bound; what cuts them pulls labels together.
+    usual = _USUAL_DISTANCE * math.sqrt(n_beat_series(shape))
+    return BeatSeries(radius=min(usual, max(BeatSeries().radius, _WIDER_NOISE / noise)))
 
 
 def responses_of(*, noise: float) -> Responses:

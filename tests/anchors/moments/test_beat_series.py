@@ -134,6 +134,26 @@ def test_what_is_asked_follows_from_public_facts(shape: Shape, noise: float, ask
     assert (beat_series_of(shape, noise=noise) is not None) is asked
 
 
+@pytest.mark.parametrize("noise", [0.0097, 0.007, 0.003, 0.0005])
+def test_a_wider_bound_brings_no_more_noise_than_the_least_one_may(noise: float) -> None:
+    stage = beat_series_of(HEART, noise=noise)
+
+    assert stage is not None
+    assert BeatSeries().radius <= stage.radius <= 1.42 * n_beat_series(HEART) ** 0.5
+    assert stage.radius * noise <= 0.02
+
+
+def test_where_noise_is_low_usual_beats_are_not_cut() -> None:
+    stage = beat_series_of(HEART, noise=0.0007)
+    assert stage is not None
+    for pr_grows in (False, True):
+        signal, labels = hearts(40, pr_grows=pr_grows), torch.zeros(2, dtype=torch.long)
+        units = [stage.contribution(HEART, signal=pair, labels=labels)[0] for pair in signal.split(2)]
+        found = torch.stack(units).mean(dim=0) + usual_beat_series(HEART)
+
+        assert found.tolist() == pytest.approx(beat_series(signal, HEART).mean(dim=0).tolist(), abs=0.02)
+
+
 def test_what_is_added_stays_within_the_band_and_limb_leads_agree() -> None:
     shape = replace(HEART, channels=("I", "II", "III"))
     two = hearts(40)
