@@ -19,6 +19,7 @@ from fedsynth.recordings.readers.arrangement import WITHOUT_LABEL, Place
 from fedsynth.recordings.readers.reading import Reading, Seen
 from fedsynth.recordings.readers.samples import Notes
 from fedsynth.recordings.readers.site import WITHOUT_CHANNEL
+from fedsynth.recordings.store.digests import Crc32
 from fedsynth.recordings.store.file import StoreWriter
 from fedsynth.recordings.store.index import StoreShape
 
@@ -192,7 +193,7 @@ def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
         return _cut(job, found, setting, keep=lambda _: None)
     new = job.part.with_suffix(".new")
     new.unlink(missing_ok=True)
-    writer = StoreWriter(new, shape=setting.shape, key=setting.key)
+    writer = StoreWriter(new, shape=setting.shape, key=setting.key, digest=Crc32)
     try:
         recorded = _cut(job, found, setting, keep=writer.keep)
         writer.end_recording(

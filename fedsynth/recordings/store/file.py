@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
 from fedsynth.recordings.recording import Windows
+from fedsynth.recordings.store.digests import Digest, of_kind
 from fedsynth.recordings.store.index import Entry, Index, StoreShape, read_index
 from fedsynth.recordings.store.seal import WRONG, Seal, checksum
 
@@ -50,7 +51,7 @@ class Store:
         """
         shape, count = self.index.shape, len(entry.labels)
         rows = np.empty((count, len(shape.channels), shape.n_times), dtype="<f4")
-        data, digest = rows.reshape(-1).view(np.uint8).data, hashlib.sha256()
+        data, digest = rows.reshape(-1).view(np.uint8).data, of_kind(entry.digest)
         self._fill(data, entry)
         digest.update(data)
         if digest.hexdigest() != entry.digest:
@@ -105,7 +106,9 @@ class Store:
             mapped = np.asarray(np.memmap(self.file, dtype="<f4", mode="c", offset=starts[0], shape=form))
             first = 0
             for entry, count in zip(entries, counts, strict=True):
-                if hashlib.sha256(mapped[first : first + count].data).hexdigest() != entry.digest:
+                digest = of_kind(entry.digest)
+                digest.update(mapped[first : first + count].data)
+                if digest.hexdigest() != entry.digest:
                     raise RecordingError(WRONG)
                 first += count
             signal = mapped
@@ -195,6 +198,8 @@ def open_store(file: BinaryIO, *, key: bytes | None = None, end: int | None = No
 class StoreWriter:
     """Writes a store, or one more append behind an old end; what was there is not touched.
 
+    Windows get digests of the kind `digest`.
+
     Raises:
         OSError: the disk is full, or another fault of the system; the file up to its old end is as it was.
     """
@@ -207,10 +212,11 @@ class StoreWriter:
         key: bytes | None = None,
         after: Store | None = None,
         file: BinaryIO | None = None,
+        digest: Callable[[], Digest] = hashlib.sha256,
     ) -> None:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if after else os.O_CREAT | os.O_EXCL)
         self._file = file or os.fdopen(os.open(path, flags, 0o600), "r+b")
-        self._path, self._key, self._seal = path, key, Seal.fresh(key)
+        self._path, self._key, self._seal, self._fresh_digest = path, key, Seal.fresh(key), digest
         before = after.index if after else Index(shape, (), ())
         self._index = Index(shape, (*before.salts, self._seal.salt), before.entries)
         self._start = after.end if after else 0
@@ -292,7 +298,7 @@ class StoreWriter:
 
     def _begin(self) -> None:
         self._n_held = 0
-        self._digest = hashlib.sha256()
+        self._digest = self._fresh_digest()
         self._at, self._number = self._file.tell(), self._seal.count
 
     def _flush(self) -> None:

@@ -29,9 +29,9 @@ class Entry:
     """The windows of one recording.
 
     `person` numbers people from 0. The windows begin at byte `at`, in blocks closed by the seal of append `part`,
-    numbered from `number`. `labels` are those of the windows in their order. `digest` is the SHA-256 of the windows
-    in clear. Facts are bytes of the site's own, `facts_bytes` of them in clear. `covariates` are
-    the recording's stratum and, of each statement, 0 or 1.
+    numbered from `number`. `labels` are those of the windows in their order. `digest` is that of the windows in
+    clear (`fedsynth.recordings.store.digests`). Facts are bytes of the site's own, `facts_bytes` of them in clear.
+    `covariates` are the recording's stratum and, of each statement, 0 or 1.
     """
 
     person: int

@@ -1,14 +1,18 @@
 """A store gives back what was put in, person by person; whatever was changed in it is refused."""
 
+import hashlib
 import os
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedsynth.errors import RecordingError
+from fedsynth.recordings.store.digests import Crc32, Digest
 from fedsynth.recordings.store.file import Store, StoreWriter, open_store
 from fedsynth.recordings.store.index import StoreShape
 from fedsynth.recordings.store.seal import Seal
@@ -23,9 +27,15 @@ def windows_of_recording(number: int, *, count: int = 3) -> np.ndarray:
 
 
 def write(
-    path: Path, people: list[int], *, key: bytes | None = None, after: Store | None = None, first: int = 0
+    path: Path,
+    people: list[int],
+    *,
+    key: bytes | None = None,
+    after: Store | None = None,
+    first: int = 0,
+    digest: Callable[[], Digest] = hashlib.sha256,
 ) -> int:
-    writer = StoreWriter(path, shape=SHAPE, key=key, after=after)
+    writer = StoreWriter(path, shape=SHAPE, key=key, after=after, digest=digest)
     for number, person in enumerate(people, start=first):
         for window in windows_of_recording(number):
             writer.keep(window)
@@ -121,9 +131,20 @@ def test_what_an_append_left_that_was_killed_does_not_count(tmp_path: Path, key:
     opened(tmp_path / "a", key).check()
 
 
-@keys
-def test_every_byte_that_is_changed_is_noticed(tmp_path: Path, key: bytes | None) -> None:
-    write(tmp_path / "a", [0, 1], key=key)
+@pytest.mark.parametrize(
+    ("key", "digest"),
+    [
+        pytest.param(None, hashlib.sha256, id="in the clear"),
+        pytest.param(KEY, hashlib.sha256, id="sealed"),
+        pytest.param(None, Crc32, id="a part, in the clear"),
+        pytest.param(KEY, Crc32, id="a part, sealed"),
+    ],
+)
+def test_every_byte_that_is_changed_is_noticed(
+    tmp_path: Path, key: bytes | None, digest: Callable[[], Digest]
+) -> None:
+    write(tmp_path / "a", [0, 1], key=key, digest=digest)
+    opened(tmp_path / "a", key).check()
     data = (tmp_path / "a").read_bytes()
 
     for place in [*range(0, len(data), 97), *range(64 + 2 * 1536, len(data), 11)]:
@@ -132,6 +153,16 @@ def test_every_byte_that_is_changed_is_noticed(tmp_path: Path, key: bytes | None
         (tmp_path / "b").write_bytes(changed)
         with pytest.raises(RecordingError):
             opened(tmp_path / "b", key).check()
+
+
+def test_what_is_kept_has_cryptographic_digests_and_parts_checksums(tmp_path: Path) -> None:
+    write(tmp_path / "kept", [0])
+    write(tmp_path / "part", [0], digest=Crc32)
+    data = windows_of_recording(0).tobytes()
+
+    assert opened(tmp_path / "kept").index.entries[0].digest == hashlib.sha256(data).hexdigest()
+    assert opened(tmp_path / "part").index.entries[0].digest == f"{zlib.crc32(data):08x}"
+    opened(tmp_path / "part").windows()
 
 
 def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
