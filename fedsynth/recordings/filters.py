@@ -187,10 +187,11 @@ def _folded(
     for turn in range(1, taken):
         low, high = turn * n_circle, (taken - turn) * n_circle
         if low < high:
-            part = spectrum[:, low : low + half]
+            folded += spectrum[:, low : low + half]
         else:  # beyond half of the old rate: the mirror image
-            part = np.conjugate(spectrum[:, high - half + 1 : high + 1][:, ::-1])
-        folded += part
+            first = max(0, high - last + 1)
+            mirrored = spectrum[:, high - half + 1 : high - first + 1][:, ::-1]
+            folded[:, first:] += np.conjugate(mirrored)
     return folded
 
 

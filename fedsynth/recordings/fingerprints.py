@@ -126,9 +126,7 @@ class Fingerprinter:
     def _steps(self, values: NDArray[np.generic]) -> NDArray[np.signedinteger]:
         """Return the steps between neighbouring samples in units of the finest one, shape (time - 1,)."""
         if self._whole:
-            # Differences of 16 bits fit into 32, of which a processor takes twice as many at once.
-            kind = np.int32 if values.dtype.itemsize <= 2 else np.int64
-            whole: NDArray[np.signedinteger] = np.diff(values.astype(kind))
+            whole: NDArray[np.signedinteger] = np.diff(values.astype(_fitting(values), copy=False))
             return whole // self._factor if self._factor > 1 else whole
         steps = np.diff(_finite(values))
         if not math.isfinite(self._finest) or self._coarsest / self._finest > 2**52:
@@ -160,6 +158,15 @@ class _Rises:
 
     def found(self) -> tuple[str, ...]:
         return self._sketch.digests(kept=KEPT, least_different=LEAST_DIFFERENT_TIMES, kind=b"rises")
+
+
+def _fitting(values: NDArray[np.generic]) -> type[np.signedinteger]:
+    """Return the smallest whole numbers that hold the differences: a processor takes more of them at once."""
+    if values.dtype.itemsize > 2:
+        return np.int64
+    if values.dtype == np.int16 and len(values) and int(values.max()) - int(values.min()) < 1 << 15:
+        return np.int16
+    return np.int32
 
 
 def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:

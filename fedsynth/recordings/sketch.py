@@ -56,7 +56,7 @@ class Sketch:
         """Return where runs begin whose hashes are at most a bound, but for its lower bits, and these hashes."""
         near, small = [], []
         for start in range(0, len(numbers) - self._run + 1, _AT_ONCE):
-            hashes = rolling(np.abs(numbers[start : start + _AT_ONCE + self._run - 1]), self._run)
+            hashes = rolling(numbers[start : start + _AT_ONCE + self._run - 1], self._run)
             found = np.flatnonzero(hashes <= bound)
             near.append(found + start)
             small.append(finished(hashes[found]))
@@ -91,23 +91,17 @@ def _bound(count: int, below: int) -> np.uint64:
 
 
 def rolling(numbers: NDArray[np.signedinteger], run: int) -> NDArray[np.uint64]:
-    """Hash every run, shape (number - run + 1,): a polynomial in its mixed numbers, modulo 2^64.
+    """Hash every run, shape (number - run + 1,): a polynomial in its numbers without signs, mixed, modulo 2^64.
 
     Sums from the beginning give all of them at once; that the factor is odd makes its powers divide (Karp and Rabin
     1987, doi:10.1147/rd.312.0249). What is returned is not `finished`, which leaves the upper 31 bits as they are.
     """
     powers, inverses = _powers(1 << (len(numbers) - 1).bit_length())
-    if numbers.max(initial=0) < _KNOWN:
-        terms = np.take(_mixed(), numbers)
-    else:
-        terms = numbers.astype(np.uint64)
-        terms += _ODD
-        _mix(terms, np.empty_like(terms))
-        terms = finished(terms)
+    terms = _terms(numbers)
     terms *= powers[: len(terms)]
     sums = np.empty(len(terms) + 1, dtype=np.uint64)
     sums[0] = 0
-    np.cumsum(terms, out=sums[1:])
+    np.add.accumulate(terms, out=sums[1:])
     count = len(sums) - run
     hashes = np.subtract(sums[run:], sums[:-run], out=terms[:count])
     hashes *= inverses[:count]
@@ -131,12 +125,33 @@ def finished(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return hashes ^ (hashes >> np.uint64(31))
 
 
+def _terms(numbers: NDArray[np.signedinteger]) -> NDArray[np.uint64]:
+    """Return numbers without their signs, mixed."""
+    if numbers.dtype == np.int16:
+        # An index that cannot lie outside need not be checked.
+        return np.take(_mixed_of_either_sign(), numbers.view(np.uint16).astype(np.intp), mode="wrap")
+    sizes = np.abs(numbers)
+    if sizes.max(initial=0) < _KNOWN:
+        return np.take(_mixed(), sizes)
+    terms = sizes.astype(np.uint64)
+    terms += _ODD
+    _mix(terms, np.empty_like(terms))
+    return finished(terms)
+
+
 @functools.lru_cache(maxsize=1)
 def _mixed() -> NDArray[np.uint64]:
     """Return the smallest numbers, mixed."""
     found = np.arange(_KNOWN, dtype=np.uint64) + _ODD
     _mix(found, np.empty_like(found))
     return finished(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _mixed_of_either_sign() -> NDArray[np.uint64]:
+    """Return the sizes of all numbers of 16 bits, mixed, in the order of the same bits without a sign."""
+    signed = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
+    return _mixed()[np.abs(signed.astype(np.int32))]
 
 
 def _mix(values: NDArray[np.uint64], shifted: NDArray[np.uint64]) -> None:

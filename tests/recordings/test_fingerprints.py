@@ -169,6 +169,23 @@ def test_the_hash_of_a_stretch_is_that_of_its_steps_alone() -> None:
         assert rolling(steps[start : start + RUN], RUN).tolist() == [whole[start]]
 
 
+@pytest.mark.parametrize(
+    "largest",
+    [
+        pytest.param(100, id="small steps"),
+        pytest.param(16_383, id="the largest steps that 16 bits hold"),
+        pytest.param(16_384, id="steps that 16 bits do not hold, by one"),
+        pytest.param(32_767, id="steps of 17 bits"),
+    ],
+)
+def test_it_does_not_matter_how_many_bits_hold_a_sample(largest: int) -> None:
+    wave = np.random.default_rng(1).integers(-largest, largest, 20_000, endpoint=True)
+    wave[300:305] = [-largest, largest, -largest, largest, 1 - largest]
+
+    assert len(fingerprints(wave)) == BOTH_KINDS
+    assert fingerprints(wave) == fingerprints(wave.astype(np.int16)) == fingerprints(wave.astype(np.int32))
+
+
 @pytest.mark.parametrize("name", ["as it was", "in 24 bits", "in microvolts"])
 @pytest.mark.parametrize("at_once", [70, 1000])
 def test_it_does_not_matter_how_many_samples_are_hashed_together(
