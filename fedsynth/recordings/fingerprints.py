@@ -25,8 +25,8 @@ LAG, RISES = 8, 32
 """A signal rises where a sample is larger than the one `LAG` before; a run is of so many times between rises."""
 LEAST_DIFFERENT_TIMES = 6
 
-_AT_ONCE, _RISES_AT_ONCE = 1 << 17, 1 << 18
-"""Samples that are hashed together: a processor keeps them near, or the few numbers that they give."""
+_AT_ONCE = 1 << 18
+"""Samples that are taken in together, as many as a processor keeps near."""
 _FACTOR_AT_ONCE = 1 << 10
 _FLOAT_NOISE = 4e-7
 """Steps below this share of the largest value are 0: float32 has 24 bits."""
@@ -77,14 +77,12 @@ class Fingerprinter:
 
     def take(self, values: NDArray[np.generic]) -> None:
         """Take in a stretch, shape (time,)."""
-        if self._passes == 0:
-            for start in range(0, len(values), _RISES_AT_ONCE):
-                self._rises.take(values[start : start + _RISES_AT_ONCE])
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
             joined = part if self._last is None else np.concatenate([self._last, part])
             self._last = joined[-RUN:]
             if self._passes == 0:
+                self._rises.take(part)
                 self._scale(joined)
                 self._at_once = self._at_once and self._whole and self._factor == 1
                 if self._at_once:

@@ -127,12 +127,16 @@ def finished(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _terms(numbers: NDArray[np.signedinteger]) -> NDArray[np.uint64]:
     """Return numbers without their signs, mixed."""
-    if numbers.dtype == np.int16:
-        # An index that cannot lie outside need not be checked.
-        return np.take(_mixed_of_either_sign(), numbers.view(np.uint16).astype(np.intp), mode="wrap")
     sizes = np.abs(numbers)
-    if sizes.max(initial=0) < _KNOWN:
-        return np.take(_mixed(), sizes)
+    if sizes.dtype == np.int16:
+        sizes = sizes.view(np.uint16)  # -2^15 has no counterpart among 16 bits with a sign
+    elif sizes.max(initial=0) >= _KNOWN:
+        return _mixed_anew(sizes)
+    terms: NDArray[np.uint64] = np.take(_mixed(), sizes)
+    return terms
+
+
+def _mixed_anew(sizes: NDArray[np.integer]) -> NDArray[np.uint64]:
     terms = sizes.astype(np.uint64)
     terms += _ODD
     _mix(terms, np.empty_like(terms))
@@ -142,16 +146,7 @@ def _terms(numbers: NDArray[np.signedinteger]) -> NDArray[np.uint64]:
 @functools.lru_cache(maxsize=1)
 def _mixed() -> NDArray[np.uint64]:
     """Return the smallest numbers, mixed."""
-    found = np.arange(_KNOWN, dtype=np.uint64) + _ODD
-    _mix(found, np.empty_like(found))
-    return finished(found)
-
-
-@functools.lru_cache(maxsize=1)
-def _mixed_of_either_sign() -> NDArray[np.uint64]:
-    """Return the sizes of all numbers of 16 bits, mixed, in the order of the same bits without a sign."""
-    signed = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
-    return _mixed()[np.abs(signed.astype(np.int32))]
+    return _mixed_anew(np.arange(_KNOWN))
 
 
 def _mix(values: NDArray[np.uint64], shifted: NDArray[np.uint64]) -> None:
