@@ -13,13 +13,10 @@ from fedsynth.progress import Progress
 from fedsynth.recordings.intake import Keeping, hours_told, take_in
 from fedsynth.recordings.options import SiteOptions
 from fedsynth.recordings.people import Known
-from fedsynth.recordings.readers.site import read_site
-from fedsynth.recordings.recording import Recording
 from fedsynth.recordings.toy.cohort import write_toy_cohort
-from fedsynth.recordings.windows import windows_of
 from fedsynth.site.holdings import keep
 from fedsynth.site.policy import Policy
-from fedsynth.site.shelves import Labelled, Rows, rows_of
+from fedsynth.site.shelves import Labelled, Rows
 from fedsynth.site.standing import open_ledger
 from fedsynth.study import Study
 
@@ -73,28 +70,6 @@ def take_sites(
             )
             held[name] = Held(taken.recordings, taken.labelled, taken.rows)
     return held
-
-
-def read_sites(
-    folder: Path | None, *, study: Study, people: float, staging: Path, progress: Progress
-) -> dict[str, list[Recording]]:
-    """Read and check every site's recordings as a whole, for who adds made-up ones to them.
-
-    Args:
-        folder: as of `take_sites`.
-        study: likewise.
-        people: likewise.
-        staging: where the toy cohort's files stand until they are read.
-        progress: likewise.
-
-    Raises:
-        As `take_sites`.
-    """
-    with _cohort(folder, study=study, people=people, staging=staging, progress=progress) as place:
-        return {
-            name: read_site(place / name, site=name, study=study, progress=partial(progress, f"reading {name}"))
-            for name in site_names(place, study)
-        }
 
 
 @contextmanager
@@ -153,19 +128,6 @@ def _one_data_set(folder: Path) -> str | None:
     if len(names) > 1 and all(re.fullmatch(r"(sub-\w+|PN\d+|chb\d+|P_ID\d+|S\d{3})", name) for name in names):
         return "folders of people"
     return None
-
-
-def cut_windows(sites: dict[str, list[Recording]], *, study: Study, progress: Progress) -> dict[str, Held]:
-    """Cut every site's recordings into windows.
-
-    Raises:
-        RecordingError: a recording that gives no window.
-    """
-    held = {}
-    for name, recordings in sites.items():
-        windows = windows_of(recordings, study=study, site=name, progress=partial(progress, f"windows of {name}"))
-        held[name] = Held(recordings, windows, rows_of(windows))
-    return held
 
 
 def make_site(folder: Path, policy: Policy, held: Held, *, study: Study) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import fedsynth.audit.run
+import fedsynth.audit.attack
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.audit.canaries import Unit
 from fedsynth.families.adversarial.cwgan import Cwgan
@@ -99,7 +99,7 @@ def test_an_audit_draws_the_same_numbers_again(parts: nn.ModuleDict, method: Gra
     data = batch()
     unit = Unit(data.windows[2:4], data.labels[2:4], torch.zeros(2, 0))
 
-    again = fedsynth.audit.run._gradient(FAMILY, parts, PHASE, SHAPE, unit)
+    again = fedsynth.audit.attack._gradient(FAMILY, parts, PHASE, SHAPE, unit)
 
     assert torch.allclose(total(parts, [1], method), again.double(), rtol=1e-3, atol=1e-5)
 
