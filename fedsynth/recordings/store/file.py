@@ -46,16 +46,19 @@ class Store:
     def rows(self, entry: Entry) -> _Rows:
         """Return the windows of an entry, shape (window, channel, time), held against their digest.
 
+        In the clear they are mapped from the file.
+
         Raises:
             RecordingError: they are damaged.
         """
-        shape, count = self.index.shape, len(entry.labels)
-        rows = np.empty((count, len(shape.channels), shape.n_times), dtype="<f4")
-        data, digest = rows.reshape(-1).view(np.uint8).data, of_kind(entry.digest)
-        self._fill(data, entry)
-        digest.update(data)
-        if digest.hexdigest() != entry.digest:
-            raise RecordingError(WRONG)
+        shape = self.index.shape
+        form = (len(entry.labels), len(shape.channels), shape.n_times)
+        if self.key is None and entry.labels:
+            rows = self._mapped(entry.at, form)
+        else:
+            rows = np.empty(form, dtype="<f4")
+            self._unseal(rows.reshape(-1).view(np.uint8).data, entry)
+        _hold(rows, entry)
         return rows
 
     def facts(self, entry: Entry) -> bytes:
@@ -102,16 +105,10 @@ class Store:
         form = (sum(counts), len(shape.channels), shape.n_times)
         signal: _Rows
         if self.key is None and entries and starts[1:] == ends[:-1]:
-            # Mapped for itself alone: torch wants to be able to write, and the file stays as it is.
-            mapped = np.asarray(np.memmap(self.file, dtype="<f4", mode="c", offset=starts[0], shape=form))
-            first = 0
+            signal, first = self._mapped(starts[0], form), 0
             for entry, count in zip(entries, counts, strict=True):
-                digest = of_kind(entry.digest)
-                digest.update(mapped[first : first + count].data)
-                if digest.hexdigest() != entry.digest:
-                    raise RecordingError(WRONG)
+                _hold(signal[first : first + count], entry)
                 first += count
-            signal = mapped
         else:
             empty = np.empty((0, *form[1:]), dtype=np.float32)
             signal = np.concatenate([empty, *(self.rows(entry) for entry in entries)])
@@ -128,17 +125,17 @@ class Store:
             ),
         )
 
-    def _fill(self, data: memoryview, entry: Entry) -> None:
+    def _mapped(self, at: int, form: tuple[int, int, int]) -> _Rows:
+        """Map windows for this process alone: torch wants to be able to write, and the file stays as it is."""
+        try:
+            return np.asarray(np.memmap(self.file, dtype="<f4", mode="c", offset=at, shape=form))
+        except ValueError:  # the file is shorter
+            raise RecordingError(WRONG) from None
+
+    def _unseal(self, data: memoryview, entry: Entry) -> None:
         """Fill a buffer with the windows of an entry, in clear."""
         seal = Seal(self.key, self.index.salts[entry.part])
         at, done = entry.at, 0
-        if self.key is None:
-            while done < len(data):
-                count = os.preadv(self.file.fileno(), [data[done:]], at + done)
-                if not count:
-                    raise RecordingError(WRONG)
-                done += count
-            return
         for number, size in enumerate(_sizes(len(data), self.index.shape), start=entry.number):
             block = self._read(at, size + seal.overhead)
             data[done : done + size] = seal.open(block, number=number, bound=b"windows")
@@ -307,6 +304,14 @@ class StoreWriter:
             self._digest.update(data)
             self._file.write(self._seal.close(data, bound=b"windows"))
             self._n_held = 0
+
+
+def _hold(rows: _Rows, entry: Entry) -> None:
+    """Hold the windows of an entry against their digest."""
+    digest = of_kind(entry.digest)
+    digest.update(rows.reshape(-1).view(np.uint8).data)
+    if digest.hexdigest() != entry.digest:
+        raise RecordingError(WRONG)
 
 
 def _at_once(shape: StoreShape) -> int:

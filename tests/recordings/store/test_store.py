@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -48,20 +49,21 @@ def opened(path: Path, key: bytes | None = None) -> Store:
 
 
 def watched_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Return the list to which every read of a file at a place adds (where, how many bytes)."""
+    """Return the list to which what is read or mapped of a file adds (where, how many bytes)."""
     reads: list[tuple[int, int]] = []
-    pread, preadv = os.pread, os.preadv
+    pread, memmap = os.pread, np.memmap
 
     def one(file: int, size: int, at: int) -> bytes:
         reads.append((at, size))
         return pread(file, size, at)
 
-    def into(file: int, buffers: list[memoryview], at: int) -> int:
-        reads.append((at, sum(len(buffer) for buffer in buffers)))
-        return preadv(file, buffers, at)
+    def mapped(file: BinaryIO, *, offset: int, **named: Any) -> np.memmap:
+        found = memmap(file, offset=offset, **named)
+        reads.append((offset, found.nbytes))
+        return found
 
     monkeypatch.setattr(os, "pread", one)
-    monkeypatch.setattr(os, "preadv", into)
+    monkeypatch.setattr(np, "memmap", mapped)
     return reads
 
 
@@ -80,12 +82,24 @@ def test_a_store_gives_back_what_was_put_in(tmp_path: Path, key: bytes | None) -
     assert [store.facts(entry) for entry in store.index.entries] == [b"fact 0", b"fact 1", b"fact 2"]
 
 
-def test_windows_of_one_write_are_mapped_and_not_read(tmp_path: Path) -> None:
+def test_windows_in_the_clear_are_mapped_and_not_read(tmp_path: Path) -> None:
     write(tmp_path / "a", [0, 1])
+    store = opened(tmp_path / "a")
 
-    signal = opened(tmp_path / "a").windows().signal
+    for signal in (store.windows().signal, store.rows(store.index.entries[1])):
+        assert isinstance(signal.base, np.memmap)
+    signal[:] = 0  # in memory alone
+    store.check()
 
-    assert isinstance(signal.base, np.memmap)
+
+def test_a_store_that_was_cut_while_it_was_open_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", [0, 1])
+    store = opened(tmp_path / "a")
+    os.truncate(tmp_path / "a", store.index.entries[1].at + 4)
+
+    for give in (store.windows, lambda: store.rows(store.index.entries[1])):
+        with pytest.raises(RecordingError, match="damaged"):
+            give()
 
 
 @keys
