@@ -77,8 +77,7 @@ def _piece(
         if index in chosen or (signal.voltage and not signal.is_annotations and signal.samples_per_record)
     }
     for index in chosen:
-        low, high = header.limits(header.signals[index])
-        if BEYOND not in notes.remarks and (steps[index].min() < low or steps[index].max() > high):
+        if BEYOND not in notes.remarks and _is_beyond(steps[index], *header.limits(header.signals[index])):
             notes.remarks.append(BEYOND)
     signal = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
     scales = tuple(microvolts_per_step(header.signals[index], unit=request.unit) for index in chosen)
@@ -88,7 +87,7 @@ def _piece(
     return Piece(signal, (*(steps[index] for index in chosen), *others), scales)
 
 
-def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray[np.generic]:
+def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray[np.signedinteger]:
     """Return the samples of one signal as they are stored, shape (time,)."""
     start, end = header.place(index)
     octets = np.ascontiguousarray(records[:, start:end])
@@ -97,6 +96,12 @@ def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray
     three = octets.reshape(-1, 3).astype(np.int32)
     steps = three[:, 0] | three[:, 1] << 8 | three[:, 2] << 16
     return np.asarray((steps ^ 0x800000) - 0x800000, dtype=np.int32)
+
+
+def _is_beyond(steps: NDArray[np.signedinteger], low: int, high: int) -> bool:
+    """Tell whether a sample is beyond limits; those that no whole number of its kind passes are not looked at."""
+    kind = np.iinfo(steps.dtype)
+    return bool((low > kind.min and steps.min() < low) or (high < kind.max and steps.max() > high))
 
 
 class _Clock:
