@@ -212,7 +212,7 @@ def _write(job: Job, found: Seen, setting: Setting) -> Recorded:
 def _cut(job: Job, found: Seen, setting: Setting, *, keep: Keep) -> Recorded:
     study, request, seen = setting.reading.study, setting.reading.request, found.seen
     cut = excerpt(
-        lambda: (piece.signal for piece in seen.read(Notes())),
+        lambda: (piece.in_microvolts() for piece in seen.read(Notes())),
         total=seen.n_times,
         gaps=seen.gaps,
         bearer=found.bearer,

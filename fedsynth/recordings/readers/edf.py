@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsynth.errors import RecordingError
-from fedsynth.recordings.facts import microvolts
 from fedsynth.recordings.readers.edf_annotations import marks_of, onset_of
 from fedsynth.recordings.readers.edf_header import (
     LONGEST_HEADER,
@@ -79,12 +78,9 @@ def _piece(
     for index in chosen:
         if BEYOND not in notes.remarks and _is_beyond(steps[index], *header.limits(header.signals[index])):
             notes.remarks.append(BEYOND)
-    signal = np.empty((len(chosen), len(steps[chosen[0]])), dtype=np.float32)
     scales = tuple(microvolts_per_step(header.signals[index], unit=request.unit) for index in chosen)
-    for row, index, scale in zip(signal, chosen, scales, strict=True):
-        row[:] = microvolts(steps[index], *scale)
     others = tuple(values for index, values in steps.items() if index not in chosen)
-    return Piece(signal, (*(steps[index] for index in chosen), *others), scales)
+    return Piece(None, (*(steps[index] for index in chosen), *others), scales)
 
 
 def _steps(header: EdfHeader, records: NDArray[np.uint8], index: int) -> NDArray[np.signedinteger]:

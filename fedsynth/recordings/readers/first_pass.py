@@ -54,7 +54,8 @@ def first_pass(read: Read, *, sfreq: float) -> FirstPass:
     notes, facts, held = Notes(), FactsGatherer(sfreq), _Held()
     prints: list[Fingerprinter] = []
     for piece in read(notes):
-        facts.take(piece.values[: len(piece.signal)] if piece.scales else list(piece.signal), piece.scales)
+        rows = piece.values[: len(piece.scales)] if piece.scales else list(piece.in_microvolts())
+        facts.take(rows, piece.scales)
         prints = prints or [Fingerprinter() for _ in piece.values]
         for one, values in zip(prints, piece.values, strict=False):
             one.take(values)
@@ -96,7 +97,8 @@ class _Held:
         self._bytes = 0
 
     def take(self, piece: Piece) -> None:
-        self._bytes += piece.signal.nbytes + sum(values.nbytes for values in piece.values)
+        self._bytes += sum(values.nbytes for values in piece.values)
+        self._bytes += 0 if piece.signal is None else piece.signal.nbytes
         if self._bytes > HELD_BYTES:
             self.complete = False
             self._pieces.clear()

@@ -115,7 +115,7 @@ def refuse_or_say(
 
 
 def _whole(read: Seen, study: Study) -> Recording:
-    pieces = [piece.signal for piece in read.seen.read(Notes())]
+    pieces = [piece.in_microvolts() for piece in read.seen.read(Notes())]
     signal = np.concatenate(pieces, axis=1) if len(pieces) != 1 else pieces[0]
     return Recording(
         signal=np.ascontiguousarray(signal, dtype=np.float32),

@@ -89,7 +89,7 @@ def _segments(path: Path, header: WfdbHeader, request: Request, notes: Notes) ->
             for piece in _pieces(path, segment, request, notes):
                 if missing:
                     notes.gaps.append(Gap(stored, missing * per_frame))
-                stored, missing = stored + piece.signal.shape[1], 0
+                stored, missing = stored + piece.in_microvolts().shape[1], 0
                 yield piece
         except MissingChannelError as error:
             if not varies:
