@@ -204,17 +204,25 @@ def _gains(
     size: int, taken: int, sfreq: float, bandpass: _Band, notch: float | None, kind: np.dtype[np.floating]
 ) -> NDArray[np.complexfloating]:
     """Return what the transforms of the phases of `size` samples are multiplied by, shape (phase, frequency)."""
-    forth = rfft(_impulse_response(sfreq, bandpass, notch), size)
-    whole = forth.real**2 + forth.imag**2
-    if taken > 1:
-        kernel = _kernel(taken)
-        around = np.zeros(size)
-        around[: len(kernel)] = kernel
-        whole *= rfft(np.roll(around, -(len(kernel) // 2))).real
+    taps = _taps(taken, sfreq, bandpass, notch)
+    places = (np.arange(len(taps)) - len(taps) // 2) % size
+    around = np.bincount(places, weights=taps, minlength=size)
     # Sample n * taken after the filter is the sum of taps n * taken - m times samples m.
-    taps = irfft(whole, size)
-    phases = np.stack([np.roll(taps, phase)[::taken] for phase in range(taken)])
+    phases = np.stack([np.roll(around, phase)[::taken] for phase in range(taken)])
     return np.asarray(rfft(phases, axis=1), dtype=np.result_type(kind, np.complex64))
+
+
+@functools.lru_cache(maxsize=4)
+def _taps(taken: int, sfreq: float, bandpass: _Band, notch: float | None) -> NDArray[np.float64]:
+    """Return the taps of both directions, and of the kernel where a rate is divided, about the middle one."""
+    impulse = _impulse_response(sfreq, bandpass, notch)
+    kernel = _kernel(taken) if taken > 1 else np.ones(1)
+    reached = len(impulse) - 1 + len(kernel) // 2
+    size = fast_length(2 * reached + 1)
+    forth = rfft(impulse, size)
+    both = irfft((forth.real**2 + forth.imag**2) * rfft(kernel, size), size)
+    taps: NDArray[np.float64] = np.roll(both, len(impulse) - 1)[: 2 * reached + 1]
+    return taps
 
 
 @functools.lru_cache(maxsize=4)
