@@ -82,21 +82,28 @@ def trials(name: str, dealt: Dealt, options: argparse.Namespace, *, seed: int) -
             yield Row(name, family, epsilon, seed, time.monotonic() - began, measured)
 
 
-def study_of(name: str, *, family: str, epsilon: float) -> Study:
-    """Return the set's study as one hospital with everybody would run it, without gradients."""
+def study_of(name: str, *, family: str, epsilon: float, minibatches: int = 0) -> Study:
+    """Return the set's study as one hospital with everybody would run it.
+
+    Args:
+        name: of the set.
+        family: of the generator.
+        epsilon: of the promise.
+        minibatches: on which all layers learn, in each phase; without any no gradient is asked for.
+    """
     units = parse_study(study_text(name)).cohort.expected_units * HOSPITALS
     changes: dict[str, dict[str, Any]] = {
         "privacy": {"unit": UNITS.get(name, "subject"), "epsilon": epsilon, "delta": DELTA, "trust": "site"},
         "cohort": {"sites": [_SITE], "least_sites": 1, "least_subjects": 1, "expected_units": units},
-        "family": {"name": family},
-        "plan": {"rounds": 0},
+        "family": {"name": family, "train": "all" if minibatches else "adapters"},
+        "plan": {"minibatch_steps": minibatches} if minibatches else {"rounds": 0},
     }
     return parse_study(study_text(name, changes))
 
 
-def generator_of(name: str, dealt: Dealt, *, family: str, epsilon: float) -> Generator:
-    """Return the generator after the private sums of the training people."""
-    plan = plan_of(study_of(name, family=family, epsilon=epsilon))
+def generator_of(name: str, dealt: Dealt, *, family: str, epsilon: float, minibatches: int = 0) -> Generator:
+    """Return the generator after the private sums, and gradients, of the training people."""
+    plan = plan_of(study_of(name, family=family, epsilon=epsilon, minibatches=minibatches))
     half, shape = dealt.train, dealt.shape
     windows = Windows(
         signal=half.signal,

@@ -12,7 +12,7 @@ For each set, epsilon and split:
     python benchmarks/worth.py --page out.json
 
 Private sums are asked of everybody at one site in memory (`benchmarks/fidelity.py`): the noise of trust
-`aggregate`, no gradients.
+`aggregate`, no gradients. With `--minibatches N` all layers of the family learn on so many, without privacy.
 """
 
 import argparse
@@ -113,7 +113,8 @@ def real_windows(half: Half, share: float, *, seed: int) -> Material:
 
 def release(name: str, dealt: Dealt, options: argparse.Namespace, *, epsilon: float, seed: int) -> Material:
     """Return windows drawn after the private sums of the training people."""
-    generator = generator_of(name, dealt, family=options.family, epsilon=epsilon)
+    given = {"family": options.family, "epsilon": epsilon, "minibatches": options.minibatches}
+    generator = generator_of(name, dealt, **given)
     drawn = generator.draw(per_label=options.per_label, seed=f"worth {seed}")
     return Material(drawn.signal, drawn.labels, drawn.subjects + 1_000_000)
 
@@ -220,6 +221,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder that holds the public sets, one folder each")
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=["simulated"])
     parser.add_argument("--family", default="cwgan")
+    parser.add_argument(
+        "--minibatches", type=int, default=0, metavar="N", help="train all layers on so many (default: the anchor)"
+    )
     parser.add_argument("--epsilon", nargs="+", type=float, default=[math.inf, 8.0, 1.0], metavar="E")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="splits, numbered from 1 (default 3)")
     parser.add_argument("--per-label", type=int, default=1000, metavar="N", help="synthetic windows (default 1000)")
