@@ -31,7 +31,7 @@ from fedsynth.modalities.affordable import asks_raw_views, asks_responses, expec
 from fedsynth.modalities.codec import BOUND
 from fedsynth.modalities.coherence import CoherencePlan
 from fedsynth.modalities.event_related import EventRelatedPlan
-from fedsynth.modalities.registry import n_beat_series
+from fedsynth.modalities.registry import codec_of, n_beat_series
 from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.budget import SumRequest
 from fedsynth.study import EstimatorName, Study
@@ -55,6 +55,8 @@ MEDIUM_NOISE = Moments(
 LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, _COMPONENTS))
 VERY_LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, replace(_COMPONENTS, axes=2)))
 LEAST_NOISE = Moments((_MEANS, replace(_SECOND_MOMENTS, radius=0.75), replace(_COMPONENTS, axes=2, radius=0.75)))
+NO_NOISE_FEW = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0, own=OwnProducts())))
+"""Without privacy there is nothing to hide: no vector is longer than these bounds."""
 NO_NOISE = Moments(
     (
         replace(_MEANS, radius=4.0),
@@ -62,7 +64,7 @@ NO_NOISE = Moments(
         replace(_COMPONENTS, axes=2, radius=4.0),
     )
 )
-"""Without privacy there is nothing to hide: no vector is longer than these bounds."""
+"""The same, where declared units are so many that each component has some."""
 
 # From how much noise on a label's mean, in units of its bound, which of them is best (docs/log.md).
 _BY_NOISE = (
@@ -146,12 +148,11 @@ def estimator_of(study: Study) -> Estimator:
 
 def moments_of(study: Study) -> Moments:
     """Return the stages that expected noise leaves worth asking for."""
-    noise = expected_noise(study)
-    if not study.privacy.is_private:
-        moments = NO_NOISE
-    else:
+    noise, shape = expected_noise(study), shape_of(study)
+    if study.privacy.is_private:
         moments = next(moments for least, moments in _BY_NOISE if noise >= least)
-    shape = shape_of(study)
+    else:
+        moments = NO_NOISE if has_units_for_components(study, shape) else NO_NOISE_FEW
     last: tuple[SignalStage | None, ...] = (
         modulation_of(shape, noise=noise),
         beat_series_of(shape, noise=noise),
@@ -162,6 +163,16 @@ def moments_of(study: Study) -> Moments:
     )
     asked = tuple(stage for stage in last if stage is not None)
     return replace(moments, of_signals=asked, of_conditions=conditions_of(shape, noise=noise))
+
+
+def has_units_for_components(study: Study, shape: Shape) -> bool:
+    """Return whether half as many units as features are declared for each component of a label.
+
+    With fewer a component's covariance is that of a handful of units, which are then drawn again and again.
+    """
+    cohort, components = study.cohort, 4 * shape.n_labels
+    units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
+    return 2 * units >= components * codec_of(shape).n_features
 
 
 def conditions_of(shape: Shape, *, noise: float) -> Conditions | None:

@@ -15,6 +15,8 @@ from fedsynth.anchors.estimator import (
     LEAST_NOISE,
     LOW_NOISE,
     MEDIUM_NOISE,
+    NO_NOISE,
+    NO_NOISE_FEW,
     VERY_LOW_NOISE,
     Estimator,
     estimator_of,
@@ -32,7 +34,7 @@ from fedsynth.modalities.eeg.features import N_SHAPE
 from fedsynth.modalities.eeg.simulator import waveforms
 from fedsynth.modalities.measures import band_bins
 from fedsynth.modalities.registry import codec_of, scale_of, standardise
-from fedsynth.modalities.shape import Shape
+from fedsynth.modalities.shape import Shape, shape_of
 from fedsynth.privacy.allowance import Allowance
 from fedsynth.privacy.mechanism import Mechanism
 from fedsynth.study import Study, parse_study
@@ -325,6 +327,21 @@ def test_a_study_names_its_estimator(tiny_text: str, name: str, kind: type[Any])
 
 def with_privacy(study: Study, **changes: Any) -> Study:
     return study.model_copy(update={"privacy": study.privacy.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(0, NO_NOISE), (-1, NO_NOISE_FEW)])
+def test_without_privacy_labels_have_components_where_units_are_many_enough(
+    tiny: Study, spare: int, expected: Moments
+) -> None:
+    shape = shape_of(tiny)
+    sites = len(tiny.cohort.sites) or tiny.cohort.least_sites
+    enough = -(-4 * shape.n_labels * codec_of(shape).n_features // (2 * sites))
+    cohort = tiny.cohort.model_copy(update={"expected_units": enough + spare})
+
+    found = estimator_of(with_privacy(tiny.model_copy(update={"cohort": cohort}), epsilon=float("inf")))
+
+    assert isinstance(found, Moments)
+    assert found.stages == expected.stages
 
 
 def test_public_facts_alone_choose_the_constants(tiny: Study) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.anchors.coordinates import coordinates_of
-from fedsynth.anchors.estimator import LEAST_NOISE, LOW_NOISE, NO_NOISE
+from fedsynth.anchors.estimator import LEAST_NOISE, LOW_NOISE, NO_NOISE, NO_NOISE_FEW
 from fedsynth.anchors.moments import products
 from fedsynth.anchors.moments.covariances import with_core
 from fedsynth.anchors.moments.estimator import Moments
@@ -129,9 +129,10 @@ def test_a_core_asked_for_besides_is_estimated_better(learn: Learn, monkeypatch:
     assert bool((besides < 0.65 * alone).all())
 
 
-def test_without_privacy_nothing_of_the_core_is_cut_off(learn: Learn) -> None:
+@pytest.mark.parametrize("moments", [NO_NOISE, NO_NOISE_FEW], ids=["components", "none"])
+def test_without_privacy_nothing_of_the_core_is_cut_off(learn: Learn, moments: Moments) -> None:
     units, core = cohort(), codec_of(RHYTHMS).core
-    anchor = learn(units, RHYTHMS, NO_NOISE, noise_multiplier=0.0, seed=0)
+    anchor = learn(units, RHYTHMS, moments, noise_multiplier=0.0, seed=0)
     off = (anchor.means - torch.einsum("lc,lcf->lf", anchor.weights, anchor.means)[:, None])[..., :core]
     found = torch.einsum("lc,lcfg->lfg", anchor.weights, anchor.covariances[..., :core, :core])
     found = found + torch.einsum("lc,lcf,lcg->lfg", anchor.weights, off, off)
