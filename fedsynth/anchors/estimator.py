@@ -57,11 +57,12 @@ VERY_LOW_NOISE = Moments((_MEANS, _SECOND_MOMENTS, replace(_COMPONENTS, axes=2))
 LEAST_NOISE = Moments((_MEANS, replace(_SECOND_MOMENTS, radius=0.75), replace(_COMPONENTS, axes=2, radius=0.75)))
 NO_NOISE_FEW = Moments((CountsAndMeans(radius=4.0), SecondMoments(radius=4.0, core_radius=4.0, own=OwnProducts())))
 """Without privacy there is nothing to hide: no vector is longer than these bounds."""
+_FREE_COMPONENTS = replace(_COMPONENTS, axes=2, radius=4.0)
 NO_NOISE = Moments(
     (
         replace(_MEANS, radius=4.0),
         replace(_SECOND_MOMENTS, radius=4.0, core_radius=4.0, own=OwnProducts()),
-        replace(_COMPONENTS, axes=2, radius=4.0),
+        _FREE_COMPONENTS,
     )
 )
 """The same, where declared units are so many that each component has some."""
@@ -170,7 +171,7 @@ def has_units_for_components(study: Study, shape: Shape) -> bool:
 
     With fewer a component's covariance is that of a handful of units, which are then drawn again and again.
     """
-    cohort, components = study.cohort, 4 * shape.n_labels
+    cohort, components = study.cohort, _FREE_COMPONENTS.number * shape.n_labels
     units = cohort.expected_units * (len(cohort.sites) or cohort.least_sites)
     return 2 * units >= components * codec_of(shape).n_features
 

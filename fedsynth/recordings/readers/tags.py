@@ -14,7 +14,9 @@ from fedsynth.errors import RecordingError
 
 _CUT = "its parts are longer than the file, so it was cut short or damaged; copy or export it again"
 _INSIDE = "a part of it says that it holds more than its own size, so it is damaged; copy or export it again"
+_MANY = "it has more parts than any recording, so it is damaged; export it again"
 _HEAD = struct.Struct(">iIii")
+_MOST_TAGS = 1_000_000  # the library keeps each in memory; a tag a second is eleven days
 
 # After MNE-Python's mne.io.constants.FIFF.
 _DIRECTORY_POINTER = 101
@@ -29,7 +31,7 @@ def check_fif(path: Path) -> None:
 
     Raises:
         RecordingError: a tag that ends behind the end of the file, a chain that goes back, or a tag that says that
-            it holds more than its size.
+            it holds more than its size; or more tags than any recording has.
         OSError: a file that cannot be opened.
     """
     size, place = path.stat().st_size, 0
@@ -47,27 +49,31 @@ def check_fif(path: Path) -> None:
 
 
 class _Tags:
-    """The tags of one file; each is looked at once."""
+    """The tags of one file; what directories lead to is looked at once."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
-        self._checked: dict[int, tuple[int, int]] = {}
+        self._number, self._led_to = 0, set[int]()
 
     def check(self, place: int) -> tuple[int, int]:
         """Return where the tag at a place ends, and what it says of the next one's place."""
-        missing = [place]
+        end, following, missing = self._look(place)
         while missing:
-            if (here := missing.pop()) not in self._checked:
-                missing += self._look(here)
-        return self._checked[place]
+            if (here := missing.pop()) not in self._led_to:
+                self._led_to.add(here)
+                missing += self._look(here)[2]
+        return end, following
 
-    def _look(self, place: int) -> list[int]:
-        """Check one tag, and return the places that it leads to beside the chain."""
+    def _look(self, place: int) -> tuple[int, int, list[int]]:
+        """Check one tag; return its end, the next one's place, and places that it leads to beside the chain."""
+        self._number += 1
+        if self._number > _MOST_TAGS:
+            raise RecordingError(_MANY)
         kind, type_, length, following = _HEAD.unpack(self._read(place, _HEAD.size))
         inside = place + _HEAD.size
         if length < 0 or inside + length > self._size:
             raise RecordingError(_CUT)
-        self._checked[place] = inside + length, following
+        places: list[int] = []
         if type_ & _MATRIX and length:
             self._check_matrix(inside, type_, length)
         elif type_ == _DIGITISED_STRING:
@@ -75,11 +81,13 @@ class _Tags:
             if 12 * (1 + count) > length:
                 raise RecordingError(_INSIDE)
         elif type_ == _DIRECTORY_ENTRIES:
-            entries = struct.iter_unpack(">iIii", self._read(inside, length - length % _HEAD.size))
-            return [there for *_, there in entries if there >= 0]
+            if length > _HEAD.size * _MOST_TAGS:
+                raise RecordingError(_MANY)
+            entries = _HEAD.iter_unpack(self._read(inside, length - length % _HEAD.size))
+            places = [there for *_, there in entries if there >= 0]
         elif kind == _DIRECTORY_POINTER and length >= 4:
-            return [there for there in self._numbers(inside, 1) if there > 0]
-        return []
+            places = [there for there in self._numbers(inside, 1) if there > 0]
+        return inside + length, following, places
 
     def _check_matrix(self, inside: int, type_: int, length: int) -> None:
         """Hold a matrix's dimensions against its size; they stand at its end, their number last."""

@@ -81,6 +81,16 @@ def test_directories_in_a_ring_are_walked_once(tmp_path: Path) -> None:
     check(tmp_path, tag(DIRECTORY, struct.pack(">iIii", 0, DIRECTORY, 16, 0)))
 
 
+@pytest.mark.parametrize("tags", [[tag(0, b"")] * 6, [tag(DIRECTORY, struct.pack(">iIii", 0, 0, 0, 0) * 6)]])
+def test_more_tags_than_any_recording_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tags: list[bytes]
+) -> None:
+    monkeypatch.setattr("fedsynth.recordings.readers.tags._MOST_TAGS", 5)
+
+    with pytest.raises(RecordingError, match="more parts than any recording"):
+        check(tmp_path, *tags)
+
+
 def test_what_mne_writes_with_places_and_projections_is_taken(tmp_path: Path) -> None:
     info = mne.create_info(["Fp1", "Fp2", "C3", "C4", "O1", "O2"], 128.0, "eeg")
     raw = mne.io.RawArray(np.random.default_rng(1).normal(0, 3e-5, (6, 1280)), info, verbose="ERROR")
