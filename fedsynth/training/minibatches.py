@@ -27,6 +27,8 @@ _LONGEST_GRADIENT = 1.0
 _WARM_UP = 100  # steps until the learning rate is whole
 _AVERAGE = 0.995  # of the moving average
 _BETAS = (0.9, 0.99)
+_AT_ONCE = 128  # windows that are prepared
+_PREPARED_WINDOWS, _PREPARED_SAMPLES = 2048, 2**24  # at most, of synthetic windows that a round begins with
 
 
 @runtime_checkable
@@ -41,6 +43,27 @@ class Describing(Protocol):
         self, parts: nn.ModuleDict, phase: Phase, described: tuple[Tensor, ...], labels: Tensor, noise: Tensor
     ) -> Tensor:
         """Return `example_loss` of windows so described, shape (window,)."""
+        ...
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """A family whose critic needs a penalty without noise, and most of whose synthetic windows no step changes."""
+
+    def plain_penalty(self, parts: nn.ModuleDict, phase: Phase, windows: Tensor, labels: Tensor) -> Tensor:
+        """Return what is added to the private part's loss, a scalar."""
+        ...
+
+    def prepared(self, parts: nn.ModuleDict, labels: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return what no step changes of synthetic windows, window by window."""
+        ...
+
+    def prepared_companion_loss(self, parts: nn.ModuleDict, phase: Phase, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Return `companion_loss` of windows so prepared."""
+        ...
+
+    def prepared_public_loss(self, parts: nn.ModuleDict, phase: Phase, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Return `public_loss` of windows so prepared."""
         ...
 
 
@@ -94,28 +117,27 @@ def train_plainly(
     generator = torch_generator("minibatches", family.name, phase.name, round_.index)
     loss_of = _loss(family, parts, phase=phase, batch=batch)
     width, steps = family.example_noise_width(shape, phase), mechanism.steps
-
-    def drawn() -> tuple[Tensor, Tensor]:
-        """Return labels as often as the site has them, and noise."""
-        chosen = torch.randint(0, len(batch.labels), (round_.rows,), generator=generator)
-        noise = torch.randn(round_.rows, family.noise_width(shape), generator=generator)
-        return batch.labels[chosen.to(batch.labels.device)], noise.to(batch.windows)
+    synthetic = (
+        _Synthetic(family, parts, phase=phase, shape=shape, batch=batch, rows=round_.rows) if public else None
+    )
 
     for step in range(steps):
         pace = rate(step + round_.index * steps, round_.rounds * steps)
         chosen = torch.randint(0, len(batch.labels), (round_.rows,), generator=generator)
         noise = torch.randn(round_.rows, width, generator=generator)
         loss = loss_of(chosen.to(batch.labels.device), noise.to(batch.windows)).mean()
-        if public:
-            companion = family.companion_loss(parts, phase, *drawn())
-            loss = loss if companion is None else loss + companion
+        if synthetic:
+            loss = loss + synthetic.companion_loss(generator)
+        if isinstance(family, Adversarial):
+            rows = chosen.to(batch.labels.device)
+            loss = loss + family.plain_penalty(parts, phase, batch.windows[rows], batch.labels[rows])
         if consolidation is not None:
             loss = loss + consolidation.penalty(held)
         private.step(loss, pace=pace)
         family.constrain(parts, phase)
-        if public and (step + 1) % phase.private_steps == 0:
+        if public and synthetic and (step + 1) % phase.private_steps == 0:
             for _ in range(phase.public_steps):
-                public.step(family.public_loss(parts, phase, *drawn()), pace=pace)
+                public.step(synthetic.public_loss(generator), pace=pace)
         if progress:
             progress(step + 1, steps)
     if round_.index + 1 == round_.rounds:
@@ -123,6 +145,51 @@ def train_plainly(
             if learner:
                 learner.take_average()
         family.constrain(parts, phase)
+
+
+class _Synthetic:
+    """Losses of synthetic windows, drawn with labels as often as the site has them."""
+
+    def __init__(
+        self, family: Family, parts: nn.ModuleDict, *, phase: Phase, shape: Shape, batch: Batch, rows: int
+    ) -> None:
+        self._family, self._parts, self._phase, self._batch, self._rows = family, parts, phase, batch, rows
+        self._width = family.noise_width(shape)
+        samples = len(shape.channels) * shape.n_times
+        self._kept = max(rows, min(_PREPARED_WINDOWS, _PREPARED_SAMPLES // samples))
+        self._prepared: tuple[Tensor, ...] = ()
+
+    def companion_loss(self, generator: torch.Generator) -> Tensor | float:
+        """Return the public term of the private part's loss; 0 where there is none."""
+        if isinstance(self._family, Adversarial):
+            return self._family.prepared_companion_loss(self._parts, self._phase, self._some(generator))
+        labels, noise = self._drawn(self._rows, generator)
+        loss = self._family.companion_loss(self._parts, self._phase, labels, noise)
+        return 0.0 if loss is None else loss
+
+    def public_loss(self, generator: torch.Generator) -> Tensor:
+        """Return the public part's loss."""
+        if isinstance(self._family, Adversarial):
+            return self._family.prepared_public_loss(self._parts, self._phase, self._some(generator))
+        labels, noise = self._drawn(self._rows, generator)
+        return self._family.public_loss(self._parts, self._phase, labels, noise)
+
+    def _some(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Return some of the windows that were prepared when the first were asked for."""
+        assert isinstance(self._family, Adversarial)
+        if not self._prepared:
+            labels, noise = self._drawn(self._kept, generator)
+            pairs = zip(labels.split(_AT_ONCE), noise.split(_AT_ONCE), strict=True)
+            pieces = [self._family.prepared(self._parts, *pair) for pair in pairs]
+            self._prepared = tuple(torch.cat(column) for column in zip(*pieces, strict=True))
+        chosen = torch.randint(0, self._kept, (self._rows,), generator=generator)
+        return tuple(column[chosen.to(column.device)] for column in self._prepared)
+
+    def _drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        labels, width = self._batch.labels, self._width
+        chosen = torch.randint(0, len(labels), (count,), generator=generator)
+        noise = torch.randn(count, width, generator=generator)
+        return labels[chosen.to(labels.device)], noise.to(self._batch.windows)
 
 
 class _Learner:

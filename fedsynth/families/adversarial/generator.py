@@ -36,22 +36,22 @@ class AnchoredGenerator(nn.Module):
         self.draw, self.structure = FeatureDraw(anchor, shape), LabelStructure(shape, anchor)
         self.decoder: nn.Module = codec.decoder()
         self.label = LabelledNoise(shape.n_labels, latent)
-        self.feature_residual = dense((2 * latent + size, 256, 256, size), zero_last=True)
+        self.feature_residual: nn.Module | None = dense((2 * latent + size, 256, 256, size), zero_last=True)
         self.signal_residual = residual
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
-        _, base, context = self.anchored(labels, noise)
-        return self.with_residual(base, context)
+        _, base = self.drawn(labels, noise)
+        return self.with_residual(base, self.label(noise[:, -self.latent :], labels))
 
-    def anchored(self, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features drawn, in natural units, the anchor's window that has them, and the context."""
+    def drawn(self, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features drawn, in natural units, and the anchor's window that has them."""
         drawn_noise, choices, latent = noise.split([self.draw.width, self.choices, self.latent], dim=1)
         drawn = self.draw(labels, drawn_noise)
-        context = self.label(latent, labels)
-        drawn = drawn + self.feature_residual(torch.cat([context, drawn], dim=1))
+        if self.feature_residual is not None:
+            drawn = drawn + self.feature_residual(torch.cat([self.label(latent, labels), drawn], dim=1))
         vector = natural(drawn.clamp(-FARTHEST_FEATURE, FARTHEST_FEATURE), self.shape)
-        return vector, self.structure(labels, self.decoder(vector, choices)), context
+        return vector, self.structure(labels, self.decoder(vector, choices))
 
     def with_residual(self, base: Tensor, context: Tensor) -> Tensor:
         """Return the anchor's window with what the residual adds."""

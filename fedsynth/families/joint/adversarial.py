@@ -1,9 +1,10 @@
 """The layers of an adversarial family, freed: its networks know their place in a window and may change all of it.
 
-As they are, a GAN's residuals stay near the anchor's windows and take a few dozen steps. Here they reach far beyond
-them, the critic sees where in the window something stands, and the generator takes several steps after each one of
-the critic: they are post-processing of the critic and cost nothing. EEG windows keep the features that were drawn.
-From scratch there is no window to begin with, but noise with those features.
+As they are, a GAN's residuals stay near the anchor's windows and take a few dozen steps. Here the residual on the
+signal reaches far beyond them, the critic sees where in the window something stands, and the generator takes
+several steps after each one of the critic: they are post-processing of the critic and cost nothing. Features stay
+those that were drawn: a residual on them would follow the critic without end. From scratch there is no window to
+begin with, but noise with those features.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from fedsynth.study import Start
 
 _REACH = 5.0  # times as far as the family's residual alone
 _WEIGHT_CLIP = 0.2
+_PENALTY = 1.0  # gamma of R1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,33 @@ class FreedGan:
         """Return the generator's mean loss for its windows."""
         return self.base.generator_loss(_critic(parts, phase)(self.sample(parts, labels, noise), labels))
 
+    def plain_penalty(self, parts: nn.ModuleDict, phase: Phase, windows: Tensor, labels: Tensor) -> Tensor:
+        """Return what keeps a critic without noise from running away from the generator, a scalar.
+
+        R1 of Mescheder et al. 2018 (arXiv:1801.04406, equation 9): the critic's squared slope at recordings, here
+        in units of a window's root mean square.
+        """
+        seen = windows.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(_critic(parts, phase)(seen, labels).sum(), seen, create_graph=True)
+        size = windows.square().mean(dim=(1, 2), keepdim=True).sqrt()
+        return 0.5 * _PENALTY * (slope * size).square().sum(dim=(1, 2)).mean()
+
+    def prepared(self, parts: nn.ModuleDict, labels: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return what no step changes of synthetic windows: features, windows to begin at, labels, noise."""
+        with torch.no_grad():
+            return _generator(parts).prepared(labels, noise)
+
+    def prepared_companion_loss(self, parts: nn.ModuleDict, phase: Phase, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Return `companion_loss` of windows so prepared."""
+        with torch.no_grad():
+            synthetic = _generator(parts).finished(*prepared)
+        return self.base.synthetic_loss(_critic(parts, phase)(synthetic, prepared[2]))
+
+    def prepared_public_loss(self, parts: nn.ModuleDict, phase: Phase, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Return `public_loss` of windows so prepared."""
+        synthetic = _generator(parts).finished(*prepared)
+        return self.base.generator_loss(_critic(parts, phase)(synthetic, prepared[2]))
+
     def constrain(self, parts: nn.ModuleDict, phase: Phase) -> None:
         """Clip the critic's weights to [-0.2, 0.2]."""
         with torch.no_grad():
@@ -130,12 +159,21 @@ class FreedGenerator(nn.Module):
         if from_noise:
             generator.decoder, generator.choices = _NoiseDecoder(shape), _noise_size(shape)
         generator.signal_residual = _FarResidual(generator.signal_residual, channels=len(shape.channels))
+        generator.feature_residual = None
         self.inner = generator
 
     def forward(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Return windows in microvolts, shape (window, channel, time), for noise (window, noise_width)."""
-        vector, base, context = self.inner.anchored(labels, noise)
-        windows = self.inner.with_residual(base, context)
+        return self.finished(*self.prepared(labels, noise))
+
+    def prepared(self, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return features, the windows to begin at, labels and the residual's noise: what training leaves alone."""
+        vector, base = self.inner.drawn(labels, noise)
+        return vector, base, labels, noise[:, -self.inner.latent :]
+
+    def finished(self, vector: Tensor, base: Tensor, labels: Tensor, latent: Tensor) -> Tensor:
+        """Return windows in microvolts of what was prepared."""
+        windows = self.inner.with_residual(base, self.inner.label(latent, labels))
         return self.frame.render_together(self.frame.read_together(windows), vector)
 
 
@@ -163,6 +201,12 @@ class _NoiseDecoder(nn.Module):
 
 def _noise_size(shape: Shape) -> int:
     return len(shape.channels) * frame_of(shape).length
+
+
+def _generator(parts: nn.ModuleDict) -> FreedGenerator:
+    generator = parts["generator"]
+    assert isinstance(generator, FreedGenerator)
+    return generator
 
 
 def _critic(parts: nn.ModuleDict, phase: Phase) -> Critic:
