@@ -2,10 +2,11 @@
 
 The median beat tells neither. Of T: how much its size varies from beat to beat, and the covariance of a beat's size
 with the next one's (negative where every other beat is larger: T-wave alternans, Nearing and Verrier 2002,
-doi:10.1152/japplphysiol.00592.2001). Of P: how much its place before R varies, by how much it moves from one beat
-to the next (a growing PR interval, as before Wenckebach's pause), where it is and how far from a usual place,
-squared, and how large it is in each lead once beats are aligned at it. Fixed functions of one window, finite for
-finite windows.
+doi:10.1152/japplphysiol.00592.2001), in squared units of 100 microvolts: where beats alternate, the median one is
+now a small one and now a large one, and what they differ by is the same. Of P: how much its place before R varies,
+by how much it moves from one beat to the next (a growing PR interval, as before Wenckebach's pause), where it is
+and how far from a usual place, squared, and how large it is in each lead once beats are aligned at it. Fixed
+functions of one window, finite for finite windows.
 """
 
 import math
@@ -22,9 +23,12 @@ from fedsynth.modalities.ecg.beats import (
     cut_beats,
     find_beats,
     impulses,
+    outside_qrs,
 )
+from fedsynth.modalities.ecg.features import noise_powers, rhythm, support_of
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
-from fedsynth.modalities.ecg.passband import pass_upper_edge
+from fedsynth.modalities.ecg.noise import power_gains
+from fedsynth.modalities.ecg.passband import band_limit, pass_upper_edge
 from fedsynth.modalities.shape import Shape
 
 N_SERIES = 6  # numbers besides the sizes of P
@@ -44,9 +48,12 @@ _LARGEST_P = 5.0
 _LEAST_STEP = 0.25  # of the unit, from which P is moved
 _STEADY = 0.5  # variance of P's place below which P is where it is found; beyond, noise is found
 _UNLIKE = 0.2  # of its size, by which P differs between windows
-_LEAST_VARIANCE = 0.01  # of T's squared size, from which it is changed
+_LEAST_VARIANCE = 0.01  # of T's size, from which it is changed
+_LARGEST_SHARE = 3.0  # of the median beat's T that another one's may be larger
 _CLOSEST, _FARTHEST = 0.09, 0.29  # seconds before R at which P may be drawn
 _MOST_BEATS = 8  # of a cycle
+_TURNS = 3  # of making noise quieter
+_QUIETEST = -2.0  # log10 of the power that is left of noise in a band, at least
 
 
 def has_series(shape: Shape) -> bool:
@@ -67,7 +74,7 @@ def beat_series(signal: Tensor, shape: Shape) -> Tensor:
         shape: of the windows.
     """
     _, cut, middle = _seen(signal, shape)
-    size, place, height = _t_sizes(cut, middle, shape), *_p_waves(cut, shape)
+    size, place, height = _t_sizes(cut, middle, shape) * _t_rms(middle, shape), *_p_waves(cut, shape)
     steps = (place[:, 1:] - place[:, :-1]).nanmedian(dim=1).values
     numbers = torch.stack(
         [
@@ -91,7 +98,9 @@ def series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
 
     T's size gets so much more variance and covariance from beat to beat. P waves are taken out and drawn anew, at
     one place or, where a step is asked for, in a cycle that begins somewhere; where P's place says nothing, as in
-    fibrillation, they stay. Chance comes from the window's own beats.
+    fibrillation, they stay. Chance comes from the window's own beats. What beats then differ by was part of what
+    the median beat leaves of a recording, and so of the noise that a window was drawn with: noise between QRS
+    complexes becomes quieter, until as much is left as before.
 
     Args:
         signal: microvolts, shape (window, channel, time).
@@ -102,12 +111,35 @@ def series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
     chance = _off(_t_sizes(cut, middle, shape)).nan_to_num(0.0)
     at = beat_seconds(shape.sfreq)
     t_part = middle * _ramp(at, _T_FROM, _T_TO)
-    added = _train(beats, _more_t(chance, beats, numbers), t_part, shape)
+    share = _more_t(chance, beats, numbers) / _t_rms(middle, shape)
+    added = _train(beats, share.clamp(-_LARGEST_SHARE, _LARGEST_SHARE), t_part, shape)
     drawn = (numbers[:, P_STEP].abs() > _LEAST_STEP) | (numbers[:, P_VARIANCE] < _STEADY)
     if bool(drawn.any()):
         gone = _train(beats, -beats.found.to(signal.dtype), _p_part(middle, shape), shape)
         added = added + torch.where(drawn[:, None, None], gone + _p_drawn(chance, beats, numbers, shape), 0.0)
-    return keep_identities(pass_upper_edge(added, shape), shape.channels)
+    added = band_limit(added, shape)
+    return keep_identities(added + _less_noise(signal, added, beats, shape), shape.channels)
+
+
+def _less_noise(signal: Tensor, added: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
+    """Return what to add besides, so that beats that differ leave no more between QRS complexes than noise did."""
+    mask = outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
+    rest = _left_by_median(signal, beats, shape)
+    asked = noise_powers(rest, mask, shape)
+    gain = torch.zeros_like(asked)
+    more = torch.zeros_like(signal)
+    for _ in range(_TURNS):
+        now = noise_powers(_left_by_median(signal + added + more, beats, shape), mask, shape)
+        gain = (gain + asked - now).clamp(_QUIETEST, 0)
+        more = pass_upper_edge((power_gains(rest, gain, shape) - rest) * mask[:, None], shape)
+    return more
+
+
+def _left_by_median(signal: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
+    """Return windows without their median beat, in every channel."""
+    middle = cut_beats(signal, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
+    middle = middle * support_of(rhythm(beats, shape.sfreq), shape)[:, None]
+    return signal - _train(beats, torch.ones_like(beats.at), middle, shape)
 
 
 def _seen(signal: Tensor, shape: Shape) -> tuple[DetectedBeats, Tensor, Tensor]:
@@ -120,11 +152,23 @@ def _seen(signal: Tensor, shape: Shape) -> tuple[DetectedBeats, Tensor, Tensor]:
 
 def _t_sizes(cut: Tensor, middle: Tensor, shape: Shape) -> Tensor:
     """Return the size of each beat's T wave beside the median one's, nan where it is not whole, (window, beat)."""
-    weight = _ramp(beat_seconds(shape.sfreq), _T_FROM, _T_TO)
-    wave = middle * weight
-    wave = wave - weight * (wave.sum(dim=-1, keepdim=True) / weight.sum())
+    wave, weight = _t_wave(middle, shape)
     own = wave.square().sum(dim=(1, 2)) + _FLOOR_UV2 * weight.sum()
     return ((cut * wave[:, :, None])[..., weight > 0].sum(dim=-1).sum(dim=1) / own[:, None]).clamp(-2, 4)
+
+
+def _t_rms(middle: Tensor, shape: Shape) -> Tensor:
+    """Return the root mean square of the median beat's T wave, in units, shape (window, 1)."""
+    wave, weight = _t_wave(middle, shape)
+    mean = wave.square().sum(dim=-1).mean(dim=1) / weight.sum()
+    return (mean + _FLOOR_UV2).sqrt()[:, None] / _SIZE_UV
+
+
+def _t_wave(middle: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Return the T wave without its mean, the shape of `middle`, and where T is looked for (beat time,)."""
+    weight = _ramp(beat_seconds(shape.sfreq), _T_FROM, _T_TO)
+    wave = middle * weight
+    return wave - weight * (wave.sum(dim=-1, keepdim=True) / weight.sum()), weight
 
 
 def _p_waves(cut: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
@@ -145,17 +189,24 @@ def _p_waves(cut: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
 
 
 def _more_t(chance: Tensor, beats: DetectedBeats, numbers: Tensor) -> Tensor:
-    """Return by what share T is larger in each beat, (window, beat): a chain with the covariance asked for."""
+    """Return by how much T is larger in each beat, in units, (window, beat): a chain of the asked covariance."""
     variance = numbers[:, T_VARIANCE].clamp_min(0.0)
     memory = (numbers[:, T_COVARIANCE] / variance.clamp_min(1e-6)).clamp(-1, 1)
     own = chance / (chance.square().mean(dim=1, keepdim=True).sqrt() + 1e-6)
-    chain = [own[:, 0]]
+    # Which beat is larger is left to a coin: the first one's own deviation leans to one side.
+    coin = torch.where(_lots(chance)[:, 0] < 0.5, -1.0, 1.0).to(own)
+    chain = [coin * own[:, 0].abs()]
     for beat in range(1, own.shape[1]):
         chain.append(memory * chain[-1] + (1 - memory.square()).sqrt() * own[:, beat])
     made = torch.stack(chain, dim=1) * beats.found
     rms = (made.square().sum(dim=1) / beats.found.sum(dim=1).clamp_min(1)).sqrt()
     size = torch.where(variance > _LEAST_VARIANCE, variance.sqrt(), 0.0) / (rms + 1e-6)
     return made * size[:, None]
+
+
+def _lots(chance: Tensor) -> Tensor:
+    """Return two numbers from 0 to 1 that follow from what a window's beats differ by, shape (window, 2)."""
+    return (chance.square().sum(dim=1, keepdim=True).sqrt() * torch.tensor([9973.0, 99991.0]).to(chance)).frac()
 
 
 def _p_part(middle: Tensor, shape: Shape) -> Tensor:
@@ -174,7 +225,7 @@ def _p_drawn(chance: Tensor, beats: DetectedBeats, numbers: Tensor, shape: Shape
     moves = (step.abs() > _LEAST_STEP).to(step)
     cycle = (1 + 12 * numbers[:, P_VARIANCE].clamp_min(0) / step.square().clamp_min(1e-6)).sqrt()
     cycle = cycle.round().clamp(2, _MOST_BEATS)
-    lots = (chance.square().sum(dim=1, keepdim=True).sqrt() * torch.tensor([9973.0, 99991.0])).frac()
+    lots = _lots(chance)
     first = (lots[:, 0] * cycle).floor()
     phase = torch.remainder(first[:, None] + torch.arange(beats.at.shape[1]), cycle[:, None])
     off = step[:, None] * (phase - (cycle[:, None] - 1) / 2) * moves[:, None]

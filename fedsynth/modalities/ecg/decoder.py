@@ -11,7 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fedsynth.modalities.ecg.beats import beat_samples, beat_seconds, convolve, draw_trains, impulses, qrs_bell
+from fedsynth.modalities.ecg.beats import (
+    DetectedBeats,
+    beat_samples,
+    beat_seconds,
+    convolve,
+    draw_trains,
+    impulses,
+    outside_qrs,
+    qrs_bell,
+)
 from fedsynth.modalities.ecg.features import (
     Parts,
     measure,
@@ -31,6 +40,8 @@ _RHYTHMS, _NOISES = 4000, 2000
 _CANDIDATES = 6
 _TURNS = 2
 _SWAY = 2.0  # of what QRS complexes lack in variability, their sizes are given so much more: noise has a part in it
+_CALMING, _CALMEST = 2.0, -3.0  # of what they have too much of it, noise within them is made less; log, at least
+_ABSENT = -1.0  # seconds before the window, from which there is no beat
 _CHUNK = 128
 _SPREAD = (0.1, 0.8, 0.5, 0.3, 0.6, 0.5)  # of rhythm and variability, public: what counts as near in the bank
 _NOISE_SPREAD = (0.5, 0.15)
@@ -79,7 +90,7 @@ class EcgDecoder(nn.Module):
 
     def _corrected(self, asked: Parts, train: Trains, source: Tensor) -> Tensor:
         """Draw, measure and draw again until the features asked for come out."""
-        now = asked
+        now, calm = asked, torch.zeros_like(asked.unrest)
         signal = self._draw(now, train, source)
         for _ in range(_TURNS):
             got = measure(signal, self.shape)
@@ -90,8 +101,9 @@ class EcgDecoder(nn.Module):
                 powers=now.powers + _correction(asked.powers, got.powers),
             )
             if not self.shape.centred:
-                train = _swaying(train, _correction(asked.variability[:, 0], got.variability[:, 0]))
-            signal = self._draw(now, train, source)
+                more = _correction(asked.variability[:, 0], got.variability[:, 0])
+                train, calm = _swaying(train, more), (calm + _CALMING * more).clamp(_CALMEST, 0)
+            signal = self._draw(now, train, source, calm=calm)
         return signal
 
     def _train(self, asked: Parts, uniform: Tensor) -> Trains:
@@ -122,7 +134,8 @@ class EcgDecoder(nn.Module):
         own = noises[near.gather(1, many)] * loudness(normal)[..., None]
         return lead_noise(noises[near.gather(1, few)[:, 0]], own, template_of(asked, self.shape), self.shape)
 
-    def _draw(self, now: Parts, train: Trains, source: Tensor) -> Tensor:
+    def _draw(self, now: Parts, train: Trains, source: Tensor, *, calm: Tensor | None = None) -> Tensor:
+        """Return windows; `calm` (window,) is the logarithm of what is left of noise within QRS complexes."""
         shape = self.shape
         template = template_of(now, shape)
         if shape.centred:
@@ -130,7 +143,12 @@ class EcgDecoder(nn.Module):
         else:
             axes = draw_trains(template, train, n_times=shape.n_times, sfreq=shape.sfreq)
         heart = torch.einsum("ca,wat->wct", axes_of(shape.channels, shape.every_lead).spread, axes)
-        noise = unlimited(colour_noise(source, now.powers, shape), shape)
+        noise = colour_noise(source, now.powers, shape)
+        if calm is not None:
+            beats = DetectedBeats(train.seconds * shape.sfreq, train.seconds > _ABSENT)
+            within = 1 - outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
+            noise = noise * (1 - (1 - torch.exp(calm))[:, None] * within)[:, None]
+        noise = unlimited(noise, shape)
         # Beats that were asked for have passed the upper edge already.
         signal = pass_lower_edge(heart, shape) + band_limit(noise, shape)
         return keep_identities(signal, shape.channels)

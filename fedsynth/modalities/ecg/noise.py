@@ -100,13 +100,15 @@ def electrodes_of(channels: tuple[str, ...]) -> Tensor | None:
 
 def colour_noise(source: Tensor, powers: Tensor, shape: Shape) -> Tensor:
     """Scale the bands of a source, shape (window, channel, time), to log10 microvolts squared (window, band)."""
-    spectrum = torch.fft.rfft(source)
-    weights = _interpolation(shape)
     # As if of 100 microvolts, far above the floor of a power.
     own = noise_powers(100.0 * source, torch.ones_like(source[:, 0]), shape)
-    gain = 0.5 * (powers.clamp(-2, 8) - own + 4.0)
-    shaped = spectrum * torch.pow(10.0, (gain @ weights))[:, None]
-    return torch.fft.irfft(shaped, shape.n_times)
+    return power_gains(source, powers.clamp(-2, 8) - own + 4.0, shape)
+
+
+def power_gains(source: Tensor, gains: Tensor, shape: Shape) -> Tensor:
+    """Return waves (window, channel, time) whose bands have so much more power, log10 (window, band)."""
+    factors = torch.pow(10.0, 0.5 * gains @ _interpolation(shape))
+    return torch.fft.irfft(torch.fft.rfft(source) * factors[:, None], shape.n_times)
 
 
 @lru_cache(maxsize=8)

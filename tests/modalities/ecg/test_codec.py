@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.modalities.ecg.beats import find_beats
+from fedsynth.modalities.ecg.beats import find_beats, outside_qrs
 from fedsynth.modalities.ecg.features import features, measure, n_components, n_features, split_features
 from fedsynth.modalities.ecg.passband import band_limit
 from fedsynth.modalities.ecg.simulator import beat_basis, beats
@@ -71,6 +71,20 @@ def test_odd_windows_have_finite_features(shape: Shape) -> None:
     odd = torch.cat([torch.zeros(size), torch.full(size, 5e3), one_sample, 1e5 * torch.randn(size)])
 
     assert bool(features(odd, shape).isfinite().all())
+
+
+def test_beats_are_as_alike_as_asked_whatever_lies_between_them() -> None:
+    """T waves that change, or a baseline, are noise between QRS complexes that are all the same."""
+    codec, generator = codec_of(ONE), torch.Generator().manual_seed(0)
+    beat = train_of([0.8] * 11)
+    rest = torch.nn.functional.avg_pool1d(
+        150 * torch.randn(40, 1, 900, generator=generator), 9, stride=1, padding=4
+    )
+    asked = codec.features(beat + rest * outside_qrs(find_beats(beat, sfreq=100.0), n_times=900, sfreq=100.0))
+    again = codec.features(codec.decoder()(asked, torch.randn(40, codec.noise_width, generator=generator)))
+    difference = split_features(again, ONE).variability - split_features(asked, ONE).variability
+
+    assert abs(float(difference[:, 0].mean())) < 0.5
 
 
 @pytest.mark.parametrize("shape", SHAPES)
