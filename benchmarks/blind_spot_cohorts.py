@@ -1,7 +1,8 @@
 """Made-up people whose labels differ in one thing only, and the windows of their recordings.
 
 Nothing here comes from the simulators behind the public priors: backgrounds are autoregressive or pink, beats are
-drawn wave by wave. Both labels have the same background, and the same waves as far as the difference allows.
+drawn wave by wave. Both labels have the same background, and the same waves as far as the difference allows. All
+have passed a filter, as recordings have that a site reads.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import butter, sosfiltfilt
+from scipy.special import expit
 
 Signal = NDArray[Any]
 Draw = Callable[[np.random.Generator, "Person", int], Signal]
@@ -186,6 +189,8 @@ _HEIGHTS = np.array(
 _PLACES = np.array([-0.16, -0.03, 0.0, 0.03, 0.26])
 _WIDTHS = np.array([0.022, 0.010, 0.011, 0.012, 0.045])
 _NOISE_UV = 25.0
+_ECG_BAND = (0.5, 40.0)
+_MARGIN = 300  # samples on either side of a window, which the filter needs
 
 
 def _heart(
@@ -205,9 +210,10 @@ def _heart(
         p_place: from a beat's number to seconds by which P stands earlier.
         more: what else a beat shows at seconds after R, shape (lead, time).
     """
-    seconds = np.arange(ECG_TIMES) / ECG_RATE
-    out = np.zeros((len(ECG_LEADS), ECG_TIMES))
-    at, number = rng.uniform(-0.6, 0.2), int(rng.integers(0, 2))
+    length = ECG_TIMES + 2 * _MARGIN
+    seconds = np.arange(-_MARGIN, ECG_TIMES + _MARGIN) / ECG_RATE
+    out = np.zeros((len(ECG_LEADS), length))
+    at, number = seconds[0] + rng.uniform(-0.6, 0.2), int(rng.integers(0, 2))
     while at < seconds[-1] + 0.5:
         places = at + _PLACES - p_place(number) * np.array([1, 0, 0, 0, 0])
         shapes = np.exp(-0.5 * ((seconds - places[:, None]) / _WIDTHS[:, None]) ** 2)
@@ -216,9 +222,12 @@ def _heart(
             out += more(seconds - at)
         at += person.beat_seconds * np.exp(rng.normal(0, 0.03))
         number += 1
-    noise = rng.normal(size=(len(ECG_LEADS), ECG_TIMES + 20))
-    smooth = np.stack([np.convolve(row, np.hanning(7) / 2, "same") for row in noise])[:, 10:-10]
-    return out + _NOISE_UV * person.gain * smooth
+    noise = rng.normal(size=(len(ECG_LEADS), length))
+    smooth = np.stack([np.convolve(row, np.hanning(7) / 2, "same") for row in noise])
+    both = out + _NOISE_UV * person.gain * smooth
+    passed = sosfiltfilt(butter(4, _ECG_BAND, "bandpass", fs=ECG_RATE, output="sos"), both)
+    window: Signal = passed[:, _MARGIN:-_MARGIN]
+    return window
 
 
 def _factors(wave: int, factor: float, *, leads: tuple[int, ...] = (0, 1, 2)) -> Signal:
@@ -235,7 +244,7 @@ def _st_level(rng: np.random.Generator, person: Person, label: int) -> Signal:
     lead = np.array([0.0, 0.0, 1.0] if label else [0.0, 1.0, 0.0])[:, None]
 
     def raised(after: Signal) -> Signal:
-        level = 1 / (1 + np.exp(-(after - 0.07) / 0.01)) / (1 + np.exp((after - 0.28) / 0.03))
+        level = expit((after - 0.07) / 0.01) * expit((0.28 - after) / 0.03)
         return 120 * lead * level
 
     return _heart(rng, person, more=raised)

@@ -105,7 +105,9 @@ def trials(spot: BlindSpot, arms: list[str], given: argparse.Namespace, *, seed:
         with _without_coherence(arm):
             plan = plan_of(study_of(spot, arm, given))
             generator = train_in_memory(plan, deal(train, spot, sites=given.sites))
-        drawn = generator.draw(per_label=given.per_label, seed=f"blind spots {seed}")
+        # At least as many as there are real ones, so that neither has more to learn from.
+        count = max(given.per_label, math.ceil(len(train.labels) / 2))
+        drawn = generator.draw(per_label=count, seed=f"blind spots {seed}")
         synthetic = auroc(drawn.signal, drawn.labels, test.signal, test.labels)
         spent = time.monotonic() - began
         yield Row(spot.name, arm, given.epsilon, given.people, seed, real, synthetic, spent)
@@ -196,7 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--people", type=int, default=500, metavar="N", help="who train (default 500)")
     parser.add_argument("--test-people", type=int, default=250, metavar="N")
     parser.add_argument("--windows", type=int, default=4, metavar="N", help="of each person (default 4)")
-    parser.add_argument("--per-label", type=int, default=1000, metavar="N", help="synthetic windows (default 1000)")
+    parser.add_argument(
+        "--per-label", type=int, default=1000, metavar="N", help="synthetic windows at least (default 1000)"
+    )
     parser.add_argument("--sites", type=int, default=1, metavar="N", help="people are dealt to so many (default 1)")
     parser.add_argument("--steps", type=int, default=3000, metavar="N", help="minibatches for each phase")
     parser.add_argument("--rounds", type=int, metavar="N", help="default: as the plan has it")
