@@ -12,7 +12,8 @@ recovered share is (AUROC of synthetic - 1/2) / (AUROC of real - 1/2).
 
 An arm is "anchor", "anchor without coherence" (nothing is asked of channels together), "anchor at events" (the
 study says that windows begin at events), or what learns, a family and where it starts: "adapters:cwgan",
-"all:vae-ldm", "all:vae-ldm:scratch", "low-rank:diffwave".
+"all:vae-ldm", "all:vae-ldm:scratch", "low-rank:diffwave". With " without responses" behind it random convolutions
+are not asked.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from fedsynth.study import Study
 _LABELS = ("one", "other")
 _BARE = "anchor without coherence"
 _EVENTS = "anchor at events"
+_SILENT = " without responses"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def deal(cohort: Cohort, spot: BlindSpot, *, sites: int) -> dict[str, Windows]:
 
 def study_of(spot: BlindSpot, arm: str, given: argparse.Namespace) -> Study:
     """Return the study of one arm: the default plan, with more than declared facts only where the arm says so."""
+    silent = arm.endswith(_SILENT)
+    arm = arm.removesuffix(_SILENT)
     train, family, start = (*arm.split(":"), "", "")[:3]
     sfreq, n_times = _rate(spot)
     learned = {"minibatch_steps": given.steps} | ({"rounds": given.rounds} if given.rounds is not None else {})
@@ -175,7 +179,7 @@ def study_of(spot: BlindSpot, arm: str, given: argparse.Namespace) -> Study:
                 "train": train if family else "adapters",
                 "start": start or "prior",
             },
-            "plan": learned if family else {"rounds": 0},
+            "plan": (learned if family else {"rounds": 0}) | {"responses": not silent},
         }
     )
 

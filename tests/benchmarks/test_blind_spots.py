@@ -77,7 +77,7 @@ def test_a_network_learns_an_evoked_waveform_that_no_feature_tells(
     bench: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As measured: 500 people, 1000 steps; one or two minutes on a core of its own."""
-    arms = ["--arms", "anchor", "all:time-diffusion"]
+    arms = ["--arms", "anchor without responses", "all:time-diffusion without responses"]
     bench.blind_spots.main(["--steps", "1000", "--spots", "evoked waveform", *arms])
     anchor, network = (
         float(line.split("recovered ")[1].split()[0]) for line in capsys.readouterr().out.split("\n")[:2]
