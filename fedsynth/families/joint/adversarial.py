@@ -2,9 +2,9 @@
 
 As they are, a GAN's residuals stay near the anchor's windows and take a few dozen steps. Here the residual on the
 signal reaches far beyond them, the critic sees where in the window something stands, and the generator takes
-several steps after each one of the critic: they are post-processing of the critic and cost nothing. Features stay
-those that were drawn: a residual on them would follow the critic without end. From scratch there is no window to
-begin with, but noise with those features.
+several steps after each one of the critic: they are post-processing of the critic and cost nothing. Nothing is
+added to the features that were drawn, since that would follow the critic without end, and EEG windows come out
+with them. From scratch there is no window to begin with, but noise with those features.
 """
 
 from dataclasses import dataclass

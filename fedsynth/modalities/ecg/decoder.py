@@ -41,7 +41,6 @@ _CANDIDATES = 6
 _TURNS = 2
 _SWAY = 2.0  # of what QRS complexes lack in variability, their sizes are given so much more: noise has a part in it
 _CALMING, _CALMEST = 2.0, -3.0  # of what they have too much of it, noise within them is made less; log, at least
-_ABSENT = -1.0  # seconds before the window, from which there is no beat
 _CHUNK = 128
 _SPREAD = (0.1, 0.8, 0.5, 0.3, 0.6, 0.5)  # of rhythm and variability, public: what counts as near in the bank
 _NOISE_SPREAD = (0.5, 0.15)
@@ -90,7 +89,7 @@ class EcgDecoder(nn.Module):
 
     def _corrected(self, asked: Parts, train: Trains, source: Tensor) -> Tensor:
         """Draw, measure and draw again until the features asked for come out."""
-        now, calm = asked, torch.zeros_like(asked.unrest)
+        now, calm = asked, None if self.shape.centred else torch.zeros_like(asked.unrest)
         signal = self._draw(now, train, source)
         for _ in range(_TURNS):
             got = measure(signal, self.shape)
@@ -100,7 +99,7 @@ class EcgDecoder(nn.Module):
                 shape=now.shape + _correction(asked.shape, got.shape),
                 powers=now.powers + _correction(asked.powers, got.powers),
             )
-            if not self.shape.centred:
+            if calm is not None:
                 more = _correction(asked.variability[:, 0], got.variability[:, 0])
                 train, calm = _swaying(train, more), (calm + _CALMING * more).clamp(_CALMEST, 0)
             signal = self._draw(now, train, source, calm=calm)
@@ -145,7 +144,7 @@ class EcgDecoder(nn.Module):
         heart = torch.einsum("ca,wat->wct", axes_of(shape.channels, shape.every_lead).spread, axes)
         noise = colour_noise(source, now.powers, shape)
         if calm is not None:
-            beats = DetectedBeats(train.seconds * shape.sfreq, train.seconds > _ABSENT)
+            beats = DetectedBeats(train.seconds * shape.sfreq, torch.ones_like(train.seconds, dtype=torch.bool))
             within = 1 - outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
             noise = noise * (1 - (1 - torch.exp(calm))[:, None] * within)[:, None]
         noise = unlimited(noise, shape)

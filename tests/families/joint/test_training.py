@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import prior_anchor
 from fedsynth.families.joint.adversarial import FreedGan
@@ -43,6 +43,13 @@ def trained(name: str, what: Train = "all", *, steps: int = 3) -> Tensor:
         return family.sample(parts, torch.tensor([0, 1, 0, 1]), noise)
 
 
+def moved(part: nn.Module, size: float, generator: torch.Generator) -> None:
+    """Add noise to every parameter of a part."""
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter += size * torch.randn(parameter.shape, generator=generator)
+
+
 @pytest.mark.slow
 def test_trained_families_differ_from_the_anchor_and_from_one_another() -> None:
     """Three families at the default plan used to give the same windows, bit for bit."""
@@ -61,16 +68,17 @@ def test_a_generator_that_runs_after_its_critic_keeps_the_features_that_were_dra
     """With a residual on the features windows grew fifty times as loud within 2000 steps."""
     family = family_of(FamilyPlan(name=name, train="all"))
     parts = family.build(SHAPE, prior_anchor(SHAPE))
-    labels, noise = torch.arange(40) % 2, torch.randn(40, family.noise_width(SHAPE))
+    generator = torch.Generator().manual_seed(0)
+    labels, noise = torch.arange(40) % 2, torch.randn(40, family.noise_width(SHAPE), generator=generator)
     before = family.sample(parts, labels, noise).detach()
+    moved(parts["generator"], 0.3, generator)
     with torch.no_grad():
-        for parameter in parts["generator"].parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
         after = family.sample(parts, labels, noise)
     louder = after.square().mean(dim=(1, 2)).sqrt() / before.square().mean(dim=(1, 2)).sqrt()
 
     assert float((after - before).abs().mean()) > 0.5
-    assert 0.8 < float(louder.median()) < 1.25
+    # What channels do not have in common is bounded, not fixed.
+    assert 0.5 < float(louder.median()) < 2
 
 
 @pytest.mark.parametrize("start", ["prior", "scratch"])
@@ -79,10 +87,9 @@ def test_windows_finished_of_what_was_prepared_are_those_of_the_noise(start: Lit
     assert isinstance(family, FreedGan)
     (phase,) = family.phases
     parts = family.build(SHAPE, prior_anchor(SHAPE))
-    with torch.no_grad():
-        for parameter in parts.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    labels, noise = torch.arange(6) % 2, torch.randn(6, family.noise_width(SHAPE))
+    generator = torch.Generator().manual_seed(0)
+    moved(parts, 0.05, generator)
+    labels, noise = torch.arange(6) % 2, torch.randn(6, family.noise_width(SHAPE), generator=generator)
     prepared = family.prepared(parts, labels, noise)
 
     for now, then in (
@@ -92,7 +99,8 @@ def test_windows_finished_of_what_was_prepared_are_those_of_the_noise(start: Lit
             family.companion_loss(parts, phase, labels, noise),
         ),
     ):
-        assert float(now) == pytest.approx(float(then), rel=1e-4, abs=1e-6)
+        assert then is not None
+        assert float(now.detach()) == pytest.approx(float(then.detach()), rel=1e-4, abs=1e-6)
 
 
 def test_a_critic_pays_for_its_slope_at_recordings() -> None:
@@ -102,9 +110,7 @@ def test_a_critic_pays_for_its_slope_at_recordings() -> None:
     (phase,) = family.phases
     parts = family.build(SHAPE, prior_anchor(SHAPE))
     flat = family.plain_penalty(parts, phase, batch().windows, batch().labels)
-    with torch.no_grad():
-        for parameter in parts[phase.private_part].parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+    moved(parts[phase.private_part], 0.1, torch.Generator().manual_seed(0))
     steep = family.plain_penalty(parts, phase, batch().windows, batch().labels)
     steep.backward()
 
