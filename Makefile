@@ -36,7 +36,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not long and not engines and not federation"
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not long and not engines and not federation"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "slow and not long and not engines and not federation"
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest -q -m long

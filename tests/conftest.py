@@ -54,6 +54,25 @@ windows_per_label = 12
 windows_per_subject = 6
 """
 
+LONGEST_FIRST = (
+    "mutations/test_planted_faults.py",
+    "families/test_contract.py",
+    "examples/test_seeds.py",
+    "recipes/test_recipes.py",
+    "cli/test_answers.py",
+    "cli/test_resume.py",
+    "cli/test_rehearse.py",
+    "test_face.py",
+    "coordinator/test_checkpoint.py",
+)
+"""Files whose slow tests take a minute and more: begun last, they would keep one process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `make test-all` deals files to processes in this order."""
+    places = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

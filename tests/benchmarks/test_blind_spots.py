@@ -48,7 +48,7 @@ def test_loudness_tells_nothing_of_the_label(bench: SimpleNamespace, name: str) 
     assert loud[cohort.labels == 1].mean() / loud[cohort.labels == 0].mean() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_classifier_of_raw_windows_sees_every_difference_in_unseen_people(bench: SimpleNamespace) -> None:
     cohorts = bench.blind_spot_cohorts
     for spot in cohorts.BLIND_SPOTS:
