@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.families.rendering import rendered_by
-from fedsynth.modalities.registry import beat_series, beat_series_added
+from fedsynth.modalities.registry import beat_series, beat_series_added, beat_series_drawn
 from fedsynth.modalities.shape import Shape
 
 _TURNS = 4
@@ -36,7 +36,7 @@ class SequencedBeats(nn.Module):
         if asked is None:
             return windows
         if self._known is None or not torch.equal(self._known[0], asked):
-            self._known = (asked.clone(), self._found(asked))
+            self._known = (asked.clone(), self._found(beat_series_drawn(asked, self.shape)))
         pieces = zip(windows.split(_ROWS), self._known[1].to(windows.device)[labels].split(_ROWS), strict=True)
         return torch.cat([some + beat_series_added(some, numbers, self.shape) for some, numbers in pieces])
 

@@ -16,12 +16,14 @@ from fedsynth.modalities.shape import Shape
 class BeatKind:
     """What is known of beats that follow one another, where a kind of signal has any.
 
-    `count` says how many numbers a shape has, `measure` takes them of windows, shape (window, number), and `added`
-    returns what to add to windows so that they have numbers like these.
+    `count` says how many numbers a shape has, and `measure` takes them of windows, shape (window, number). `drawn`
+    returns those of all labels, shape (label, number), as windows are to be given them, and `added` what to add to
+    windows so that they have numbers like these.
     """
 
     count: Callable[[Shape], int]
     measure: Callable[[Tensor, Shape], Tensor]
+    drawn: Callable[[Tensor], Tensor]
     added: Callable[[Tensor, Tensor, Shape], Tensor]
 
 

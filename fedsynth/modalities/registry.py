@@ -119,6 +119,15 @@ def beat_series(signal: Tensor, shape: Shape) -> Tensor:
     return _beats_of(shape).measure(signal, shape)
 
 
+def beat_series_drawn(numbers: Tensor, shape: Shape) -> Tensor:
+    """Return the numbers of all labels, shape (label, number), as windows are to be given them.
+
+    Raises:
+        TypeError: this kind of signal has no beats.
+    """
+    return _beats_of(shape).drawn(numbers)
+
+
 def beat_series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
     """Return what to add to windows, in microvolts, so that beats follow one another as `numbers` say.
 

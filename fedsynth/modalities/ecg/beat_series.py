@@ -25,7 +25,7 @@ from fedsynth.modalities.ecg.beats import (
     impulses,
     outside_qrs,
 )
-from fedsynth.modalities.ecg.features import noise_powers, rhythm, support_of
+from fedsynth.modalities.ecg.features import left_by_median, noise_powers
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
 from fedsynth.modalities.ecg.noise import power_gains
 from fedsynth.modalities.ecg.passband import band_limit, pass_upper_edge
@@ -92,6 +92,18 @@ def beat_series(signal: Tensor, shape: Shape) -> Tensor:
     return torch.cat([numbers.clamp(-most, most), heights], dim=1)
 
 
+def to_be_drawn(numbers: Tensor) -> Tensor:
+    """Return the numbers of all labels, shape (label, number), with P's place unknown where it moves in none.
+
+    A P wave that is drawn anew is a bell, the same in every lead, which no recording's is. That is worth it only to
+    tell a label whose P moves from the others, and then all of them must be drawn alike.
+    """
+    if bool((numbers[:, P_STEP].abs() > _LEAST_STEP).any()):
+        return numbers
+    unknown = torch.arange(numbers.shape[1]).to(numbers.device) == P_VARIANCE
+    return torch.where(unknown, _MOST[P_VARIANCE], numbers)
+
+
 @torch.no_grad()
 def series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
     """Return what to add to windows, microvolts (window, channel, time), so that beats follow one another as asked.
@@ -124,22 +136,15 @@ def series_added(signal: Tensor, numbers: Tensor, shape: Shape) -> Tensor:
 def _less_noise(signal: Tensor, added: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
     """Return what to add besides, so that beats that differ leave no more between QRS complexes than noise did."""
     mask = outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
-    rest = _left_by_median(signal, beats, shape)
+    rest = left_by_median(signal, beats, shape)
     asked = noise_powers(rest, mask, shape)
     gain = torch.zeros_like(asked)
     more = torch.zeros_like(signal)
     for _ in range(_TURNS):
-        now = noise_powers(_left_by_median(signal + added + more, beats, shape), mask, shape)
+        now = noise_powers(left_by_median(signal + added + more, beats, shape), mask, shape)
         gain = (gain + asked - now).clamp(_QUIETEST, 0)
         more = pass_upper_edge((power_gains(rest, gain, shape) - rest) * mask[:, None], shape)
     return more
-
-
-def _left_by_median(signal: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
-    """Return windows without their median beat, in every channel."""
-    middle = cut_beats(signal, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
-    middle = middle * support_of(rhythm(beats, shape.sfreq), shape)[:, None]
-    return signal - _train(beats, torch.ones_like(beats.at), middle, shape)
 
 
 def _seen(signal: Tensor, shape: Shape) -> tuple[DetectedBeats, Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from fedsynth.modalities.ecg.beats import (
     DetectedBeats,
     beat_samples,
+    beat_seconds,
     beat_support,
     convolve,
     cut_beats,
@@ -26,12 +27,14 @@ from fedsynth.modalities.ecg.beats import (
     qrs_bell,
 )
 from fedsynth.modalities.ecg.leads import axes_of
+from fedsynth.modalities.ecg.passband import pass_lower_edge
 from fedsynth.modalities.ecg.simulator import beat_basis
 from fedsynth.modalities.shape import Shape
 
 VARIABILITY = 2
 _FLOOR_UV2 = 1e-2
 _EDGES_HZ = (2.0, 4.0, 9.0, 16.0)
+_MANY, _SOME, _FEW = 24, 14, 10
 _CHUNK = 128
 _NEIGHBOUR_SHARE = 0.25  # of the largest peak in a centred window, which may be an ectopic beat
 _APART = 0.2  # seconds between the middle beat and another
@@ -39,6 +42,7 @@ _FAR = 0.8  # seconds to a beat that the window does not show
 _REST_WEIGHT = 0.1  # of P and T beside the QRS complex in the size of a beat
 _BELL_EDGE = 0.05
 _PIECE = 2.0  # seconds
+_EDGE = 1e-4  # of the weight of a beat's ends, for the moments between them
 _LIKE = 0.9  # likeness where no neighbour is seen
 
 
@@ -89,8 +93,10 @@ def polarity_of(number: Tensor) -> Tensor:
 
 
 def n_components(shape: Shape) -> int:
-    """Return how many basis functions describe a beat on one axis."""
-    return 14 if shape.every_lead or axes_of(shape.channels).number == 1 else 10
+    """Return how many basis functions describe a beat on one axis: the fewer, the louder noise may be."""
+    if shape.every_lead:
+        return min(_MANY, beat_samples(shape.sfreq)[1])
+    return _SOME if axes_of(shape.channels).number == 1 else _FEW
 
 
 def bands(shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -145,7 +151,7 @@ def measure(signal: Tensor, shape: Shape) -> Parts:
         cut = cut_beats(axes, beats, sfreq=shape.sfreq)
         beat_timing, middle = rhythm(beats, shape.sfreq), cut.nanmedian(dim=2).values.nan_to_num()
         variety = _variability(cut, middle, shape.sfreq)
-    template = middle * support_of(beat_timing, shape)[:, None]
+    template = own_part(middle, support_of(beat_timing, shape), shape)
     amplitude = template_size(template, shape.sfreq)
     read, _ = beat_basis(shape, size=n_components(shape))
     form = torch.einsum("kt,wat->wak", read, template)
@@ -167,6 +173,56 @@ def template_of(parts: Parts, shape: Shape) -> Tensor:
     size = torch.exp(parts.amplitude.clamp(0, 11))[:, None, None]
     support = support_of(parts.rhythm.detach(), shape)[:, None]
     return torch.einsum("wak,kt->wat", parts.shape, draw) * math.sqrt(shape.sfreq / 100.0) * size * support
+
+
+def own_part(beat: Tensor, support: Tensor, shape: Shape) -> Tensor:
+    """Return what of a beat's window is its own, above the isoelectric line between its two ends.
+
+    Recordings have no mean, so that line may lie anywhere. Beats that are drawn begin and end on it, and the filter
+    that recordings pass takes their mean out again: between beats that are far apart nothing jumps. A beat in the
+    middle of a centred window stays where it is.
+
+    Args:
+        beat: microvolts, shape (window, axis, beat time).
+        support: the share of each moment that is the beat's own, 0 to 1, shape (window, beat time).
+        shape: of the windows.
+    """
+    if shape.centred:
+        return beat * support[:, None]
+    at = beat_seconds(shape.sfreq).to(beat)
+    edge = support * (1 - support) + _EDGE * (support > 0)
+    (first, level), (last, other) = (_mean_at(beat, edge * side, at) for side in (at < 0, at > 0))
+    line = level + (other - level) * (at - first) / (last - first)
+    return (beat - line) * support[:, None]
+
+
+def _mean_at(beat: Tensor, weight: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean time under a weight (window, beat time), and the beat's mean there, (window, axis, 1)."""
+    share = (weight / weight.sum(dim=-1, keepdim=True))[:, None]
+    return (share * at).sum(dim=-1, keepdim=True), (beat * share).sum(dim=-1, keepdim=True)
+
+
+def left_by_median(signal: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
+    """Return windows without their median beat, in every channel or axis.
+
+    Args:
+        signal: microvolts, shape (window, channel, time).
+        beats: of the windows.
+        shape: of the windows.
+    """
+    middle = cut_beats(signal, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
+    if not shape.centred:
+        middle = own_part(middle, support_of(rhythm(beats, shape.sfreq), shape), shape)
+    return _left_by(signal, middle, beats, shape)
+
+
+def _left_by(signal: Tensor, template: Tensor, beats: DetectedBeats, shape: Shape) -> Tensor:
+    """Return windows without a beat wherever one was found."""
+    _, size = beat_samples(shape.sfreq)
+    ones = beats.found.to(signal.dtype)
+    train = impulses(beats.at / shape.sfreq, ones, n_times=shape.n_times, sfreq=shape.sfreq, margin=size)
+    heart = convolve(train, template, n_times=shape.n_times, sfreq=shape.sfreq)
+    return signal - (heart if shape.centred else pass_lower_edge(heart, shape))
 
 
 def support_of(rhythm: Tensor, shape: Shape) -> Tensor:
@@ -259,10 +315,7 @@ def _whole(cut: Tensor, bell: Tensor) -> Tensor:
 
 def _between_beats(axes: Tensor, template: Tensor, beats: DetectedBeats, shape: Shape) -> tuple[Tensor, Tensor]:
     """Return log10 power by band of what the median beat leaves between QRS complexes, and its unrest."""
-    _, size = beat_samples(shape.sfreq)
-    ones = beats.found.to(axes.dtype)
-    train = impulses(beats.at / shape.sfreq, ones, n_times=shape.n_times, sfreq=shape.sfreq, margin=size)
-    rest = axes - convolve(train, template, n_times=shape.n_times, sfreq=shape.sfreq)
+    rest = _left_by(axes, template, beats, shape)
     mask = outside_qrs(beats, n_times=shape.n_times, sfreq=shape.sfreq)
     return noise_powers(rest, mask, shape), unrest(rest, mask, shape)
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fedsynth.modalities.ecg.beats import beat_samples, convolve, cut_beats, find_beats, impulses
+from fedsynth.modalities.ecg.beats import find_beats
 from fedsynth.modalities.ecg.codec import EcgCodec
 from fedsynth.modalities.ecg.decoder import EcgDecoder
-from fedsynth.modalities.ecg.features import bands, features, split_features, template_of
+from fedsynth.modalities.ecg.features import bands, features, left_by_median, split_features, template_of
 from fedsynth.modalities.ecg.leads import axes_of, keep_identities
 from fedsynth.modalities.ecg.noise import lead_noise, mixed_places, n_own
 from fedsynth.modalities.frame import (
@@ -135,8 +135,4 @@ def _rest(windows: Tensor, shape: Shape) -> Tensor:
     """Return what the median beat leaves, shape (window, axis, time)."""
     axes = torch.einsum("ac,wct->wat", axes_of(shape.channels, shape.every_lead).read, windows)
     beats = find_beats(axes, sfreq=shape.sfreq)
-    template = cut_beats(axes, beats, sfreq=shape.sfreq).nanmedian(dim=2).values.nan_to_num()
-    _, size = beat_samples(shape.sfreq)
-    at, ones = beats.at.round() / shape.sfreq, beats.found.to(axes.dtype)
-    train = impulses(at, ones, n_times=shape.n_times, sfreq=shape.sfreq, margin=size)
-    return axes - convolve(train, template, n_times=shape.n_times, sfreq=shape.sfreq)
+    return left_by_median(axes, beats, shape)

@@ -1,6 +1,6 @@
 """ECG as a kind of signal."""
 
-from fedsynth.modalities.ecg.beat_series import beat_series, n_numbers, series_added
+from fedsynth.modalities.ecg.beat_series import beat_series, n_numbers, series_added, to_be_drawn
 from fedsynth.modalities.ecg.codec import EcgCodec
 from fedsynth.modalities.ecg.frame import EcgFrame
 from fedsynth.modalities.ecg.leads import within_range
@@ -14,5 +14,5 @@ ECG = Kind(
     pools=pools,
     loud_powers=loud_powers,
     within_range=within_range,
-    beats=BeatKind(n_numbers, beat_series, series_added),
+    beats=BeatKind(n_numbers, beat_series, to_be_drawn, series_added),
 )

@@ -93,6 +93,20 @@ def test_windows_get_the_p_waves_that_are_asked_for() -> None:
     assert made[SIZES].tolist() == pytest.approx(wanted[SIZES].tolist(), rel=0.3)
 
 
+@pytest.mark.parametrize("step", [0.0, 0.9], ids=["in no label", "in another label"])
+def test_p_waves_are_drawn_anew_only_where_they_move_in_some_label(step: float) -> None:
+    numbers = beat_series(hearts(60), HEART).mean(dim=0).repeat(2, 1)
+    numbers[:, P_VARIANCE] = 0.1
+    numbers[:, SIZES] *= 2
+    numbers[1, P_STEP] = step
+    anchor = replace(prior_anchor(HEART), beats=numbers.to(torch.float64))
+    plain, labels = hearts(20), torch.zeros(20, dtype=torch.long)
+    larger = beat_series(SequencedBeats(HEART, anchor)(labels, plain), HEART).mean(dim=0)[SIZES]
+    before = beat_series(plain, HEART).mean(dim=0)[SIZES]
+
+    assert (larger / before).tolist() == pytest.approx([2.0, 2.0] if step else [1.0, 1.0], rel=0.2)
+
+
 @pytest.mark.parametrize(
     "odd",
     [torch.zeros(4, 2, 600), 1e9 * torch.ones(4, 2, 600), torch.eye(600)[:4, None].repeat(1, 2, 1)],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.modalities.ecg.beats import find_beats, outside_qrs
+from fedsynth.modalities.ecg.beats import beat_seconds, find_beats, outside_qrs
 from fedsynth.modalities.ecg.features import features, measure, n_components, n_features, split_features
 from fedsynth.modalities.ecg.passband import band_limit
 from fedsynth.modalities.ecg.simulator import beat_basis, beats
@@ -73,6 +73,30 @@ def test_odd_windows_have_finite_features(shape: Shape) -> None:
     assert bool(features(odd, shape).isfinite().all())
 
 
+def test_beats_far_apart_leave_no_noise_where_there_is_none() -> None:
+    """Recordings have no mean: a beat with a T wave lies on a line below zero, which goes on between beats."""
+    time, window = torch.arange(900) / 100.0, torch.zeros(900)
+    for second in torch.arange(0.5, 10.0, 1.2):
+        for after, height, width in ((-0.16, 120, 0.022), (0.0, 1000, 0.012), (0.26, 300, 0.045)):
+            window = window + height * torch.exp(-0.5 * ((time - second - after) / width) ** 2)
+    powers = measure(band_limit(window[None, None], ONE), ONE).powers[0]
+
+    assert float(powers.max()) < 0.5  # log10 square microvolts; 2.8 where the line is not followed
+
+
+def test_where_every_lead_is_asked_for_complexes_stay_sharp() -> None:
+    at = beat_seconds(100.0)
+    waves = ((0.0, 900, 0.010), (0.03, -300, 0.008), (0.055, 150, 0.008), (-0.03, -200, 0.008), (0.26, 200, 0.04))
+    beat = sum(height * torch.exp(-0.5 * ((at - after) / width) ** 2) for after, height, width in waves)
+    lost = {}
+    for shape in (ONE, LEADS):
+        read, draw = beat_basis(shape, size=n_components(shape))
+        lost[shape] = float((beat - (read @ beat) @ draw).square().sum() / beat.square().sum())
+
+    assert lost[LEADS] < 0.01
+    assert lost[LEADS] < 0.3 * lost[ONE]
+
+
 def test_beats_are_as_alike_as_asked_whatever_lies_between_them() -> None:
     """T waves that change, or a baseline, are noise between QRS complexes that are all the same."""
     codec, generator = codec_of(ONE), torch.Generator().manual_seed(0)
@@ -84,7 +108,7 @@ def test_beats_are_as_alike_as_asked_whatever_lies_between_them() -> None:
     again = codec.features(codec.decoder()(asked, torch.randn(40, codec.noise_width, generator=generator)))
     difference = split_features(again, ONE).variability - split_features(asked, ONE).variability
 
-    assert abs(float(difference[:, 0].mean())) < 0.5
+    assert abs(float(difference[:, 0].mean())) < 0.7
 
 
 @pytest.mark.parametrize("shape", SHAPES)
