@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -111,6 +112,22 @@ def test_the_same_sums_give_the_same_covariances_and_nobody_elses_generator_is_u
 
     assert torch.equal(once, again)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_slope_is_that_of_the_density() -> None:
+    """Held against difference quotients, where logarithms are near one another and far apart."""
+    true = labels(5, like=0.3)
+    noise = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
+    where = posterior._Posterior.around(
+        true, noise=noise, prior=torch.eye(SIZE, dtype=torch.float64), start=positive(true, least=0.02)
+    )
+    rng = np.random.default_rng(0)
+    for size in (0.0, 0.01, 1.0):
+        point, direction = size * rng.normal(size=where.width), rng.normal(size=where.width)
+        _, slope, _ = where.gradient(point)
+        above, below = (where.gradient(point + sign * 1e-5 * direction)[0] for sign in (1, -1))
+
+        assert float(slope @ direction) == pytest.approx((above - below) / 2e-5, rel=1e-4)
 
 
 def test_matrices_undo_products() -> None:
