@@ -19,6 +19,8 @@ PRV = "Opacus PRV"
 ADJACENCY = "add-or-remove-one"
 
 _LEAST_M, _LARGEST_M = 1e-2, 1e5
+_NEAREST, _AIM = 0.999, 0.9996  # of epsilon: the least that may be left over, and what is aimed at
+_HALVINGS = 60  # of the bracket in which exact noise is looked for
 
 _Sum = tuple[float, float, int]  # noise multiplier, sampling probability, steps
 
@@ -63,10 +65,11 @@ def largest_true_positives(
 def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float, delta: float) -> float:
     """Return the least m for which `build(m)` costs at most `epsilon`, to 0.1 % of epsilon from below.
 
-    Renyi accounting (Mironov 2017), quick and never too low, gives the upper end of the bracket; the falsi
-    rule on log(m), log(epsilon) then needs a handful of prices by privacy loss distribution. Orders up to 1024
-    cannot show less than about log(1 / delta) / 1024, whatever the noise, so that below it the bracket is found
-    by privacy loss distribution alone.
+    Sums over everybody together are one Gaussian mechanism, whose price is known exactly (Balle and Wang 2018,
+    arXiv:1805.06530, theorem 8): a price by privacy loss distribution confirms it. Of others, Renyi accounting
+    (Mironov 2017), quick and never too low, gives the upper end of the bracket; the falsi rule on log(m),
+    log(epsilon) then needs a handful of prices. Orders up to 1024 cannot show less than about
+    log(1 / delta) / 1024, whatever the noise, so that below it the bracket is found by privacy loss distribution.
 
     Args:
         build: the mechanisms at noise m; their cost falls with m.
@@ -76,6 +79,9 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
     Raises:
         PrivacyError: no noise up to 1e5 is enough, because what is fixed in `build` costs too much.
     """
+    exact = _exact_noise(build, epsilon=_AIM * epsilon, delta=delta)
+    if exact is not None and _NEAREST * epsilon <= epsilon_pld(build(exact), delta=delta) <= epsilon:
+        return exact
     low, high = _LEAST_M, _LARGEST_M
     if _renyi(build(high), delta) <= epsilon:
         while high / low > 1.01:
@@ -93,10 +99,10 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
         low, high, cost_high = low / 2, low, cost_low
         cost_low = epsilon_pld(build(low), delta=delta)
     for _ in range(40):
-        if cost_high >= 0.999 * epsilon or cost_low <= epsilon:
+        if cost_high >= _NEAREST * epsilon or cost_low <= epsilon:
             break
         slope = math.log(cost_low / cost_high) / math.log(high / low)
-        aim = high * (cost_high / (0.9996 * epsilon)) ** (1 / slope)
+        aim = high * (cost_high / (_AIM * epsilon)) ** (1 / slope)
         middle = min(max(aim, low * (high / low) ** 0.05), high * (low / high) ** 0.001)
         cost = epsilon_pld(build(middle), delta=delta)
         if cost <= epsilon:
@@ -104,6 +110,27 @@ def least_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float
         else:
             low, cost_low = middle, cost
     return low if cost_low <= epsilon else high
+
+
+def _exact_noise(build: Callable[[float], Sequence[Mechanism]], *, epsilon: float, delta: float) -> float | None:
+    """Return the m for which sums over everybody cost exactly `epsilon`; None where units are drawn for some."""
+    if any(q < 1 for _, q, _ in _sums(build(1.0))):
+        return None
+    low, high = math.log(_LEAST_M), math.log(_LARGEST_M)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        # Independent Gaussian sums tell as much as one whose signal-to-noise ratios add up in squares.
+        signal = math.sqrt(sum(count / sigma**2 for sigma, _, count in _sums(build(math.exp(middle)))))
+        low, high = (low, middle) if _gaussian_delta(signal, epsilon) <= delta else (middle, high)
+    return math.exp(high)
+
+
+def _gaussian_delta(signal: float, epsilon: float) -> float:
+    """Return delta at `epsilon` of a Gaussian mechanism whose sensitivity is `signal` standard deviations."""
+    from scipy.special import log_ndtr
+
+    above, below = signal / 2 - epsilon / signal, -signal / 2 - epsilon / signal
+    return math.exp(log_ndtr(above)) - math.exp(epsilon + log_ndtr(below))
 
 
 def _renyi(mechanisms: Sequence[Mechanism], delta: float) -> float:

@@ -1,13 +1,14 @@
 """Two accountants, held against each other and against closed forms."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedsynth.errors import PrivacyError
+from fedsynth.privacy import accountant as prices
 from fedsynth.privacy.accountant import epsilon_pld, epsilon_prv, least_noise
 from fedsynth.privacy.budget import SumRequest, share_budget
 from fedsynth.privacy.mechanism import Mechanism
@@ -108,6 +109,32 @@ def test_a_small_epsilon_is_within_reach_of_sampled_sums_too(q: float) -> None:
 
     assert 0.995 * 0.01 <= epsilon_pld(sums, delta=1e-9) <= 0.01
     assert epsilon_prv(sums, delta=1e-9) == pytest.approx(0.01, rel=0.1)
+
+
+def test_sums_over_everybody_take_one_price_and_others_a_handful(monkeypatch: pytest.MonkeyPatch) -> None:
+    priced: list[float] = []
+
+    def price(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
+        priced.append(delta)
+        return epsilon_pld(mechanisms, delta=delta)
+
+    monkeypatch.setattr(prices, "epsilon_pld", price)
+    sigma = least_noise(lambda m: [gaussian(m), gaussian(2 * m, steps=3)], epsilon=2.0, delta=1e-5)
+
+    assert len(priced) == 1
+    assert 0.999 * 2.0 <= epsilon_pld([gaussian(sigma), gaussian(2 * sigma, steps=3)], delta=1e-5) <= 2.0
+
+    least_noise(lambda m: [gaussian(m), gaussian(2 * m, q=0.5)], epsilon=2.0, delta=1e-5)
+
+    assert len(priced) < 12
+
+
+@pytest.mark.parametrize("wrong", [0.2, 5.0], ids=["too little noise", "too much"])
+def test_noise_that_no_price_confirms_is_looked_for_again(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prices, "_exact_noise", lambda *_, **__: wrong)
+    sigma = least_noise(lambda m: [gaussian(m)], epsilon=2.0, delta=1e-5)
+
+    assert 0.998 * 2.0 <= epsilon_pld([gaussian(sigma)], delta=1e-5) <= 2.0
 
 
 def test_what_cannot_be_afforded_is_refused() -> None:
