@@ -118,6 +118,16 @@ print(json.dumps(sorted({"torch", "opacus", "scipy", "mne", "ray", "flwr"} & set
     assert json.loads(run(code)) == []
 
 
+def test_a_step_a_report_and_the_coordinator_load_scikit_learn_when_they_score() -> None:
+    """It takes as long to load as torch, and a study starts dozens of processes."""
+    code = """
+import json, sys
+import fedsynth.site.steps, fedsynth.report.page, server.app
+print(json.dumps(sorted({"sklearn", "pandas", "opacus", "dp_accounting", "mne", "ray"} & set(sys.modules))))
+"""
+    assert json.loads(run(code)) == []
+
+
 def test_membership_needs_cryptography_and_nothing_else(tmp_path: Path) -> None:
     code = f"""
 from datetime import UTC, datetime

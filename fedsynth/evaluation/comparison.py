@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from fedsynth.anchors.anchor import Anchor
@@ -143,6 +142,8 @@ def _tells(numbers: Tensor, labels: NDArray[np.int64], *, positive: int, n_label
     A classifier that learned nothing cuts people in some direction, and where real labels are separable, that
     alone scores far from one half.
     """
+    from sklearn.metrics import roc_auc_score  # scikit-learn takes a second to load
+
     half = np.zeros(len(labels), dtype=bool)
     for label in range(n_labels):
         rows = np.flatnonzero(labels == label)

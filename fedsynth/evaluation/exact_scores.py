@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, roc_auc_score
 
 from fedsynth.evaluation.classifier import answer, classifier_plan, train_classifier
 from fedsynth.evaluation.score import Score, ScoreSource
@@ -192,6 +191,8 @@ def utility_scores(
         return _auroc(true == positive, given[:, positive])
 
     def f1(true: NDArray[np.int64], given: NDArray[np.float64]) -> float:
+        from sklearn.metrics import f1_score  # scikit-learn takes a second to load
+
         known = np.arange(len(names))
         return float(f1_score(true, given.argmax(axis=1), average="macro", labels=known, zero_division=0))
 
@@ -215,6 +216,8 @@ def _score(name: str, values: list[float], source: ScoreSource, about: str) -> S
 
 
 def _auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
+    from sklearn.metrics import roc_auc_score
+
     if positive.all() or not positive.any():
         return float("nan")
     return float(roc_auc_score(positive, score))

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 from fedsynth.evaluation.evidence import chance_level, says_nothing
 from fedsynth.evaluation.score import Score
@@ -266,6 +265,8 @@ _Spectra = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def _spectra(windows: SyntheticWindows, label: int) -> _Spectra | None:
     """Return frequencies in Hz and the 10, 50 and 90 % quantiles of power in µV²/Hz, shape (3, frequency)."""
+    from scipy.signal import welch  # takes half a second to load
+
     mine = np.flatnonzero(windows.labels == label)
     if len(mine) == 0:
         return None

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fedsynth.errors import RefusedError
 from fedsynth.evaluation.protocol.material import Fold, Material
@@ -87,6 +86,8 @@ def _rows(
 ) -> list[Rows]:
     seed = public_seed("protocol", name) % 2**32
     if name == "leaky":
+        from sklearn.model_selection import StratifiedKFold  # scikit-learn takes a second to load
+
         whole = StratifiedKFold(folds, shuffle=True, random_state=seed)
         return [(train, test) for train, test in whole.split(real.signal, real.labels)]
     if name == "given":
@@ -104,6 +105,8 @@ def _rows(
             f"one of the {n_labels} labels is that of {min(of_each)} people, and {folds} folds need {folds}; add "
             "people, ask for fewer folds (2 at least), or leave the label out of the study"
         )
+    from sklearn.model_selection import StratifiedGroupKFold
+
     by_person = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [(train, test) for train, test in by_person.split(real.signal, real.labels, real.people)]
 
