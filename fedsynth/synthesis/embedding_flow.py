@@ -17,7 +17,7 @@ from torch import Tensor
 from fedsynth.anchors.anchor import Anchor
 from fedsynth.modalities.equaliser import spectrum_asked
 from fedsynth.modalities.measures import band_powers
-from fedsynth.modalities.random_views import random_responses
+from fedsynth.modalities.random_views import random_responses, response_slope
 from fedsynth.modalities.shape import Shape
 
 _FOUND_ON = 1000  # windows of all labels together, on which directions are found, within these bounds of each label
@@ -110,10 +110,7 @@ def _moved(windows: Tensor, direction: Tensor, shape: Shape) -> Tensor:
 
 
 def _piece_moved(windows: Tensor, direction: Tensor, shape: Shape) -> Tensor:
-    with torch.enable_grad():
-        moving = windows.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad((random_responses(moving, shape) @ direction).sum(), moving)
-    gradient = torch.nan_to_num(gradient)  # the root of nothing has no slope: flat windows stay
+    gradient = response_slope(windows, direction, shape)
     # With each window's own spectrum, so that nothing is put where it has nothing.
     powers = band_powers(windows, shape)
     colour = spectrum_asked(powers, shape, shape.n_times) * torch.pow(10.0, powers.amax(dim=-1, keepdim=True))
