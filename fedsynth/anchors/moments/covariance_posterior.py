@@ -26,6 +26,7 @@ _ACCEPTED, _ADAPTATION = 0.8, 0.2  # share of proposals wanted, and how fast the
 _FIRST_STEP = 0.1
 _PACES = 0.8, 0.4  # of a step: the least, and how much may be added, so that no orbit closes (Neal 2011)
 _LEAST = 0.02  # eigenvalue of the start
+_LARGEST_LOG = 700.0  # entry of a logarithm; the exponential of more is no number
 _QUIETEST = 1e-4  # noise, beside the mean of the start's diagonals
 
 
@@ -95,7 +96,7 @@ class _Posterior:
         number = size * (size + 1) // 2
         steps = _symmetric(point[: labels * number].reshape(labels, number), size) * self.scale
         logs = self.centre + _turned(steps, self.vectors)
-        if not np.isfinite(logs).all():
+        if not np.abs(logs).max() < _LARGEST_LOG:
             return math.nan, np.full_like(point, math.nan), logs
         logarithms, vectors = np.linalg.eigh(logs)
         common, own, whole = _STEPS_OF_SIZES[:3] * point[labels * number : labels * number + 3]
@@ -112,7 +113,7 @@ class _Posterior:
         wide = narrow + shared
         density = -0.5 * float((misfit * (self.observed - covariances)).sum())
         density -= 0.5 * (apart / narrow + together / wide)
-        density -= 0.5 * number * ((labels - 1) * math.log(narrow) + math.log(wide))
+        density -= 0.5 * number * ((labels - 1) * np.log(narrow) + np.log(wide))
         density -= 0.5 * ((common**2 + own**2 + (sizes**2).sum()) / _LOG_STD**2 + (whole / _SIZE_STD) ** 2)
 
         moves = _divided_differences(values, logarithms)
@@ -130,7 +131,7 @@ class _Posterior:
             ]
         )
         of_sizes *= np.concatenate([_STEPS_OF_SIZES[:3], np.full(labels, _STEPS_OF_SIZES[3])])
-        return density, np.concatenate([_triangle(by_steps).ravel(), of_sizes]), covariances
+        return float(density), np.concatenate([_triangle(by_steps).ravel(), of_sizes]), covariances
 
 
 class _Chain:

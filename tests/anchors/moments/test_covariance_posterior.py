@@ -130,6 +130,19 @@ def test_the_slope_is_that_of_the_density() -> None:
         assert float(slope @ direction) == pytest.approx((above - below) / 2e-5, rel=1e-4)
 
 
+@pytest.mark.parametrize("far", [-1e5, 1e5, 1e300])
+def test_a_point_beyond_all_numbers_has_no_density_and_is_no_error(far: float) -> None:
+    true = labels(5, like=0.3)
+    where = posterior._Posterior.around(true, noise=torch.full((3,), 0.1), prior=true[0], start=true)
+    for place in (0, where.width - 6, where.width - 5, where.width - 1):
+        point = np.zeros(where.width)
+        point[place] = far
+        with np.errstate(all="ignore"):
+            density, _, _ = where.gradient(point)
+
+        assert not density > -1e3
+
+
 def test_matrices_undo_products() -> None:
     vector = torch.randn(5, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
